@@ -1,2 +1,194 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The `gentwoo` command."""
+"""The `gentwoo` command.
+
+Each subcommand is a module here that offers
+
+    NAME, HELP                          its name, and one line about it
+    add_arguments(parser) -> None       its options; `parser.description` and `.epilog` may be set
+    run(arguments, settings) -> int     does it, and returns the exit code
+
+and imports at its top only what is cheap: the module of the chosen subcommand alone is imported, so that
+`gentwoo history` does not pay for aiohttp. Options that are named like a setting (`--log`, `--collector`, …)
+and hold one string overrule that setting. Errors reach people in one place, `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+
+from gentwoo_client.errors import EXIT_CODES, FAILED, LATER, NO_PERMISSION, USAGE, GentwooError
+from gentwoo_client.settings import DEFAULT_CONFIG, LOG_LEVELS, SETTING_NAMES, Settings, load_settings
+
+COMMANDS = {
+    "register": "gentwoo_client.cli.register",
+    "status": "gentwoo_client.cli.status",
+    "show": "gentwoo_client.cli.show",
+    "push": "gentwoo_client.cli.push",
+    "daemon": "gentwoo_client.cli.daemon",
+    "forget": "gentwoo_client.cli.forget",
+    "verify": "gentwoo_client.cli.verify",
+    "report": "gentwoo_client.cli.report",
+    "history": "gentwoo_client.cli.history",
+}
+"""Subcommands in the order of the help text, and their modules."""
+
+WITHOUT_LOGGING = frozenset({"history"})
+"""Commands that log nothing and should not pay for the import of logging."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_GLOBAL_OPTIONS_WITH_VALUE = ("--config", "--state-dir", "--log-level")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Only usage errors and --help leave by SystemExit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    position = _command_position(words)
+    if position is None:
+        return _without_command(words)
+    name = words.pop(position)
+    if name not in COMMANDS:
+        return _unknown_command(name)
+    debug = False
+    try:
+        module = importlib.import_module(COMMANDS[name])
+        arguments = command_parser(module).parse_args(words)
+        debug = arguments.log_level == "debug"
+        settings = load_settings(_flags(arguments), config=arguments.config)
+        debug = settings.log_level == "debug"
+        if name not in WITHOUT_LOGGING:
+            _start_logging(settings)
+        code: int = module.run(arguments, settings)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        return _tell(error)
+
+
+def command_parser(module: ModuleType) -> argparse.ArgumentParser:
+    """Return the whole parser of one subcommand, global options included."""
+    parser = argparse.ArgumentParser(
+        prog=f"gentwoo {module.NAME}",
+        description=module.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    _add_global_options(parser)
+    parser.epilog = f"{parser.epilog}\n\n{_exit_codes()}" if parser.epilog else _exit_codes()
+    return parser
+
+
+def _command_position(words: Sequence[str]) -> int | None:
+    """Return where the subcommand stands: the first word that is no global option and no value of one."""
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word in _GLOBAL_OPTIONS_WITH_VALUE:
+            position += 2
+        elif word.startswith("--") and word.partition("=")[0] in _GLOBAL_OPTIONS_WITH_VALUE:
+            position += 1
+        else:
+            return None if word.startswith("-") else position
+    return None
+
+
+def _without_command(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="gentwoo",
+        usage="gentwoo [global options] COMMAND …",
+        description="Tell a collector what Portage merged on this machine, and read the history of it.",
+        epilog=f"{_commands()}\n\n`gentwoo COMMAND --help` explains one.\n\n{_exit_codes()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    from gentwoo_client.version import VERSION
+
+    parser.add_argument("--version", action="version", version=f"gentwoo {VERSION}")
+    _add_global_options(parser)
+    parser.parse_args(words)
+    parser.print_help(sys.stderr)
+    return USAGE
+
+
+def _unknown_command(name: str) -> int:
+    from difflib import get_close_matches
+
+    nearest = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(COMMANDS)}"
+    print(f"gentwoo: unknown command {name}: {hint}", file=sys.stderr)
+    return USAGE
+
+
+def _add_global_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("global options (before or after the command)")
+    group.add_argument("--config", metavar="FILE", help=f"the configuration file (default: {DEFAULT_CONFIG})")
+    group.add_argument(
+        "--state-dir", metavar="DIR", help="where key and journal are (default: /var/lib/gentwoo)"
+    )
+    group.add_argument(
+        "--log-level",
+        choices=LOG_LEVELS,
+        help="how much to tell; debug also shows tracebacks (default: info)",
+    )
+
+
+def _commands() -> str:
+    lines = (f"  {name:<10}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
+    return "\n".join(["commands:", *lines])
+
+
+def _exit_codes() -> str:
+    return "\n".join(["exit codes:", *(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())])
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, str]:
+    given = ((name, getattr(arguments, name, None)) for name in SETTING_NAMES)
+    return {name: value for name, value in given if isinstance(value, str)}
+
+
+def _start_logging(settings: Settings) -> None:
+    import logging
+
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(levelname)s: %(message)s", stream=sys.stderr, force=True
+    )
+
+
+def _tell(error: Exception) -> int:
+    """Say on stderr what went wrong and what to do about it; return the exit code."""
+    code, advice = FAILED, getattr(error, "advice", None)
+    message = str(error)
+    if isinstance(error, GentwooError):
+        code = error.exit_code
+    elif isinstance(error, PermissionError):
+        code, message = NO_PERMISSION, f"{error.filename}: {error.strerror}"
+    elif isinstance(error, OSError):
+        import errno
+
+        code = LATER if error.errno in (errno.ENOSPC, errno.EDQUOT) else FAILED
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    elif not hasattr(error, "problem"):
+        # Neither ours nor of the wire protocol: a bug, and whoever reports it needs the traceback.
+        message = f"unexpected {type(error).__name__}: {error}"
+        advice = "please report this, with the output of the same command and --log-level debug"
+    print(f"gentwoo: {message}", file=sys.stderr)
+    if advice:
+        print(f"gentwoo: {advice}", file=sys.stderr)
+    return code
