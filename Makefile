@@ -1,0 +1,40 @@
+# Commands of this repository. `make` alone lists them.
+
+PYTHON ?= python3
+PYTEST = .venv/bin/python -m pytest
+WORKERS ?= 2
+
+.PHONY: help setup run check test-fast test test-long format lock clean
+
+help:  ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv and everything else that the other commands need
+	@$(PYTHON) -m dev.setup
+
+run: setup  ## the main job here: a collector, this machine registered, its emerge.log followed
+	@.venv/bin/python -m dev.run
+
+check: setup  ## format, ruff and mypy --strict
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy --strict
+
+test-fast: setup  ## unit and property tests, under a minute
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not long" tests/unit tests/property
+
+test: setup check  ## everything that needs no other engine or init system
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not long"
+
+test-long: setup  ## thousands of faults; hours
+	$(PYTEST) -n $(WORKERS) --dist loadgroup -m long --timeout 0
+
+format: setup  ## rewrite the sources as ruff wants them
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+lock:  ## resolve the dependencies anew into the two lock files
+	$(PYTHON) -m dev.lock
+
+clean:  ## remove everything that these commands made
+	rm -rf .venv .venv-* .portage .node .run build dist *.egg-info .*_cache .hypothesis .setup.lock
