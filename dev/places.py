@@ -39,13 +39,11 @@ def may_enter(directory: Path) -> bool:
 
 
 def find_interpreter(version: str) -> Path | None:
-    """A Python of this minor version: of the newest pyenv directory, or on PATH (a pyenv shim is no proof)."""
-    roots = {Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))}
-    found = [
-        path for root in roots for path in sorted(root.glob(f"versions/{version}.*/bin/python"), reverse=True)
-    ]
+    """A Python of this minor version: the newest that pyenv has, else the one on PATH (a pyenv shim is none)."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = sorted(root.glob(f"versions/{version}.*/bin/python"))
     if found:
-        return found[0]
+        return found[-1]
     command = shutil.which(f"python{version}")
     if command is None or "shims" in Path(command).parts:
         return None

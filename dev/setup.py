@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dev.places import (
@@ -150,7 +151,7 @@ def steps() -> Iterable[Step]:
         name=".portage",
         directory=PORTAGE,
         inputs=(sys.version, PORTAGE_REQUIREMENT),
-        make=lambda: make_venv(sys.executable, PORTAGE, [PORTAGE_REQUIREMENT]),
+        make=partial(make_venv, sys.executable, PORTAGE, [PORTAGE_REQUIREMENT]),
     )
     for version in OTHER_PYTHONS:
         python, directory = find_interpreter(version), client_venv(version)
@@ -161,7 +162,7 @@ def steps() -> Iterable[Step]:
             name=directory.name,
             directory=directory,
             inputs=(str(python), client_lock, str(ROOT)),
-            make=lambda python=python, directory=directory: make_client_venv(python, directory),
+            make=partial(make_client_venv, python, directory),
         )
     if os.geteuid() == 0 and USER_PYTHON.exists():
         directory = user_venv()
@@ -169,7 +170,7 @@ def steps() -> Iterable[Step]:
             name=str(directory),
             directory=directory,
             inputs=(client_lock,),
-            make=lambda: make_user_venv(directory),
+            make=partial(make_user_venv, directory),
         )
     if shutil.which("npm"):
         package_lock = (ROOT / "dev/node/package-lock.json").read_text()
