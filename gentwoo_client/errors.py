@@ -126,8 +126,12 @@ class KeyUnusable(NotConfigured):
 
 
 class PushingStopped(NotConfigured):
-    """The collector refused for good. `reason` is the slug of its problem, or one of ours."""
+    """Nothing more may be sent before somebody acted; `reason` is one word for programs."""
 
     def __init__(self, message: str, *, reason: str, advice: str) -> None:
         super().__init__(message, advice=advice)
         self.reason = reason
+
+
+class CollectorRefused(PushingStopped):
+    """The collector said no, and the same request would get the same answer."""

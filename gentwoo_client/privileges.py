@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who may touch the state directory, and as whom a command goes on.
+
+The state belongs to the user that the daemon runs as. Root takes that user's identity before anything in the
+directory is read or written, so that no command leaves files behind that the daemon cannot open; anybody else
+is told which command to use.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shlex
+import sys
+from pathlib import Path
+
+from gentwoo_client.errors import NoPermission, NotRegistered
+
+SERVICE_USER = "gentwoo"
+"""Owner of a state directory that root creates, where the system has such a user (acct-user/gentwoo)."""
+
+
+def enter_state_directory(state_dir: Path, *, create: bool = False) -> None:
+    """Become the state directory's owner if we are root, and make sure that it can be used.
+
+    What is created afterwards is readable to that user alone (umask 077). With `create` a directory that does
+    not exist is made. Raises `NotRegistered` where there is none, `NoPermission` where this user may not
+    read and write it.
+    """
+    os.umask(0o077)
+    try:
+        owner = os.stat(state_dir)
+    except (FileNotFoundError, NotADirectoryError):
+        if not create:
+            raise NotRegistered(
+                f"this machine is not registered: there is no {state_dir}", advice="run `gentwoo register`"
+            ) from None
+        _create(state_dir)
+        owner = os.stat(state_dir)
+    except PermissionError as error:
+        raise _refused(state_dir, None) from error
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        become(owner.st_uid, owner.st_gid)
+    if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        raise _refused(state_dir, owner.st_uid)
+
+
+def become(uid: int, gid: int) -> None:
+    """Take the identity of user `uid` for good, with the groups that the system gives it."""
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        os.setgroups([gid])
+        os.setgid(gid)
+    else:
+        os.initgroups(entry.pw_name, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+    os.setuid(uid)
+
+
+def command_as(user: str) -> str:
+    """The command line that runs what was asked for as `user`."""
+    return shlex.join(["sudo", "-u", user, "gentwoo", *sys.argv[1:]])
+
+
+def _create(state_dir: Path) -> None:
+    try:
+        state_dir.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        state_dir.mkdir(mode=0o700, exist_ok=True)
+    except PermissionError as error:
+        raise NoPermission(
+            f"{error.filename}: may not be created",
+            advice="run the command as root, or name another --state-dir",
+        ) from error
+    if os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam(SERVICE_USER)
+        except KeyError:
+            return
+        os.chown(state_dir, entry.pw_uid, entry.pw_gid)
+
+
+def _refused(state_dir: Path, uid: int | None) -> NoPermission:
+    try:
+        user = SERVICE_USER if uid is None else pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = f"#{uid}"
+    return NoPermission(
+        f"{state_dir}: only the user {user} may use this machine's state",
+        advice=f"use `{command_as(user)}`, or run it as root",
+    )
