@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""CATEGORY/NAME-VERSION, as PMS defines the three (§3.1.1, §3.1.2, §3.2).
+
+Beyond PMS one thing is accepted: inter-revisions (`-r00.1`), which logs of old Gentoo Prefix systems hold.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Self
+
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.errors import InvalidCPV
+
+CATEGORY = rf"[A-Za-z0-9_][A-Za-z0-9+_.-]{{0,{limits.CATEGORY_LENGTH - 1}}}"
+NAME = rf"[A-Za-z0-9_][A-Za-z0-9+_-]{{0,{limits.NAME_LENGTH - 1}}}"
+VERSION = r"[0-9]+(?:\.[0-9]+)*[a-z]?(?:_(?:alpha|beta|pre|rc|p)[0-9]*)*(?:-r[0-9]+(?:\.[0-9]+)?)?"
+
+# A lazy NAME takes the longest suffix that is a version; what remains must not end in one again.
+_CPV = re.compile(rf"({CATEGORY})/({NAME}?)-({VERSION})")
+_ENDS_IN_VERSION = re.compile(rf".*-(?:{VERSION})")
+_CATEGORY = re.compile(CATEGORY)
+_NAME = re.compile(NAME)
+_VERSION = re.compile(VERSION)
+_CPV_LENGTH = limits.CATEGORY_LENGTH + limits.NAME_LENGTH + limits.VERSION_LENGTH + 2
+
+
+@lru_cache(maxsize=4096)
+def split_cpv(text: str) -> tuple[str, str, str] | None:
+    """Category, name and version with revision; None where `text` is no CPV. Never raises."""
+    if len(text) > _CPV_LENGTH:
+        return None
+    match = _CPV.fullmatch(text)
+    if match is None:
+        return None
+    category, name, version = match.groups()
+    if len(version) > limits.VERSION_LENGTH or _ENDS_IN_VERSION.fullmatch(name):
+        return None
+    return category, name, version
+
+
+@lru_cache(maxsize=1024)
+def is_category(text: str) -> bool:
+    """Whether `text` may name a category (PMS §3.1.1)."""
+    return _CATEGORY.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=4096)
+def is_name(text: str) -> bool:
+    """Whether `text` may name a package (PMS §3.1.2)."""
+    return _NAME.fullmatch(text) is not None and _ENDS_IN_VERSION.fullmatch(text) is None
+
+
+@lru_cache(maxsize=4096)
+def is_version(text: str) -> bool:
+    """Whether `text` is a version with or without revision (PMS §3.2)."""
+    return len(text) <= limits.VERSION_LENGTH and _VERSION.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class CPV:
+    """One version of one package, in Portage's own word for it."""
+
+    category: str
+    name: str
+    version: str
+    """With its revision, as written: `1.0-r0` and `1.0` compare equal but are not the same text."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The CPV that `text` writes. Raises `InvalidCPV`."""
+        parts = split_cpv(text)
+        if parts is None:
+            raise InvalidCPV(f"{text[:_CPV_LENGTH]!r} is not CATEGORY/NAME-VERSION")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return f"{self.category}/{self.name}-{self.version}"
+
+    @property
+    def pf(self) -> str:
+        """NAME-VERSION, PMS's PF: the last part of the path under /var/db/pkg."""
+        return f"{self.name}-{self.version}"
+
+    @property
+    def cp(self) -> str:
+        """CATEGORY/NAME."""
+        return f"{self.category}/{self.name}"

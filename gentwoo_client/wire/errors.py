@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can be wrong with a message of the protocol, from broad to narrow.
+
+ProtocolError
+├── Malformed                400 malformed: the bytes do not say what the protocol allows
+│   ├── InvalidBase64
+│   ├── InvalidJSON
+│   ├── InvalidCPV
+│   ├── InvalidVersion
+│   ├── InvalidAtom
+│   ├── InvalidTime
+│   ├── InvalidKey
+│   ├── InvalidRecord        … `field` names the culprit
+│   └── InvalidSegment       … `field` too
+├── BadSignature             400 bad-signature
+├── WrongAudience            400 wrong-audience: made for another collector
+├── WrongMachine             400 wrong-machine: sent to another machine's address
+├── Conflict                 409, carries the head
+│   ├── Gap                  … gap: records in between are missing
+│   └── Fork                 … fork: the chain went on otherwise
+├── TokenReused              409 token-reused: this jti belonged to another request
+├── Unauthorized             401 unauthorized: the token is missing, or not for this request
+│   └── WrongTime            401 wrong-time: … or its time has not come or is over
+├── Forbidden                403 forbidden
+│   ├── AwaitingApproval     … awaiting-approval
+│   └── Quarantined          … quarantined
+├── NotFound                 404 not-found
+│   └── Unregistered         … unregistered
+├── MethodNotAllowed         405 method-not-allowed
+├── NotAcceptable            406 not-acceptable
+├── RequestTimeout           408 request-timeout
+├── Forgotten                410 forgotten
+├── TooLarge                 413 too-large
+├── UnsupportedMedia         415 unsupported-media
+├── TooManyRequests          429 too-many-requests, carries retry_after
+├── Internal                 500 internal
+└── Unavailable              503 unavailable, carries retry_after
+
+Each class is one problem of RFC 9457: `slug` (its URN is `problem`), `status`, `title`, and `advice`, which
+tells whoever sent the message what to do next. `to_document` makes the problem document, `from_document` the
+error again.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+PROBLEM_PREFIX = "urn:gentwoo:problem:"
+
+
+class ProtocolError(Exception):
+    """A message that the protocol refuses; `detail` says what is wrong with this one."""
+
+    slug: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The collector made a mistake"
+    advice: ClassVar[str] = "Try again later; if it stays, tell the operator of the collector."
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail or self.title
+
+    @property
+    def problem(self) -> str:
+        """The URN that stands in `type` of the problem document."""
+        return PROBLEM_PREFIX + self.slug
+
+    def to_document(self) -> dict[str, object]:
+        """The problem document (RFC 9457) as a mapping ready for JSON."""
+        return {
+            "type": self.problem,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "advice": self.advice,
+            **self.members(),
+        }
+
+    def members(self) -> dict[str, object]:
+        """What this problem says beyond the members that all have."""
+        return {}
+
+
+class Malformed(ProtocolError):
+    """The bytes do not say what the protocol allows."""
+
+    slug = "malformed"
+    status = 400
+    title = "The request is malformed"
+    advice = "Correct what `detail` names; sending the same again gets the same answer."
+
+
+class InvalidBase64(Malformed):
+    """Not base64url as RFC 7515 wants it: without padding, canonical."""
+
+
+class InvalidJSON(Malformed):
+    """Not JSON, or JSON that two libraries could read differently."""
+
+
+class InvalidCPV(Malformed):
+    """Not CATEGORY/NAME-VERSION."""
+
+
+class InvalidVersion(Malformed):
+    """Not a version by the rules of PMS."""
+
+
+class InvalidAtom(Malformed):
+    """Not a package dependency atom by the rules of PMS."""
+
+
+class InvalidTime(Malformed):
+    """Not a time of the form 2026-11-22T00:33:45+00:00."""
+
+
+class InvalidKey(Malformed):
+    """Not a public key that a machine may have."""
+
+
+class InvalidRecord(Malformed):
+    """Not a PackageStateChange; `field` names the member that is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def members(self) -> dict[str, object]:
+        """The field."""
+        return {"field": self.field}
+
+
+class InvalidSegment(Malformed):
+    """The payload of a segment, or a header, is not what the protocol allows; `field` names the member."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def members(self) -> dict[str, object]:
+        """The field."""
+        return {"field": self.field}
+
+
+class BadSignature(ProtocolError):
+    """The signature does not fit the bytes and the key."""
+
+    slug = "bad-signature"
+    status = 400
+    title = "The signature is not valid"
+    advice = (
+        "The key and the bytes do not belong together: if the state directory was copied or restored,"
+        " run `gentwoo register --renew`."
+    )
+
+
+class WrongAudience(ProtocolError):
+    """The segment was made for another collector."""
+
+    slug = "wrong-audience"
+    status = 400
+    title = "This was made for another collector"
+    advice = "Set `collector` to the collector's public_url, then run `gentwoo register --renew`."
+
+
+class WrongMachine(ProtocolError):
+    """The address names another machine than the message does."""
+
+    slug = "wrong-machine"
+    status = 400
+    title = "This belongs to another machine"
+    advice = "Send a machine's segments and requests to that machine's own address."
+
+
+class Conflict(ProtocolError):
+    """The segment does not continue the machine's chain; `seq` and `segment` are the chain's head."""
+
+    status = 409
+
+    def __init__(self, detail: str = "", *, seq: int, segment: str | None) -> None:
+        super().__init__(detail)
+        self.seq = seq
+        self.segment = segment
+
+    def members(self) -> dict[str, object]:
+        """The head."""
+        return {"head": {"seq": self.seq, "segment": self.segment}}
+
+
+class Gap(Conflict):
+    """Records between the head and this segment have not arrived."""
+
+    slug = "gap"
+    title = "Records before these are missing"
+    advice = "Send again from the record after `head.seq`."
+
+
+class Fork(Conflict):
+    """The collector holds other records where this segment begins."""
+
+    slug = "fork"
+    title = "The history of this machine went on otherwise"
+    advice = (
+        "If your own history holds `head`, go on after it. Otherwise the state directory was cloned or"
+        " restored: run `gentwoo register --renew`."
+    )
+
+
+class TokenReused(ProtocolError):
+    """The `jti` was already used for a request with other contents."""
+
+    slug = "token-reused"
+    status = 409
+    title = "This token was used for another request"
+    advice = "Make a new token, with a new jti, for each new request."
+
+
+class Unauthorized(ProtocolError):
+    """The token is missing, or does not permit this request."""
+
+    slug = "unauthorized"
+    status = 401
+    title = "The token does not permit this request"
+    advice = "Make a token for exactly this method, URL and body, signed with the machine's key."
+
+
+class WrongTime(Unauthorized):
+    """The token is of another time than the collector's clock shows."""
+
+    slug = "wrong-time"
+    title = "The token's time is over or has not come"
+    advice = "Take the difference to the Date of this answer into account and try once more; set the clock."
+
+
+class Forbidden(ProtocolError):
+    """Known, and not allowed."""
+
+    slug = "forbidden"
+    status = 403
+    title = "This is not allowed"
+    advice = "Ask the operator of the collector."
+
+
+class AwaitingApproval(Forbidden):
+    """The operator has not yet approved the machine."""
+
+    slug = "awaiting-approval"
+    title = "The operator has not approved this machine yet"
+    advice = (
+        "Nothing is lost: records wait on the machine. Ask the operator to approve it, then run"
+        " `gentwoo push`."
+    )
+
+
+class Quarantined(Forbidden):
+    """The operator has set the machine aside."""
+
+    slug = "quarantined"
+    title = "The operator has set this machine aside"
+    advice = "Nothing is lost: records wait on the machine. Ask the operator why."
+
+
+class NotFound(ProtocolError):
+    """Nothing is at this address."""
+
+    slug = "not-found"
+    status = 404
+    title = "Nothing is here"
+    advice = "Check the address; /openapi.json lists all of them."
+
+
+class Unregistered(NotFound):
+    """No machine of this UUID is registered."""
+
+    slug = "unregistered"
+    title = "This machine is not registered here"
+    advice = "Run `gentwoo register`."
+
+
+class MethodNotAllowed(ProtocolError):
+    """The address exists, the method does not."""
+
+    slug = "method-not-allowed"
+    status = 405
+    title = "This method is not possible here"
+    advice = "Use a method that the header Allow names."
+
+
+class NotAcceptable(ProtocolError):
+    """No representation that the client accepts."""
+
+    slug = "not-acceptable"
+    status = 406
+    title = "No such representation"
+    advice = "Accept application/json."
+
+
+class RequestTimeout(ProtocolError):
+    """The request did not arrive in time."""
+
+    slug = "request-timeout"
+    status = 408
+    title = "The request took too long to arrive"
+    advice = "Try again later."
+
+
+class Forgotten(ProtocolError):
+    """The machine asked to be forgotten, and was."""
+
+    slug = "forgotten"
+    status = 410
+    title = "This machine was forgotten, as it asked"
+    advice = "To take part again, run `gentwoo register --renew`."
+
+
+class TooLarge(ProtocolError):
+    """Larger than the protocol allows."""
+
+    slug = "too-large"
+    status = 413
+    title = "The request is too large"
+    advice = "Send less at once; the limits stand in docs/protocol.md."
+
+
+class UnsupportedMedia(ProtocolError):
+    """A Content-Type or Content-Encoding that is not understood here."""
+
+    slug = "unsupported-media"
+    status = 415
+    title = "The type or encoding of the body is not understood here"
+    advice = "Segments are application/jose, plain or zstd; everything else is application/json."
+
+
+class Delayed(ProtocolError):
+    """Later, perhaps; `retry_after` is in seconds."""
+
+    def __init__(self, detail: str = "", *, retry_after: int = 60) -> None:
+        super().__init__(detail)
+        self.retry_after = retry_after
+
+    def members(self) -> dict[str, object]:
+        """The seconds to wait, as in the header Retry-After."""
+        return {"retry_after": self.retry_after}
+
+
+class TooManyRequests(Delayed):
+    """More requests than this machine or network may make."""
+
+    slug = "too-many-requests"
+    status = 429
+    title = "Too many requests"
+    advice = "Wait as long as Retry-After says."
+
+
+class Internal(ProtocolError):
+    """The collector made a mistake."""
+
+    slug = "internal"
+    status = 500
+    title = "The collector made a mistake"
+    advice = "Try again later; if it stays, tell the operator of the collector."
+
+
+class Unavailable(Delayed):
+    """The collector cannot do its work at the moment."""
+
+    slug = "unavailable"
+    status = 503
+    title = "The collector cannot do this at the moment"
+    advice = "Wait as long as Retry-After says; nothing is lost meanwhile."
+
+
+PROBLEMS: Mapping[str, type[ProtocolError]] = {
+    kind.slug: kind
+    for kind in (
+        Malformed,
+        BadSignature,
+        WrongAudience,
+        WrongMachine,
+        Gap,
+        Fork,
+        TokenReused,
+        Unauthorized,
+        WrongTime,
+        Forbidden,
+        AwaitingApproval,
+        Quarantined,
+        NotFound,
+        Unregistered,
+        MethodNotAllowed,
+        NotAcceptable,
+        RequestTimeout,
+        Forgotten,
+        TooLarge,
+        UnsupportedMedia,
+        TooManyRequests,
+        Internal,
+        Unavailable,
+    )
+}
+"""Every problem that can be answered, by its slug."""
+
+_BY_STATUS: Mapping[int, type[ProtocolError]] = {
+    400: Malformed,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    405: MethodNotAllowed,
+    406: NotAcceptable,
+    408: RequestTimeout,
+    410: Forgotten,
+    413: TooLarge,
+    415: UnsupportedMedia,
+    429: TooManyRequests,
+    503: Unavailable,
+}
+
+
+def from_document(document: object, *, status: int) -> ProtocolError:
+    """The error that a problem document of an answer with `status` means.
+
+    Never raises: an unknown type, or what is no problem document at all, becomes the error of its status.
+    """
+    members = document if isinstance(document, Mapping) else {}
+    urn = members.get("type")
+    slug = urn.removeprefix(PROBLEM_PREFIX) if isinstance(urn, str) else ""
+    detail = members.get("detail")
+    text = detail if isinstance(detail, str) else ""
+    kind = PROBLEMS.get(slug)
+    if kind is None or kind.status != status:
+        kind = _BY_STATUS.get(status, Internal)
+    if issubclass(kind, Conflict):
+        return _conflict(kind, text, members.get("head"))
+    if issubclass(kind, Delayed):
+        wait = members.get("retry_after")
+        return kind(text, retry_after=wait) if type(wait) is int and wait >= 0 else kind(text)
+    return kind(text)
+
+
+def _conflict(kind: type[Conflict], detail: str, head: object) -> ProtocolError:
+    if isinstance(head, Mapping):
+        seq, segment = head.get("seq"), head.get("segment")
+        if type(seq) is int and seq >= 0 and (segment is None or isinstance(segment, str)):
+            return kind(detail, seq=seq, segment=segment)
+    return Internal("a conflict without a head")

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How much is accepted: every maximum of the protocol stands here and nowhere else.
+
+Sizes are bytes, durations seconds, lengths characters. A limit may be raised without a new protocol
+version, but never lowered: what was valid evidence once must stay so.
+"""
+
+from typing import Final
+
+# Segments.
+RECORDS_PER_SEGMENT: Final = 1000  # records
+SEGMENT_SIZE: Final = 1 << 20  # bytes of the compact form, after Content-Encoding is undone
+ENCODED_BODY_SIZE: Final = 1 << 20  # bytes of a request's body as received, before Content-Encoding is undone
+HEADER_SIZE: Final = 512  # bytes of a JWS header, decoded
+
+# Values of a record.
+INTEGER_MAX: Final = 2**53 - 1  # seq and every other integer: what each JSON library holds exactly (RFC 7493)
+TIME_MAX: Final = (
+    253_402_300_799  # seconds since the epoch: the end of the year 9999, as RFC 3339 can write it
+)
+TIME_DELTA_MAX: Final = 2**31 - 1  # seconds
+CONCURRENCY_MAX: Final = 10_000.0  # merges at once
+CATEGORY_LENGTH: Final = 128  # characters
+NAME_LENGTH: Final = 128  # characters
+VERSION_LENGTH: Final = 128  # characters, revision included
+REPOSITORY_LENGTH: Final = 128  # characters
+ATOM_LENGTH: Final = 1024  # characters
+
+# Fields that this version does not know; they are kept as they came.
+EXTRA_FIELDS: Final = 16  # fields of one object
+EXTRA_SIZE: Final = 2048  # bytes of JSON of all unknown fields of one object
+JSON_DEPTH: Final = 8  # objects and arrays within each other, in the value of an unknown field
+
+# Requests and answers.
+AUDIENCE_LENGTH: Final = 512  # characters of a collector's public_url
+URL_LENGTH: Final = 4096  # characters of a request's full URL
+TOKEN_SIZE: Final = 8192  # bytes of a request token
+TOKEN_LIFETIME: Final = 60  # seconds from iat to exp
+TOKEN_LEEWAY: Final = 10  # seconds by which the clocks of machine and collector may differ unnoticed
+TOKEN_ID_MIN: Final = 16  # characters of a jti
+TOKEN_ID_MAX: Final = 64  # characters of a jti
+REGISTRATION_SIZE: Final = 1024  # bytes of the body of POST /v1/machines
+REQUEST_SIZE: Final = 64 << 10  # bytes of any other JSON body
+ANSWER_SIZE: Final = 64 << 10  # bytes that a client reads of an answer
+RETRY_AFTER_MAX: Final = 3600  # seconds; a client waits no longer, whatever Retry-After says

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The protocol's JSON documents as pydantic models: for bytes that arrive, and for the collector's OpenAPI.
+
+    head = parse_message(SegmentAnswer, body).head        # a small document; raises Malformed
+    payload = parse_payload(parts.payload)                # a segment's payload after verify_parts
+
+`parse_payload` gives the same `Segment` of `PackageStateChange` dataclasses as `open_segment` does: attributes
+named as the fields, `recorded_at` and `created_at` in Unix seconds, unknown members in `extra`. It goes by
+`PackageStateChange.from_json` rather than by `Record` here, because that is as fast (see docs/performance.md),
+refuses duplicate members, which pydantic's JSON parser lets pass, and leaves one set of rules in force. A test
+holds `Record` and `from_json` to the same verdict.
+"""
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+
+from gentwoo_client.wire import cpv, identity, json_text, limits, records, segments
+from gentwoo_client.wire.errors import InvalidBase64, InvalidJSON, InvalidKey, Malformed, TooLarge
+from gentwoo_client.wire.segments import Segment as ParsedPayload
+from gentwoo_client.wire.segments import parse_payload
+
+__all__ = [
+    "Head",
+    "MachineState",
+    "Message",
+    "ParsedPayload",
+    "Problem",
+    "Record",
+    "Registration",
+    "ReportLink",
+    "SegmentAnswer",
+    "SegmentPayload",
+    "parse_message",
+    "parse_payload",
+]
+
+
+def _anchored(expression: str) -> str:
+    return f"^(?:{expression})$"
+
+
+def _category(text: str) -> str:
+    if not cpv.is_category(text):
+        raise ValueError("not a category by PMS")
+    return text
+
+
+def _name(text: str) -> str:
+    if not cpv.is_name(text):
+        raise ValueError("not a package name by PMS")
+    return text
+
+
+def _version(text: str) -> str:
+    if not cpv.is_version(text):
+        raise ValueError("not a version by PMS")
+    return text
+
+
+def _time(text: str) -> str:
+    records.parse_time(text)
+    return text
+
+
+def _two_decimals(value: float) -> float:
+    if round(value, 2) != value:
+        raise ValueError("more than two decimals")
+    return value
+
+
+def _public_key(text: str) -> str:
+    try:
+        identity.parse_public_key(text)
+    except (InvalidBase64, InvalidKey) as error:
+        raise ValueError(error.detail) from None
+    return text
+
+
+Category = Annotated[
+    str,
+    StringConstraints(pattern=_anchored(cpv.CATEGORY), max_length=limits.CATEGORY_LENGTH),
+    AfterValidator(_category),
+]
+Name = Annotated[
+    str, StringConstraints(pattern=_anchored(cpv.NAME), max_length=limits.NAME_LENGTH), AfterValidator(_name)
+]
+Version = Annotated[
+    str,
+    StringConstraints(pattern=_anchored(cpv.VERSION), max_length=limits.VERSION_LENGTH),
+    AfterValidator(_version),
+]
+Repository = Annotated[
+    str, StringConstraints(pattern=_anchored(records.REPOSITORY), max_length=limits.REPOSITORY_LENGTH)
+]
+Time = Annotated[
+    str,
+    StringConstraints(pattern=_anchored(records.TIME)),
+    AfterValidator(_time),
+    Field(json_schema_extra={"format": "date-time"}),
+]
+Machine = Annotated[
+    str,
+    StringConstraints(pattern=_anchored(identity.UUID)),
+    Field(json_schema_extra={"format": "uuid"}),
+]
+Digest = Annotated[str, StringConstraints(pattern=_anchored(segments.DIGEST))]
+Audience = Annotated[
+    str,
+    StringConstraints(pattern=_anchored(segments.AUDIENCE), max_length=limits.AUDIENCE_LENGTH),
+]
+Seq = Annotated[int, Field(ge=1, le=limits.INTEGER_MAX)]
+
+
+class Message(BaseModel):
+    """One JSON document. Members that this version does not know are kept."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow", allow_inf_nan=False)
+
+
+class Record(Message):
+    """A PackageStateChange: one thing that happened to one package on one machine."""
+
+    seq: Seq = Field(description="Per machine, from 1, without gaps.")
+    event: Literal["install", "uninstall", "failure"]
+    category: Category
+    name: Name
+    version: Version = Field(description="With its revision.")
+    repository: Repository | None = Field(description="Null where neither log nor /var/db/pkg says.")
+    install_type: Literal["source", "binary"] | None = Field(description="Null for an uninstall.")
+    cause: Literal["manual", "replaced", "build", "fetch", "interrupted"] | None = Field(
+        description="Of an uninstall: manual or replaced. Of a failure: build, fetch, interrupted or null."
+    )
+    replaces: Version | None = Field(description="Of an install: the version that left the same slot.")
+    recorded_at: Time = Field(description="Wall time of the log's record that ended it.")
+    time_delta: Annotated[int, Field(ge=0, le=limits.TIME_DELTA_MAX)] | None = Field(
+        description="Whole seconds from start to end; null where unknown."
+    )
+    concurrency: (
+        Annotated[float, Field(ge=0, le=limits.CONCURRENCY_MAX), AfterValidator(_two_decimals)] | None
+    ) = Field(description="Mean number of merges at work, itself included; two decimals.")
+    observed: Literal["live", "backfill"]
+    clock: Literal["synchronized", "unsynchronized", "unknown"]
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.install_type is not None and self.event == records.UNINSTALL:
+            raise ValueError("install_type is not null, yet this is an uninstall")
+        if self.cause not in records.CAUSES_OF[self.event]:
+            raise ValueError("cause is not one that this event may have")
+        if self.replaces is not None and self.event != records.INSTALL:
+            raise ValueError("replaces is not null, yet this is not an install")
+        if self.observed == records.BACKFILL and self.clock != records.UNKNOWN:
+            raise ValueError("clock is not unknown, yet this is backfill")
+        json_text.check_extra(self.model_extra or {})
+        return self
+
+
+class SegmentPayload(Message):
+    """The payload of a segment, as its signature covers it."""
+
+    machine: Machine = Field(description="The machine's UUID.")
+    audience: Audience = Field(description="The collector's public_url.")
+    first_seq: Seq
+    prev: Digest | None = Field(description="Digest of the previous segment; null for the first.")
+    created_at: Time = Field(description="By the machine's clock.")
+    records: list[Record] = Field(min_length=1, max_length=limits.RECORDS_PER_SEGMENT)
+
+
+class Registration(Message):
+    """What a machine sends to become known: its public key and nothing else."""
+
+    public_key: Annotated[str, AfterValidator(_public_key)] = Field(
+        description="Raw Ed25519 public key, base64url without padding."
+    )
+
+    @property
+    def key(self) -> bytes:
+        """The raw public key, 32 bytes."""
+        return identity.parse_public_key(self.public_key)
+
+
+class Head(Message):
+    """How far a machine's chain has come at the collector."""
+
+    seq: Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)] = Field(description="0 before the first record.")
+    segment: Digest | None = Field(description="Digest of the last segment; null before the first.")
+
+
+class SegmentAnswer(Message):
+    """The answer to a segment: everything up to `head` is durable."""
+
+    head: Head
+
+
+class MachineState(Message):
+    """What the collector knows of the machine that asks."""
+
+    machine: Machine
+    state: Literal["approved", "awaiting-approval", "quarantined"]
+    head: Head
+
+
+class ReportLink(Message):
+    """A link to the machine's own page, for a short time."""
+
+    url: str
+    expires_at: Time
+
+
+class Problem(Message):
+    """A problem document (RFC 9457); `wire.errors.from_document` makes the error of it."""
+
+    type: str = Field(description="urn:gentwoo:problem: and the problem's name.")
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    advice: str = Field(description="What to do next.")
+    head: Head | None = Field(default=None, description="Of gap and fork: the head of the machine's chain.")
+    retry_after: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="Of too-many-requests and unavailable: seconds, as in Retry-After."
+    )
+    field: str | None = Field(default=None, description="Of malformed: the member that is wrong.")
+
+
+_Message = TypeVar("_Message", bound=Message)
+
+
+def parse_message(model: type[_Message], body: bytes, *, size: int = limits.REQUEST_SIZE) -> _Message:
+    """The document of type `model` that `body` writes.
+
+    Raises `TooLarge` beyond `size` bytes; `InvalidJSON` on what two libraries could read differently, or on
+    unknown members beyond the limits; `Malformed` on anything else that the model refuses.
+    """
+    if len(body) > size:
+        raise TooLarge(f"more than {size} bytes")
+    json_text.load_object(body)  # pydantic's own parser lets duplicate members pass
+    try:
+        message = model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"])) or "document"
+        raise Malformed(f"{place}: {first['msg']}") from None
+    _check_extra_of(message)
+    return message
+
+
+def _check_extra_of(message: Message) -> None:
+    try:
+        json_text.check_extra(message.model_extra or {})
+    except InvalidJSON as error:
+        raise InvalidJSON(f"{type(message).__name__}: {error.detail}") from None

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PackageStateChange: one thing that happened to one package on one machine."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from re import compile as pattern
+from typing import Final, NoReturn, Self
+
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.cpv import CPV, is_category, is_name, is_version
+from gentwoo_client.wire.errors import InvalidJSON, InvalidRecord, InvalidTime
+from gentwoo_client.wire.json_text import check_extra
+
+INSTALL: Final = "install"
+UNINSTALL: Final = "uninstall"
+FAILURE: Final = "failure"
+EVENTS: Final = frozenset({INSTALL, UNINSTALL, FAILURE})
+
+SOURCE: Final = "source"
+BINARY: Final = "binary"
+INSTALL_TYPES: Final = frozenset({SOURCE, BINARY})
+
+MANUAL: Final = "manual"
+REPLACED: Final = "replaced"
+BUILD: Final = "build"
+FETCH: Final = "fetch"
+INTERRUPTED: Final = "interrupted"
+CAUSES: Final = frozenset({MANUAL, REPLACED, BUILD, FETCH, INTERRUPTED})
+CAUSES_OF: Final[Mapping[str, frozenset[str | None]]] = {
+    INSTALL: frozenset({None}),
+    UNINSTALL: frozenset({MANUAL, REPLACED}),
+    FAILURE: frozenset({BUILD, FETCH, INTERRUPTED, None}),
+}
+"""The causes that a record of each event may have."""
+
+LIVE: Final = "live"
+BACKFILL: Final = "backfill"
+OBSERVED: Final = frozenset({LIVE, BACKFILL})
+
+SYNCHRONIZED: Final = "synchronized"
+UNSYNCHRONIZED: Final = "unsynchronized"
+UNKNOWN: Final = "unknown"
+CLOCKS: Final = frozenset({SYNCHRONIZED, UNSYNCHRONIZED, UNKNOWN})
+
+REPOSITORY: Final = rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{limits.REPOSITORY_LENGTH - 1}}}"
+"""A repository's name (PMS §3.1.5). It may end in what looks like a version, since Portage allows it."""
+
+TIME: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
+
+_REPOSITORY = pattern(REPOSITORY)
+_TIME = pattern(TIME)
+_NOTHING: Mapping[str, object] = {}
+
+
+def format_time(seconds: int) -> str:
+    """Seconds since the epoch as RFC 3339, always in UTC: 2026-11-22T00:33:45+00:00. Raises `InvalidTime`."""
+    if not 0 <= seconds <= limits.TIME_MAX:
+        raise InvalidTime(f"{seconds} is not within the years 1970 to 9999")
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+def parse_time(text: str) -> int:
+    """Seconds since the epoch of a time that `format_time` could have written. Raises `InvalidTime`."""
+    try:
+        if _TIME.fullmatch(text) and (seconds := int(datetime.fromisoformat(text).timestamp())) >= 0:
+            return seconds
+    except ValueError:
+        pass
+    raise InvalidTime(f"{text[:40]!r} is not a time like 2026-11-22T00:33:45+00:00")
+
+
+def _nothing() -> Mapping[str, object]:
+    return _NOTHING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageStateChange:
+    """One record. Built directly it is not checked: what comes from outside enters by `from_json`."""
+
+    seq: int
+    """Per machine, from 1, without gaps."""
+    event: str
+    """`install`, `uninstall`, or `failure`: a merge that began and did not complete."""
+    category: str
+    name: str
+    version: str
+    """With its revision."""
+    repository: str | None
+    """Its name; None where neither log nor /var/db/pkg says."""
+    install_type: str | None
+    """`source` or `binary`; None for an uninstall, and where the log does not say."""
+    cause: str | None
+    """Why an uninstall or a failure happened: see `CAUSES_OF`."""
+    replaces: str | None
+    """The version that an install put out of its slot."""
+    recorded_at: int
+    """Unix seconds: wall time of the log's record that ended it."""
+    time_delta: int | None
+    """Seconds from start to end; None where the start was not seen, or the clock went backwards."""
+    concurrency: float | None
+    """Mean number of merges at work during this one, itself included; two decimals. None where unknown."""
+    observed: str
+    """`live`, or `backfill`: read before the process had once reached the end of the log."""
+    clock: str
+    """`synchronized`, `unsynchronized` or `unknown`; of backfill always `unknown`."""
+    extra: Mapping[str, object] = field(default_factory=_nothing, hash=False)
+    """Fields that this version does not know, kept as they came."""
+
+    @property
+    def cpv(self) -> CPV:
+        """The package and version that the record is about."""
+        return CPV(self.category, self.name, self.version)
+
+    def to_json(self) -> dict[str, object]:
+        """The record as on the wire: fields in their fixed order, unknown ones last."""
+        return {
+            "seq": self.seq,
+            "event": self.event,
+            "category": self.category,
+            "name": self.name,
+            "version": self.version,
+            "repository": self.repository,
+            "install_type": self.install_type,
+            "cause": self.cause,
+            "replaces": self.replaces,
+            "recorded_at": format_time(self.recorded_at),
+            "time_delta": self.time_delta,
+            "concurrency": self.concurrency,
+            "observed": self.observed,
+            "clock": self.clock,
+            **self.extra,
+        }
+
+    @classmethod
+    def from_json(cls, mapping: Mapping[str, object]) -> Self:
+        """The record that a decoded JSON object writes. Raises `InvalidRecord`, which names the field."""
+        try:
+            seq, event = mapping["seq"], mapping["event"]
+            category, name, version = mapping["category"], mapping["name"], mapping["version"]
+            repository, install_type = mapping["repository"], mapping["install_type"]
+            cause, replaces = mapping["cause"], mapping["replaces"]
+            recorded_at, time_delta = mapping["recorded_at"], mapping["time_delta"]
+            concurrency, observed, clock = mapping["concurrency"], mapping["observed"], mapping["clock"]
+        except KeyError as error:
+            raise InvalidRecord(str(error.args[0]), "missing") from None
+        except TypeError:
+            raise InvalidRecord("record", "not an object") from None
+        if type(seq) is not int or not 1 <= seq <= limits.INTEGER_MAX:
+            _refuse("seq", "not an integer from 1")
+        if type(event) is not str or event not in EVENTS:
+            _refuse("event", "not install, uninstall or failure")
+        if type(category) is not str or not is_category(category):
+            _refuse("category", "not a category by PMS")
+        if type(name) is not str or not is_name(name):
+            _refuse("name", "not a package name by PMS")
+        if type(version) is not str or not is_version(version):
+            _refuse("version", "not a version by PMS")
+        if repository is not None and (type(repository) is not str or not _REPOSITORY.fullmatch(repository)):
+            _refuse("repository", "not a repository name by PMS, or null")
+        if install_type is not None and (type(install_type) is not str or install_type not in INSTALL_TYPES):
+            _refuse("install_type", "not source, binary or null")
+        if install_type is not None and event == UNINSTALL:
+            _refuse("install_type", "not null, yet this is an uninstall")
+        if cause is not None and type(cause) is not str:
+            _refuse("cause", "not a string or null")
+        if cause not in CAUSES_OF[event]:
+            _refuse("cause", f"not one that an event of type {event} may have")
+        if replaces is not None and (type(replaces) is not str or not is_version(replaces)):
+            _refuse("replaces", "not a version by PMS, or null")
+        if replaces is not None and event != INSTALL:
+            _refuse("replaces", "not null, yet this is not an install")
+        if time_delta is not None and (
+            type(time_delta) is not int or not 0 <= time_delta <= limits.TIME_DELTA_MAX
+        ):
+            _refuse("time_delta", "not an integer from 0 to 2^31 - 1, or null")
+        if type(observed) is not str or observed not in OBSERVED:
+            _refuse("observed", "not live or backfill")
+        if type(clock) is not str or clock not in CLOCKS:
+            _refuse("clock", "not synchronized, unsynchronized or unknown")
+        if observed == BACKFILL and clock != UNKNOWN:
+            _refuse("clock", "not unknown, yet this is backfill")
+        return cls(
+            seq=seq,
+            event=event,
+            category=category,
+            name=name,
+            version=version,
+            repository=repository,
+            install_type=install_type,
+            cause=cause,
+            replaces=replaces,
+            recorded_at=_recorded_at(recorded_at),
+            time_delta=time_delta,
+            concurrency=None if concurrency is None else _concurrency(concurrency),
+            observed=observed,
+            clock=clock,
+            extra=_extra(mapping),
+        )
+
+
+FIELDS: Final = tuple(field.name for field in fields(PackageStateChange) if field.name != "extra")
+"""The fields of the wire, in their order."""
+
+_KNOWN = frozenset(FIELDS)
+
+
+def _refuse(name: str, reason: str) -> NoReturn:
+    raise InvalidRecord(name, reason)
+
+
+def _recorded_at(value: object) -> int:
+    if type(value) is not str:
+        _refuse("recorded_at", "not a string")
+    try:
+        return parse_time(value)
+    except InvalidTime as error:
+        raise InvalidRecord("recorded_at", error.detail) from None
+
+
+def _concurrency(value: object) -> float:
+    """`value` as a float. JSON does not tell 1 from 1.0, so integers are as good."""
+    if (type(value) is not float and type(value) is not int) or not 0 <= value <= limits.CONCURRENCY_MAX:
+        _refuse("concurrency", "not a number from 0 to 10,000, or null")
+    if round(value, 2) != value:
+        _refuse("concurrency", "more than two decimals")
+    return float(value)
+
+
+def _extra(mapping: Mapping[str, object]) -> Mapping[str, object]:
+    if len(mapping) == len(FIELDS):
+        return _NOTHING
+    extra = {name: value for name, value in mapping.items() if name not in _KNOWN}
+    try:
+        check_extra(extra)
+    except InvalidJSON as error:
+        raise InvalidRecord(next(iter(extra)), error.detail) from None
+    return extra
