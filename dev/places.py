@@ -39,7 +39,7 @@ def may_enter(directory: Path) -> bool:
 
 
 def find_interpreter(version: str) -> Path | None:
-    """A Python of this minor version: the newest that pyenv has, else the one on PATH (a pyenv shim is none)."""
+    """A Python of this minor version: the newest of pyenv, else the one on PATH (a shim is none)."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found = sorted(root.glob(f"versions/{version}.*/bin/python"))
     if found:
