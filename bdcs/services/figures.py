@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Publishing figures: what pages and the API may say of the fleet, renewed by a periodic job.
+
+`renew` does it, in small transactions, so that no push waits for it. Which packages need a look is known
+from the changes that arrived since the last time, and from `machine_changes` and `machine_leaves`, which
+whoever changes a machine's state or erases it calls in the same transaction. The rules are in
+`bdcs.domain.thresholds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    case,
+    delete,
+    func,
+    insert,
+    not_,
+    null,
+    select,
+    update,
+)
+from sqlalchemy.sql.expression import Subquery
+
+from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION, PRESENT
+from bdcs.domain.machines import State
+from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish
+from bdcs.store.store import Store
+from bdcs.store.tables import (
+    figures,
+    fleet_figures,
+    fleet_members,
+    installations,
+    machines,
+    package_state_changes,
+    sequences,
+    touched_packages,
+)
+
+FLEET = "machines"
+"""The fleet's figure that counts all machines."""
+
+CURSOR = "figures"
+"""The sequence that says up to which change packages were marked as touched."""
+
+CHANGES_AT_ONCE = 50_000
+PACKAGES_AT_ONCE = 50
+
+CellKey = tuple[int, int | None]
+"""A package and a version of it; None: the package in any version."""
+
+
+async def renew(store: Store, thresholds: Thresholds) -> None:
+    """Publish whatever may be published now. Cheap when nothing changed: three small reads."""
+    while await store.read(_next_changes) is not None:
+        await store.write(mark_changed)
+    while await store.read(_touched):
+        await store.write(lambda connection: publish_touched(connection, thresholds))
+    if may_publish(await store.read(fleet_cell), thresholds):
+        await store.write(lambda connection: publish_fleet(connection, thresholds))
+
+
+def renew_at_once(connection: Connection, thresholds: Thresholds) -> None:
+    """Do all that `renew` does in the transaction of `connection`."""
+    while _next_changes(connection) is not None:
+        mark_changed(connection)
+    while _touched(connection):
+        publish_touched(connection, thresholds)
+    publish_fleet(connection, thresholds)
+
+
+def mark_changed(connection: Connection) -> None:
+    """Mark the packages of the next few changes as touched."""
+    step = _next_changes(connection)
+    if step is None:
+        return
+    first, last = step
+    changes = package_state_changes.c
+    _touch(connection, select(changes.package_id).where(changes.id.between(first, last)))
+    connection.execute(delete(sequences).where(sequences.c.name == CURSOR))
+    connection.execute(insert(sequences).values(name=CURSOR, value=last))
+
+
+def publish_touched(connection: Connection, thresholds: Thresholds) -> None:
+    """Publish what may be published of the next few touched packages, and unmark them."""
+    packages = _touched(connection)
+    _publish(connection, packages, thresholds)
+    connection.execute(delete(touched_packages).where(touched_packages.c.package_id.in_(packages)))
+
+
+def fleet_cell(connection: Connection) -> Cell:
+    """The fleet as it stands: approved machines that sent at least one record."""
+    counted = fleet_members.c.machine_id.is_not(None)
+    query = select(_sum(_in_fleet()), _sum(_in_fleet() & ~counted), _sum(~_in_fleet() & counted)).select_from(
+        machines.outerjoin(fleet_members, fleet_members.c.machine_id == machines.c.id)
+    )
+    present, joined, left = connection.execute(query).one()
+    shown = connection.execute(select(fleet_figures).where(fleet_figures.c.name == FLEET)).one_or_none()
+    return Cell(
+        present=present,
+        joined=joined,
+        left=left,
+        gone=shown.gone if shown else 0,
+        published=shown.published if shown else None,
+    )
+
+
+def publish_fleet(connection: Connection, thresholds: Thresholds) -> None:
+    """Publish the number of machines, if it may move."""
+    cell = fleet_cell(connection)
+    if not may_publish(cell, thresholds):
+        return
+    connection.execute(delete(fleet_figures).where(fleet_figures.c.name == FLEET))
+    connection.execute(
+        insert(fleet_figures).values(name=FLEET, published=figure(cell.present, thresholds), gone=0)
+    )
+    connection.execute(delete(fleet_members))
+    members = select(machines.c.id).where(_in_fleet())
+    connection.execute(insert(fleet_members).from_select(["machine_id"], members))
+
+
+def machine_changes(connection: Connection, machine_id: int) -> None:
+    """Have the figures of all packages of a machine looked at, since its state is changed."""
+    _touch(connection, select(installations.c.package_id).where(installations.c.machine_id == machine_id))
+
+
+def machine_leaves(connection: Connection, machine_id: int) -> None:
+    """Prepare figures for the erasure of a machine, whose `installations` must still be there.
+
+    Its rows may be deleted at once; the published figures count on it until they may move.
+    """
+    machine_changes(connection, machine_id)
+    own = installations.c.machine_id == machine_id
+    for column, bit in ((figures.c.version_id, COUNTED_VERSION), (None, COUNTED_PACKAGE)):
+        counted = select(installations.c.machine_id).where(
+            own, _has(bit), installations.c.package_id == figures.c.package_id
+        )
+        cells = figures.c.version_id.is_(None)
+        if column is not None:
+            counted = counted.where(installations.c.version_id == figures.c.version_id)
+            cells = figures.c.version_id.is_not(None)
+        connection.execute(update(figures).where(cells, counted.exists()).values(gone=figures.c.gone + 1))
+    member = fleet_members.c.machine_id == machine_id
+    if connection.execute(delete(fleet_members).where(member)).rowcount:
+        connection.execute(
+            update(fleet_figures).where(fleet_figures.c.name == FLEET).values(gone=fleet_figures.c.gone + 1)
+        )
+
+
+def _next_changes(connection: Connection) -> tuple[int, int] | None:
+    """The first and the last change to be marked next, or None when there are none."""
+    cursor = connection.scalar(select(sequences.c.value).where(sequences.c.name == CURSOR)) or 0
+    changes = package_state_changes.c.id
+    step = select(changes).where(changes > cursor).order_by(changes).limit(CHANGES_AT_ONCE).subquery()
+    first, last = connection.execute(select(func.min(step.c.id), func.max(step.c.id))).one()
+    return None if first is None else (first, last)
+
+
+def _touched(connection: Connection) -> list[int]:
+    package = touched_packages.c.package_id
+    return list(connection.scalars(select(package).order_by(package).limit(PACKAGES_AT_ONCE)))
+
+
+def _touch(connection: Connection, packages: Select[tuple[int]]) -> None:
+    known = select(touched_packages.c.package_id)
+    new = packages.distinct().where(packages.selected_columns[0].not_in(known))
+    connection.execute(insert(touched_packages).from_select(["package_id"], new))
+
+
+def _publish(connection: Connection, packages: Sequence[int], thresholds: Thresholds) -> None:
+    for (package, version), cell in _cells(connection, packages):
+        if may_publish(cell, thresholds):
+            _put(connection, package, version, figure(cell.present, thresholds))
+            _count(connection, package, version)
+    unused = and_(installations.c.package_id.in_(packages), ~_has(PRESENT | COUNTED))
+    connection.execute(delete(installations).where(unused))
+
+
+def _cells(connection: Connection, packages: Sequence[int]) -> Iterator[tuple[CellKey, Cell]]:
+    """Yield all cells of `packages`: those with machines in them, and those that were published."""
+    counts = {
+        (row.package_id, row.version_id): (row.present, row.joined, row.left)
+        for membership in (_version_membership(packages), _package_membership(packages))
+        for row in connection.execute(_counts(membership))
+    }
+    published = {
+        (row.package_id, row.version_id): row
+        for row in connection.execute(select(figures).where(figures.c.package_id.in_(packages)))
+    }
+    for key in counts.keys() | published.keys():
+        present, joined, left = counts.get(key, (0, 0, 0))
+        before = published.get(key)
+        yield (
+            key,
+            Cell(
+                present=present,
+                joined=joined,
+                left=left,
+                gone=before.gone if before else 0,
+                published=before.published if before else None,
+            ),
+        )
+
+
+def _version_membership(packages: Sequence[int]) -> Subquery:
+    """Which machine is in which version's cell, now and as published."""
+    return (
+        select(
+            installations.c.package_id,
+            installations.c.version_id,
+            case((_is_present(), 1), else_=0).label("present"),
+            case((_has(COUNTED_VERSION), 1), else_=0).label("counted"),
+        )
+        .join(machines, machines.c.id == installations.c.machine_id)
+        .where(installations.c.package_id.in_(packages))
+        .subquery()
+    )
+
+
+def _package_membership(packages: Sequence[int]) -> Subquery:
+    """Which machine is in which package's cell, now and as published; a machine with three versions is in it
+    once.
+    """
+    return (
+        select(
+            installations.c.package_id,
+            null().label("version_id"),
+            func.max(case((_is_present(), 1), else_=0)).label("present"),
+            func.max(case((_has(COUNTED_PACKAGE), 1), else_=0)).label("counted"),
+        )
+        .join(machines, machines.c.id == installations.c.machine_id)
+        .where(installations.c.package_id.in_(packages))
+        .group_by(installations.c.package_id, installations.c.machine_id)
+        .subquery()
+    )
+
+
+def _counts(membership: Subquery) -> Select[Any]:
+    present, counted = membership.c.present, membership.c.counted
+    return select(
+        membership.c.package_id,
+        membership.c.version_id,
+        func.sum(present).label("present"),
+        func.sum(present * (1 - counted)).label("joined"),
+        func.sum(counted * (1 - present)).label("left"),
+    ).group_by(membership.c.package_id, membership.c.version_id)
+
+
+def _put(connection: Connection, package: int, version: int | None, published: int) -> None:
+    cell = and_(figures.c.package_id == package, _of(figures.c.version_id, version))
+    connection.execute(delete(figures).where(cell))
+    connection.execute(
+        insert(figures).values(package_id=package, version_id=version, published=published, gone=0)
+    )
+
+
+def _count(connection: Connection, package: int, version: int | None) -> None:
+    """Remember which machines the figure just published counts."""
+    bit = COUNTED_PACKAGE if version is None else COUNTED_VERSION
+    approved = installations.c.machine_id.in_(select(machines.c.id).where(machines.c.state == State.APPROVED))
+    in_it = and_(_has(PRESENT), approved)
+    cell = [installations.c.package_id == package]
+    if version is not None:
+        cell.append(installations.c.version_id == version)
+    flags = installations.c.flags
+    connection.execute(update(installations).where(*cell, _has(bit), not_(in_it)).values(flags=flags - bit))
+    connection.execute(update(installations).where(*cell, ~_has(bit), in_it).values(flags=flags + bit))
+
+
+def _of(column: ColumnElement[int | None], version: int | None) -> ColumnElement[bool]:
+    return column.is_(None) if version is None else column == version
+
+
+def _is_present() -> ColumnElement[bool]:
+    return and_(_has(PRESENT), machines.c.state == State.APPROVED)
+
+
+def _in_fleet() -> ColumnElement[bool]:
+    return and_(machines.c.state == State.APPROVED, machines.c.head_seq > 0)
+
+
+def _has(bits: int) -> ColumnElement[bool]:
+    return installations.c.flags.bitwise_and(bits) != 0
+
+
+def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
