@@ -23,6 +23,11 @@ Errors of the protocol itself (a malformed CPV, a bad signature) are in `gentwoo
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
 DONE = 0
 FAILED = 1
 USAGE = 2
@@ -135,3 +140,10 @@ class PushingStopped(NotConfigured):
 
 class CollectorRefused(PushingStopped):
     """The collector said no, and the same request would get the same answer."""
+
+
+def journal_error(error: sqlite3.Error) -> JournalError:
+    """Our error for what SQLite reports about the journal."""
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return JournalFull("there is no space to write the journal", advice="nothing is lost; make room")
+    return JournalError(f"the journal cannot be used: {error}")

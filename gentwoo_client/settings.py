@@ -174,7 +174,13 @@ def checked_collector(url: str) -> str:
         raise ValueError(f"{url!r} is not an http or https URL such as https://bdcs.example.org")
     if "@" in parts.netloc or parts.query or parts.fragment or any(c.isspace() or ord(c) < 33 for c in url):
         raise ValueError(f"{url!r} must not hold a user, a query, a fragment or spaces")
-    return url.rstrip("/")
+    from gentwoo_client.wire.errors import InvalidSegment
+    from gentwoo_client.wire.segments import check_audience
+
+    try:
+        return check_audience(url.rstrip("/"))
+    except InvalidSegment:
+        raise ValueError(f"{url!r} is not a URL that the protocol allows") from None
 
 
 def checked_history(text: str) -> str:

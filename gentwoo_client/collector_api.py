@@ -1,0 +1,382 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Speaking HTTP with the collector: one connection, signed requests, answers that are not trusted.
+
+    async with CollectorAPI("https://bdcs.example.org", key) as collector:
+        state = await collector.register()
+        answer = await collector.send_segment(compact)
+
+Every method raises `TryLater` (`CollectorUnreachable`, `CollectorBusy`, `CollectorBroken`) or
+`CollectorRefused`, never anything of aiohttp. Every request may be repeated: a segment is the same segment,
+and a token's `jti` makes the second one get the first one's answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import aiohttp
+from yarl import URL
+
+from gentwoo_client.errors import (
+    CollectorBroken,
+    CollectorBusy,
+    CollectorRefused,
+    CollectorUnreachable,
+    TryLater,
+)
+from gentwoo_client.machine_key import MachineKey
+from gentwoo_client.version import VERSION
+from gentwoo_client.wire import base64url, limits
+from gentwoo_client.wire.errors import (
+    Conflict,
+    Delayed,
+    Gap,
+    ProtocolError,
+    RequestTimeout,
+    WrongTime,
+    from_document,
+)
+from gentwoo_client.wire.tokens import make_token
+
+T = TypeVar("T")
+
+SEGMENT_TYPE = "application/jose"
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long is waited for the collector, in seconds."""
+
+    connect: float = 15.0
+    read: float = 60.0
+    """Between two pieces of an answer; a collector under load commits before it answers."""
+    total: float = 180.0
+    keep_alive: float = 120.0
+    """How long an idle connection is kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The last record and segment of a machine's chain that the collector has."""
+
+    seq: int
+    segment: str | None
+    """Digest of the segment; None before the first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineState:
+    """What the collector says about a machine."""
+
+    machine: UUID
+    state: str
+    """`approved`, `awaiting-approval`, or a word of a newer collector."""
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentAnswer:
+    """What became of a segment: it is durable, or it does not continue what the collector has."""
+
+    outcome: Literal["accepted", "gap", "fork"]
+    head: Head
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportLink:
+    """An address that shows the machine's own page to whoever has it, for a short while."""
+
+    url: str
+    expires_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A successful answer: its document is None where there is no body."""
+
+    status: int
+    document: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """What came over the wire, before it is judged."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class CollectorAPI:
+    """The collector at `audience`, as the machine with `key` sees it. Use as an async context manager."""
+
+    def __init__(self, audience: str, key: MachineKey, *, patience: Patience | None = None) -> None:
+        self.audience = audience
+        self._key = key
+        self._patience = patience or Patience()
+        self._clock_offset = 0.0
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=1, keepalive_timeout=self._patience.keep_alive),
+            timeout=aiohttp.ClientTimeout(
+                total=self._patience.total, sock_connect=self._patience.connect, sock_read=self._patience.read
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"gentwoo/{VERSION}", "Accept-Encoding": "identity"},
+            trust_env=not is_loopback(self.audience),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def register(self) -> MachineState:
+        """Make the key known; repeating it changes nothing."""
+        body = json.dumps({"public_key": base64url.encode(self._key.public)}).encode()
+        answer = await self.request("POST", "/v1/machines", body=body)
+        return self._machine_state(answer)
+
+    async def machine_state(self) -> MachineState:
+        """Return what the collector has of this machine."""
+        return self._machine_state(await self.request("GET", self._machine_path()))
+
+    async def forget(self) -> None:
+        """Have everything of this machine erased."""
+        await self.request("DELETE", self._machine_path())
+
+    async def report_link(self) -> ReportLink:
+        """Return a short-lived link to the machine's own page."""
+        answer = await self.request("POST", self._machine_path("/report-links"), body=b"")
+        url, expires_at = _member(answer, "url", str), _member(answer, "expires_at", str)
+        return ReportLink(url=printable(url), expires_at=printable(expires_at))
+
+    async def send_segment(self, compact: bytes) -> SegmentAnswer:
+        """Send a signed segment as it is. It needs no token, since its signature covers all of it."""
+        headers = {"Content-Type": SEGMENT_TYPE}
+        body = compact
+        if len(compact) > _WORTH_COMPRESSING:
+            body = await asyncio.to_thread(_compress, compact)
+            headers["Content-Encoding"] = "zstd"
+        try:
+            response = await self._send("POST", self._machine_path("/segments"), headers, body)
+            answer = self._judge(response)
+        except _Refusal as refusal:
+            if isinstance(refusal.problem, Conflict):
+                head = Head(seq=refusal.problem.seq, segment=refusal.problem.segment)
+                return SegmentAnswer(outcome="gap" if isinstance(refusal.problem, Gap) else "fork", head=head)
+            raise refusal.as_error(self.audience) from None
+        return SegmentAnswer(outcome="accepted", head=_head(answer))
+
+    async def request(self, method: str, path: str, *, body: bytes | None = None) -> Answer:
+        """Send a request that the machine's key permits, and return its answer.
+
+        `path` may hold a query. A refusal because of the time is repeated once, with the collector's clock.
+        """
+        try:
+            return self._judge(await self._authorized(method, path, body))
+        except _Refusal as refusal:
+            if not isinstance(refusal.problem, WrongTime) or not self._correct_clock(refusal.date):
+                raise refusal.as_error(self.audience) from None
+        try:
+            return self._judge(await self._authorized(method, path, body))
+        except _Refusal as refusal:
+            raise refusal.as_error(self.audience) from None
+
+    async def _authorized(self, method: str, path: str, body: bytes | None) -> _Response:
+        token = make_token(
+            self._key.private,
+            machine=self._key.machine,
+            audience=self.audience,
+            method=method,
+            url=self.audience + path,
+            body=body or b"",
+            now=time.time() + self._clock_offset,
+        )
+        headers = {"Authorization": f"Bearer {token}"}
+        if body:
+            headers["Content-Type"] = JSON_TYPE
+        return await self._send(method, path, headers, body)
+
+    async def _send(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> _Response:
+        """Send once; and once more where the connection turns out to have been closed while it was idle."""
+        try:
+            return await self._send_once(method, path, headers, body)
+        except aiohttp.ServerDisconnectedError:
+            pass
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        try:
+            return await self._send_once(method, path, headers, body)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def _send_once(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
+    ) -> _Response:
+        assert self._session is not None, "use as `async with CollectorAPI(...)`"
+        url = URL(self.audience + path, encoded=True)
+        async with self._session.request(
+            method, url, headers=headers, data=body, allow_redirects=False
+        ) as response:
+            content = bytearray()
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > limits.ANSWER_SIZE:
+                    # The rest stays unread: the connection cannot be used again.
+                    response.close()
+                    raise CollectorBroken(f"{self.audience}: the answer is larger than any of the protocol")
+            return _Response(response.status, response.headers, bytes(content))
+
+    def _judge(self, response: _Response) -> Answer:
+        """Return a good answer; raise `_Refusal` for a problem, `TryLater` for what may pass."""
+        status = response.status
+        if 200 <= status < 300:
+            return Answer(status=status, document=_parse(response.body) if response.body else None)
+        if 300 <= status < 400:
+            location = printable(response.headers.get("Location", "nowhere"))
+            raise CollectorRefused(
+                f"{self.audience} redirects to {location}",
+                reason="redirected",
+                advice="set `collector` to exactly the collector's `public_url`; its operator knows it",
+            )
+        is_problem = response.headers.get("Content-Type", "").partition(";")[0].strip() == PROBLEM_TYPE
+        wait = _retry_after(response.headers)
+        if not is_problem:
+            if status in (429, 503):
+                raise CollectorBusy(f"{self.audience} answers {status}", retry_after=wait)
+            # A proxy, or another server altogether: its 404 says nothing about this machine.
+            raise CollectorBroken(
+                f"{self.audience} answers {status}, and not as a collector does",
+                retry_after=wait,
+                advice="check that `collector` is the collector's `public_url`",
+            )
+        problem = from_document(_parse(response.body), status=status)
+        detail = f"{self.audience}: {printable(problem.detail)}"
+        if isinstance(problem, Delayed):
+            raise CollectorBusy(detail, retry_after=wait if wait is not None else problem.retry_after)
+        if status >= 500 or isinstance(problem, RequestTimeout):
+            raise CollectorBroken(detail, retry_after=wait)
+        raise _Refusal(problem, response.headers.get("Date"))
+
+    def _machine_path(self, rest: str = "") -> str:
+        return f"/v1/machines/{self._key.machine}{rest}"
+
+    def _machine_state(self, answer: Answer) -> MachineState:
+        if _member(answer, "machine", str) != str(self._key.machine):
+            raise CollectorBroken(f"{self.audience} answers for another machine")
+        state = printable(_member(answer, "state", str))
+        return MachineState(machine=self._key.machine, state=state, head=_head(answer))
+
+    def _correct_clock(self, date: str | None) -> bool:
+        """Take over the collector's idea of now; False where it says none."""
+        try:
+            theirs = parsedate_to_datetime(date or "").timestamp()
+        except ValueError:
+            return False
+        self._clock_offset = theirs - time.time()
+        return True
+
+    def _unreachable(self, error: Exception) -> TryLater:
+        advice = None
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            advice = "check the collector's name in `collector`, its certificate, and this machine's clock"
+        reason = printable(str(error)) or type(error).__name__
+        return CollectorUnreachable(f"{self.audience} cannot be reached: {reason}", advice=advice)
+
+
+class _Refusal(Exception):
+    """A problem document that says no; `date` is the answer's Date."""
+
+    def __init__(self, problem: ProtocolError, date: str | None) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+        self.date = date
+
+    def as_error(self, audience: str) -> CollectorRefused:
+        problem = self.problem
+        # The advice is ours, never the text of the answer.
+        return CollectorRefused(
+            f"{audience}: {printable(problem.detail)}", reason=problem.slug, advice=problem.advice
+        )
+
+
+_WORTH_COMPRESSING = 1024  # bytes; below, a frame's own overhead and the thread cost more than they save
+
+
+def is_loopback(url: str) -> bool:
+    """Whether `url` leads to this very machine, so that nobody can read on the way."""
+    from ipaddress import ip_address
+
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def printable(text: str) -> str:
+    """Return `text` without what could command a terminal, and not longer than a few lines."""
+    return "".join(c if c.isprintable() else " " for c in text[:500]).strip()
+
+
+def _compress(content: bytes) -> bytes:
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+    return zstd.compress(content, 3)
+
+
+def _parse(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise CollectorBroken("the collector's answer is not JSON") from None
+
+
+def _member(answer: Answer, name: str, kind: type[T]) -> T:
+    value = answer.document.get(name) if isinstance(answer.document, dict) else None
+    if not isinstance(value, kind):
+        raise CollectorBroken(f"the collector's answer lacks `{name}`")
+    return value
+
+
+def _head(answer: Answer) -> Head:
+    head = _member(answer, "head", dict)
+    seq, segment = head.get("seq"), head.get("segment")
+    if type(seq) is not int or seq < 0 or not (segment is None or isinstance(segment, str)):
+        raise CollectorBroken("the collector's answer holds a head that cannot be")
+    return Head(seq=seq, segment=segment)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait by Retry-After (RFC 9110 §10.2.3), at most `limits.RETRY_AFTER_MAX`."""
+    text = headers.get("Retry-After", "").strip()
+    if not text:
+        return None
+    try:
+        wait = float(int(text)) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
+    except ValueError:
+        return None
+    return min(max(wait, 0.0), float(limits.RETRY_AFTER_MAX))
