@@ -7,14 +7,16 @@ Beyond PMS one thing is accepted: inter-revisions (`-r00.1`), which logs of old 
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import Final, Self
 
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import InvalidCPV
 
-CATEGORY = rf"[A-Za-z0-9_][A-Za-z0-9+_.-]{{0,{limits.CATEGORY_LENGTH - 1}}}"
-NAME = rf"[A-Za-z0-9_][A-Za-z0-9+_-]{{0,{limits.NAME_LENGTH - 1}}}"
-VERSION = r"[0-9]+(?:\.[0-9]+)*[a-z]?(?:_(?:alpha|beta|pre|rc|p)[0-9]*)*(?:-r[0-9]+(?:\.[0-9]+)?)?"
+CATEGORY: Final = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"
+NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9+_-]*"
+VERSION: Final = r"[0-9]+(?:\.[0-9]+)*[a-z]?(?:_(?:alpha|beta|pre|rc|p)[0-9]*)*(?:-r[0-9]+(?:\.[0-9]+)?)?"
+REPOSITORY: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
+"""PMS §3.1.5, save that it may end in what looks like a version, since Portage allows it."""
 
 # A lazy NAME takes the longest suffix that is a version; what remains must not end in one again.
 _CPV = re.compile(rf"({CATEGORY})/({NAME}?)-({VERSION})")
@@ -22,39 +24,67 @@ _ENDS_IN_VERSION = re.compile(rf".*-(?:{VERSION})")
 _CATEGORY = re.compile(CATEGORY)
 _NAME = re.compile(NAME)
 _VERSION = re.compile(VERSION)
+_REPOSITORY = re.compile(REPOSITORY)
 _CPV_LENGTH = limits.CATEGORY_LENGTH + limits.NAME_LENGTH + limits.VERSION_LENGTH + 2
+
+# The same few thousand names come again and again, so answers are remembered; lengths are checked before,
+# or a hostile sender would have megabytes remembered.
+
+
+def split_cpv(text: str) -> tuple[str, str, str] | None:
+    """Category, name and version with revision; None where `text` is no CPV. Never raises."""
+    return _split(text) if len(text) <= _CPV_LENGTH else None
 
 
 @lru_cache(maxsize=4096)
-def split_cpv(text: str) -> tuple[str, str, str] | None:
-    """Category, name and version with revision; None where `text` is no CPV. Never raises."""
-    if len(text) > _CPV_LENGTH:
-        return None
+def _split(text: str) -> tuple[str, str, str] | None:
     match = _CPV.fullmatch(text)
     if match is None:
         return None
     category, name, version = match.groups()
-    if len(version) > limits.VERSION_LENGTH or _ENDS_IN_VERSION.fullmatch(name):
+    if len(category) > limits.CATEGORY_LENGTH or not is_name(name) or not is_version(version):
         return None
     return category, name, version
 
 
-@lru_cache(maxsize=1024)
 def is_category(text: str) -> bool:
     """Whether `text` may name a category (PMS §3.1.1)."""
+    return len(text) <= limits.CATEGORY_LENGTH and _is_category(text)
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name a package (PMS §3.1.2)."""
+    return len(text) <= limits.NAME_LENGTH and _is_name(text)
+
+
+def is_version(text: str) -> bool:
+    """Whether `text` is a version with or without revision (PMS §3.2)."""
+    return len(text) <= limits.VERSION_LENGTH and _is_version(text)
+
+
+def is_repository(text: str) -> bool:
+    """Whether `text` may name a repository (PMS §3.1.5)."""
+    return len(text) <= limits.REPOSITORY_LENGTH and _is_repository(text)
+
+
+@lru_cache(maxsize=1024)
+def _is_category(text: str) -> bool:
     return _CATEGORY.fullmatch(text) is not None
 
 
 @lru_cache(maxsize=4096)
-def is_name(text: str) -> bool:
-    """Whether `text` may name a package (PMS §3.1.2)."""
+def _is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and _ENDS_IN_VERSION.fullmatch(text) is None
 
 
 @lru_cache(maxsize=4096)
-def is_version(text: str) -> bool:
-    """Whether `text` is a version with or without revision (PMS §3.2)."""
-    return len(text) <= limits.VERSION_LENGTH and _VERSION.fullmatch(text) is not None
+def _is_version(text: str) -> bool:
+    return _VERSION.fullmatch(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_repository(text: str) -> bool:
+    return _REPOSITORY.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +101,7 @@ class CPV:
         """The CPV that `text` writes. Raises `InvalidCPV`."""
         parts = split_cpv(text)
         if parts is None:
-            raise InvalidCPV(f"{text[:_CPV_LENGTH]!r} is not CATEGORY/NAME-VERSION")
+            raise InvalidCPV(f"{text[:100]!r} is not CATEGORY/NAME-VERSION")
         return cls(*parts)
 
     def __str__(self) -> str:

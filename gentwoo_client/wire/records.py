@@ -3,12 +3,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from datetime import date
+from functools import lru_cache
 from re import compile as pattern
-from typing import Final, NoReturn, Self
+from typing import Final, NoReturn, cast
 
 from gentwoo_client.wire import limits
-from gentwoo_client.wire.cpv import CPV, is_category, is_name, is_version
+from gentwoo_client.wire.cpv import CPV, is_category, is_name, is_repository, is_version
 from gentwoo_client.wire.errors import InvalidJSON, InvalidRecord, InvalidTime
 from gentwoo_client.wire.json_text import check_extra
 
@@ -43,13 +44,12 @@ UNSYNCHRONIZED: Final = "unsynchronized"
 UNKNOWN: Final = "unknown"
 CLOCKS: Final = frozenset({SYNCHRONIZED, UNSYNCHRONIZED, UNKNOWN})
 
-REPOSITORY: Final = rf"[A-Za-z0-9_][A-Za-z0-9_-]{{0,{limits.REPOSITORY_LENGTH - 1}}}"
-"""A repository's name (PMS §3.1.5). It may end in what looks like a version, since Portage allows it."""
-
 TIME: Final = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00"
 
-_REPOSITORY = pattern(REPOSITORY)
-_TIME = pattern(TIME)
+_MINUTE = pattern(r"T([01][0-9]|2[0-3]):([0-5][0-9])")
+_SECOND = pattern(r":([0-5][0-9])\+00:00")
+_TIME_LENGTH = len("2026-11-22T00:33:45+00:00")
+_EPOCH = date(1970, 1, 1).toordinal()
 _NOTHING: Mapping[str, object] = {}
 
 
@@ -57,17 +57,55 @@ def format_time(seconds: int) -> str:
     """Seconds since the epoch as RFC 3339, always in UTC: 2026-11-22T00:33:45+00:00. Raises `InvalidTime`."""
     if not 0 <= seconds <= limits.TIME_MAX:
         raise InvalidTime(f"{seconds} is not within the years 1970 to 9999")
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
+    minutes, second = divmod(seconds, 60)
+    day, minute = divmod(minutes, 1440)
+    return f"{_format_day(day)}T{minute // 60:02}:{minute % 60:02}:{second:02}+00:00"
 
 
 def parse_time(text: str) -> int:
     """Seconds since the epoch of a time that `format_time` could have written. Raises `InvalidTime`."""
     try:
-        if _TIME.fullmatch(text) and (seconds := int(datetime.fromisoformat(text).timestamp())) >= 0:
-            return seconds
+        if len(text) == _TIME_LENGTH:
+            return _parse_day(text[:10]) + _parse_minute(text[10:16]) + _parse_second(text[16:])
     except ValueError:
         pass
     raise InvalidTime(f"{text[:40]!r} is not a time like 2026-11-22T00:33:45+00:00")
+
+
+# Times come by the hundred thousand and share their days: remembered parts make reading and writing them
+# four times as fast as datetime does.
+
+
+@lru_cache(maxsize=4096)
+def _format_day(day: int) -> str:
+    return date.fromordinal(_EPOCH + day).isoformat()
+
+
+@lru_cache(maxsize=4096)
+def _parse_day(text: str) -> int:
+    """Seconds from the epoch to the beginning of a day, YYYY-MM-DD. Raises `ValueError`."""
+    day = date.fromisoformat(text)
+    if day.isoformat() != text or day.toordinal() < _EPOCH:
+        raise ValueError(text)
+    return (day.toordinal() - _EPOCH) * 86_400
+
+
+@lru_cache(maxsize=1440)
+def _parse_minute(text: str) -> int:
+    """Seconds from midnight to a minute, THH:MM. Raises `ValueError`."""
+    match = _MINUTE.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1]) * 3600 + int(match[2]) * 60
+
+
+@lru_cache(maxsize=60)
+def _parse_second(text: str) -> int:
+    """The seconds of `:SS+00:00`. Raises `ValueError`."""
+    match = _SECOND.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    return int(match[1])
 
 
 def _nothing() -> Mapping[str, object]:
@@ -133,7 +171,7 @@ class PackageStateChange:
         }
 
     @classmethod
-    def from_json(cls, mapping: Mapping[str, object]) -> Self:
+    def from_json(cls, mapping: Mapping[str, object]) -> "PackageStateChange":
         """The record that a decoded JSON object writes. Raises `InvalidRecord`, which names the field."""
         try:
             seq, event = mapping["seq"], mapping["event"]
@@ -148,74 +186,137 @@ class PackageStateChange:
             raise InvalidRecord("record", "not an object") from None
         if type(seq) is not int or not 1 <= seq <= limits.INTEGER_MAX:
             _refuse("seq", "not an integer from 1")
-        if type(event) is not str or event not in EVENTS:
-            _refuse("event", "not install, uninstall or failure")
         if type(category) is not str or not is_category(category):
             _refuse("category", "not a category by PMS")
         if type(name) is not str or not is_name(name):
             _refuse("name", "not a package name by PMS")
         if type(version) is not str or not is_version(version):
             _refuse("version", "not a version by PMS")
-        if repository is not None and (type(repository) is not str or not _REPOSITORY.fullmatch(repository)):
+        if repository is not None and (type(repository) is not str or not is_repository(repository)):
             _refuse("repository", "not a repository name by PMS, or null")
-        if install_type is not None and (type(install_type) is not str or install_type not in INSTALL_TYPES):
-            _refuse("install_type", "not source, binary or null")
-        if install_type is not None and event == UNINSTALL:
-            _refuse("install_type", "not null, yet this is an uninstall")
-        if cause is not None and type(cause) is not str:
-            _refuse("cause", "not a string or null")
-        if cause not in CAUSES_OF[event]:
-            _refuse("cause", f"not one that an event of type {event} may have")
-        if replaces is not None and (type(replaces) is not str or not is_version(replaces)):
-            _refuse("replaces", "not a version by PMS, or null")
-        if replaces is not None and event != INSTALL:
-            _refuse("replaces", "not null, yet this is not an install")
+        kind = _kind(event, install_type, cause, observed, clock)
+        if replaces is not None:
+            if type(replaces) is not str or not is_version(replaces):
+                _refuse("replaces", "not a version by PMS, or null")
+            if event != INSTALL:
+                _refuse("replaces", "not null, yet this is not an install")
+        if type(recorded_at) is not str:
+            _refuse("recorded_at", "not a string")
         if time_delta is not None and (
             type(time_delta) is not int or not 0 <= time_delta <= limits.TIME_DELTA_MAX
         ):
             _refuse("time_delta", "not an integer from 0 to 2^31 - 1, or null")
-        if type(observed) is not str or observed not in OBSERVED:
-            _refuse("observed", "not live or backfill")
-        if type(clock) is not str or clock not in CLOCKS:
-            _refuse("clock", "not synchronized, unsynchronized or unknown")
-        if observed == BACKFILL and clock != UNKNOWN:
-            _refuse("clock", "not unknown, yet this is backfill")
-        return cls(
-            seq=seq,
-            event=event,
-            category=category,
-            name=name,
-            version=version,
-            repository=repository,
-            install_type=install_type,
-            cause=cause,
-            replaces=replaces,
-            recorded_at=_recorded_at(recorded_at),
-            time_delta=time_delta,
-            concurrency=None if concurrency is None else _concurrency(concurrency),
-            observed=observed,
-            clock=clock,
-            extra=_extra(mapping),
-        )
+        if concurrency is not None:
+            concurrency = _concurrency(concurrency)
+        try:
+            at = parse_time(recorded_at)
+        except InvalidTime as error:
+            raise InvalidRecord("recorded_at", error.detail) from None
+        event, install_type, cause, observed, clock = kind
+        extra = _NOTHING if len(mapping) == len(FIELDS) else _extra(mapping)
+        return make_record(
+            seq, event, category, name, version, repository, install_type, cause,
+            replaces, at, time_delta, concurrency, observed, clock, extra,
+        )  # fmt: skip
 
 
 FIELDS: Final = tuple(field.name for field in fields(PackageStateChange) if field.name != "extra")
 """The fields of the wire, in their order."""
 
 _KNOWN = frozenset(FIELDS)
+_Kind = tuple[str, str | None, str | None, str, str]
+_KINDS: Mapping[object, _Kind] = {
+    kind: kind
+    for event in EVENTS
+    for install_type in ((None,) if event == UNINSTALL else (None, SOURCE, BINARY))
+    for cause in CAUSES_OF[event]
+    for observed in OBSERVED
+    for clock in (CLOCKS if observed == LIVE else (UNKNOWN,))
+    for kind in ((event, install_type, cause, observed, clock),)
+}
+"""Every agreeing choice of event, install_type, cause, observed and clock: one look replaces nine checks."""
+
+
+class _Draft:
+    """The same slots as a record, without the guard that makes setting each cost a function call."""
+
+    __slots__ = (*FIELDS, "extra")
+    seq: int
+    event: str
+    category: str
+    name: str
+    version: str
+    repository: str | None
+    install_type: str | None
+    cause: str | None
+    replaces: str | None
+    recorded_at: int
+    time_delta: int | None
+    concurrency: float | None
+    observed: str
+    clock: str
+    extra: Mapping[str, object]
+
+
+def make_record(
+    seq: int,
+    event: str,
+    category: str,
+    name: str,
+    version: str,
+    repository: str | None,
+    install_type: str | None,
+    cause: str | None,
+    replaces: str | None,
+    recorded_at: int,
+    time_delta: int | None,
+    concurrency: float | None,
+    observed: str,
+    clock: str,
+    extra: Mapping[str, object] = _NOTHING,
+) -> PackageStateChange:
+    """`PackageStateChange(...)`, unchecked like it, at an eighth of its cost: for records by the 100,000."""
+    draft = _Draft()
+    draft.seq = seq
+    draft.event = event
+    draft.category = category
+    draft.name = name
+    draft.version = version
+    draft.repository = repository
+    draft.install_type = install_type
+    draft.cause = cause
+    draft.replaces = replaces
+    draft.recorded_at = recorded_at
+    draft.time_delta = time_delta
+    draft.concurrency = concurrency
+    draft.observed = observed
+    draft.clock = clock
+    draft.extra = extra
+    draft.__class__ = PackageStateChange  # type: ignore[assignment]  # the layout is the same: equal slots
+    return cast(PackageStateChange, draft)
 
 
 def _refuse(name: str, reason: str) -> NoReturn:
     raise InvalidRecord(name, reason)
 
 
-def _recorded_at(value: object) -> int:
-    if type(value) is not str:
-        _refuse("recorded_at", "not a string")
+def _kind(event: object, install_type: object, cause: object, observed: object, clock: object) -> _Kind:
+    """The five, typed, if they agree with each other."""
     try:
-        return parse_time(value)
-    except InvalidTime as error:
-        raise InvalidRecord("recorded_at", error.detail) from None
+        return _KINDS[event, install_type, cause, observed, clock]
+    except (KeyError, TypeError):  # TypeError: an array or an object is no key
+        pass
+    if not isinstance(event, str) or event not in EVENTS:
+        _refuse("event", "not install, uninstall or failure")
+    if install_type is not None and (event == UNINSTALL or install_type not in (SOURCE, BINARY)):
+        _refuse("install_type", f"not one that an event {event} may have")
+    if observed not in (LIVE, BACKFILL):
+        _refuse("observed", "not live or backfill")
+    if clock not in (SYNCHRONIZED, UNSYNCHRONIZED, UNKNOWN):
+        _refuse("clock", "not synchronized, unsynchronized or unknown")
+    if observed == BACKFILL and clock != UNKNOWN:
+        _refuse("clock", "not unknown, yet this is backfill")
+    _refuse("cause", f"not one that an event {event} may have")
 
 
 def _concurrency(value: object) -> float:
@@ -228,8 +329,6 @@ def _concurrency(value: object) -> float:
 
 
 def _extra(mapping: Mapping[str, object]) -> Mapping[str, object]:
-    if len(mapping) == len(FIELDS):
-        return _NOTHING
     extra = {name: value for name, value in mapping.items() if name not in _KNOWN}
     try:
         check_extra(extra)

@@ -45,6 +45,7 @@ __all__ = [
     "open_segment",
     "parse_payload",
     "peek_machine",
+    "segment_from_members",
     "sign_segment",
     "split_segment",
     "verify_parts",
@@ -179,7 +180,11 @@ def is_digest(text: str) -> bool:
 
 def parse_payload(payload: bytes) -> Segment:
     """The segment that a decoded payload writes. Raises `InvalidJSON`, `InvalidSegment`, `InvalidRecord`."""
-    members = json_text.load_object(payload)
+    return segment_from_members(json_text.load_object(payload))
+
+
+def segment_from_members(members: Mapping[str, object]) -> Segment:
+    """The segment that a decoded JSON object writes. Raises `InvalidSegment`, `InvalidRecord`, `TooLarge`."""
     for name in FIELDS:
         if name not in members:
             raise InvalidSegment(name, "missing")

@@ -34,7 +34,7 @@ def _component(digits: str) -> tuple[int, int, str]:
 def _key(text: str) -> _Key:
     match = _PARTS.fullmatch(text) if len(text) <= limits.VERSION_LENGTH else None
     if match is None:
-        raise InvalidVersion(f"{text[: limits.VERSION_LENGTH]!r} is not a version")
+        raise InvalidVersion(f"{text[:100]!r} is not a version")
     first, others, letter, suffixes, revision, inter_revision = match.groups()
     return (
         int(first),
