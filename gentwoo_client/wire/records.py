@@ -323,6 +323,11 @@ def _concurrency(value: object) -> float:
     """`value` as a float. JSON does not tell 1 from 1.0, so integers are as good."""
     if (type(value) is not float and type(value) is not int) or not 0 <= value <= limits.CONCURRENCY_MAX:
         _refuse("concurrency", "not a number from 0 to 10,000, or null")
+    return _two_decimals(value)
+
+
+@lru_cache(maxsize=4096)
+def _two_decimals(value: float) -> float:
     if round(value, 2) != value:
         _refuse("concurrency", "more than two decimals")
     return float(value)
