@@ -42,15 +42,21 @@ class MachineKey:
     """Handed over by systemd: it cannot be replaced or removed here."""
 
 
-def load_machine_key(state_dir: Path, environment: Mapping[str, str] | None = None) -> MachineKey:
+def credential_path(environment: Mapping[str, str] | None = None) -> Path | None:
+    """Return where systemd put the key, or None where it did not (systemd.exec(5), LoadCredential=)."""
+    directory = (os.environ if environment is None else environment).get("CREDENTIALS_DIRECTORY")
+    path = Path(directory) / KEY_NAME if directory else None
+    return path if path is not None and path.exists() else None
+
+
+def load_machine_key(state_dir: Path) -> MachineKey:
     """Return the key in use.
 
     Raises `NotRegistered` where there is none, `KeyUnusable` where it is damaged or others could read it, and
     `NoPermission` where we cannot.
     """
-    environment = os.environ if environment is None else environment
-    directory = environment.get("CREDENTIALS_DIRECTORY")
-    if directory and (credential := Path(directory) / KEY_NAME).exists():
+    credential = credential_path()
+    if credential is not None:
         return load_key(credential, is_credential=True)
     return load_key(state_dir / KEY_NAME)
 
@@ -81,7 +87,7 @@ def load_key(path: Path, *, is_credential: bool = False) -> MachineKey:
 
 
 def create_key(path: Path) -> MachineKey:
-    """Make a key, store it durably at `path` (mode 0600), and return it; the file appears whole or not at all."""
+    """Make a key and store it durably at `path` (mode 0600); the file appears whole or not at all."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 

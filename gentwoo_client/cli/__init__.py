@@ -81,12 +81,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(error)
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraphs; text with line breaks of its own (lists, examples) stays as it is."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
 def command_parser(module: ModuleType) -> argparse.ArgumentParser:
     """Return the whole parser of one subcommand, global options included."""
     parser = argparse.ArgumentParser(
         prog=f"gentwoo {module.NAME}",
         description=module.HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
@@ -115,7 +122,7 @@ def _without_command(words: Sequence[str]) -> int:
         usage="gentwoo [global options] COMMAND …",
         description="Tell a collector what Portage merged on this machine, and read the history of it.",
         epilog=f"{_commands()}\n\n`gentwoo COMMAND --help` explains one.\n\n{_exit_codes()}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     from gentwoo_client.version import VERSION

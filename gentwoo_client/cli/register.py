@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`gentwoo register`: make this machine known to a collector."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass
+
+from gentwoo_client.errors import DONE, NotConfigured, UsageError
+from gentwoo_client.settings import DEFAULT, DEFAULT_CONFIG, Settings, checked_collector, checked_history
+
+NAME = "register"
+HELP = "make this machine known to a collector"
+
+_FIELDS = (
+    "category, name, version and repository of each package merged or removed; when, how long, from source"
+    " or binary, how many at once, and whether it failed"
+)
+_ATTEMPTS = 3
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `register`."""
+    parser.description = (
+        "Make this machine known to a collector. A key is made and stored in the state directory; the "
+        "collector gets its public half and nothing else. Run it again at any time: it changes "
+        "nothing, and finishes what an earlier run could not. On a terminal it asks for what it is "
+        "not told."
+    )
+    parser.add_argument(
+        "--collector", metavar="URL", help="the collector's public_url (default: the setting)"
+    )
+    parser.add_argument(
+        "--history", metavar="HOW", help="how much of the past may be sent: all, none, or a date (YYYY-MM-DD)"
+    )
+    parser.add_argument(
+        "--renew",
+        action="store_true",
+        help="take a new identity (key, UUID, chain), as after cloning or restoring the state directory; what"
+        " was not sent yet goes over to it",
+    )
+    parser.add_argument(
+        "--forget-old",
+        action="store_true",
+        help="have the collector erase the identities that were given up; without it they stay",
+    )
+    parser.add_argument("--non-interactive", action="store_true", help="never ask")
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        help="accept plain http to another machine: everybody on the way can read",
+    )
+    parser.epilog = (
+        "examples:\n"
+        "  gentwoo register --collector https://bdcs.example.org --history none\n"
+        "  gentwoo register --renew --forget-old"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """To whom, and how much of the past."""
+
+    collector: str
+    history: str
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Register; return 0."""
+    from gentwoo_client.privileges import enter_state_directory
+
+    enter_state_directory(settings.state_dir, create=True)
+    return asyncio.run(_register(arguments, settings))
+
+
+async def _register(arguments: argparse.Namespace, settings: Settings) -> int:
+    from gentwoo_client.locks import exclusive_locks
+    from gentwoo_client.outbox import Outbox
+    from gentwoo_client.registration import forget_former, read_state, register
+
+    async with Outbox.open(settings.state_dir, create=True) as outbox:
+        state = await read_state(outbox)
+        is_known = state["machine"] is not None and not arguments.renew
+        chosen = settings.with_choices(
+            # A renewal may lead elsewhere, so an earlier choice is no more than a default.
+            collector=state["collector"],
+            history=state["history"],
+        )
+        terms = _terms(arguments, chosen, ask=_may_ask(arguments) and not is_known)
+        _check_transport(terms.collector, insecure=arguments.insecure)
+        if is_known:
+            result = await register(
+                outbox, settings.state_dir, collector=terms.collector, history=terms.history
+            )
+        else:
+            _show(terms, chosen)
+            with exclusive_locks(settings.state_dir):
+                result = await register(
+                    outbox,
+                    settings.state_dir,
+                    collector=terms.collector,
+                    history=terms.history,
+                    renew=arguments.renew,
+                )
+        _tell(result.state.state, str(result.state.machine), terms.collector, is_new=result.is_new)
+        if arguments.forget_old:
+            for machine in await forget_former(outbox, settings.state_dir):
+                print(f"The collector has erased {machine}.")
+    return DONE
+
+
+def _may_ask(arguments: argparse.Namespace) -> bool:
+    # stdin decides: under `emerge --config`, stdout is a terminal even when it was redirected.
+    return not arguments.non_interactive and sys.stdin.isatty()
+
+
+def _terms(arguments: argparse.Namespace, settings: Settings, *, ask: bool) -> _Terms:
+    collector = settings.collector
+    if collector is None:
+        if not ask:
+            config = arguments.config or DEFAULT_CONFIG
+            raise NotConfigured(
+                "it is not known to which collector this machine shall report",
+                advice=f'write `collector = "https://…"` into {config}, or give --collector URL',
+            )
+        collector = _ask("URL of the collector: ", checked_collector)
+    history = settings.history
+    if ask and settings.source("history") == DEFAULT:
+        history = _ask("How much of the past may be sent: all, none, or since a date? [all] ", _history)
+    return _Terms(collector, history)
+
+
+def _history(answer: str) -> str:
+    return checked_history(answer or "all")
+
+
+def _ask(question: str, check: object) -> str:
+    assert callable(check)
+    for _ in range(_ATTEMPTS):
+        print(question, end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            break
+        try:
+            return str(check(line.strip()))
+        except ValueError as error:
+            print(error, file=sys.stderr)
+    raise UsageError("no usable answer was given", advice="give --collector and --history instead")
+
+
+def _check_transport(collector: str, *, insecure: bool) -> None:
+    from gentwoo_client.collector_api import is_loopback
+
+    if collector.startswith("http:") and not insecure and not is_loopback(collector):
+        raise NotConfigured(
+            f"{collector} is not encrypted: everybody on the way could read what this machine has installed",
+            advice="use https, or accept it with --insecure",
+        )
+
+
+def _show(terms: _Terms, settings: Settings) -> None:
+    past = {"all": "all of it", "none": "none of it; only what happens from now on"}
+    repositories = "all" if settings.repositories == ("*",) else ", ".join(settings.repositories)
+    for label, text in (
+        ("To", terms.collector),
+        ("What", _FIELDS),
+        ("From", f"{settings.log}; merges into {settings.eprefix or '/'} only"),
+        ("Repositories", f"{repositories}; packages from others stay on this machine"),
+        ("The past", past.get(terms.history, f"since {terms.history}")),
+        ("Not sent", "USE flags, files, users, host name; no IP address is stored"),
+    ):
+        print(f"{label + ':':<14}{text}")
+
+
+def _tell(state: str, machine: str, collector: str, *, is_new: bool) -> None:
+    print(f"{'Registered' if is_new else 'Already registered'} with {collector} as {machine}.")
+    if state == "approved":
+        print("Start the daemon, or run `gentwoo push`. `gentwoo show` prints what is sent next.")
+    else:
+        print(
+            f"The collector says: {state}. Its operator has to approve this machine before it takes records."
+        )
