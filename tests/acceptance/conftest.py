@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the acceptance tests begin with: a collector of their own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.processes import Collector
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    """A real `bdcs serve` on loopback with an empty store, one for each test module."""
+    with Collector(tmp_path_factory.mktemp("collector")) as running:
+        yield running
