@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What can go wrong at the collector, apart from what the protocol itself names (`gentwoo_client.wire.errors`).
+
+CollectorError
+├── ConfigurationError        a setting is wrong; exit code 78
+│   └── UnknownSetting        … or does not exist; names the nearest that does
+├── StoreError
+│   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
+│   │   └── StoreFull         no space is left; nothing was lost, nothing was accepted
+│   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
+│   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
+├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
+├── CannotListen              the address is taken or not ours; exit code 1
+└── NoPermission              the data directory is another user's; exit code 77
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+EXIT_DONE = 0
+EXIT_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_LATER = 75
+EXIT_PERMISSION = 77
+EXIT_CONFIGURATION = 78
+
+
+class CollectorError(Exception):
+    """Root of the tree; `advice` says what an operator can do about it."""
+
+    exit_code = EXIT_REFUSED
+    advice = ""
+
+
+class ConfigurationError(CollectorError):
+    """A setting has a value that cannot be used."""
+
+    exit_code = EXIT_CONFIGURATION
+    advice = "see docs/configuration.md"
+
+
+class UnknownSetting(ConfigurationError):
+    """The configuration names a setting that does not exist."""
+
+    def __init__(self, name: str, nearest: str | None, source: str) -> None:
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        super().__init__(f"{source}: unknown setting {name!r}{hint}")
+        self.name = name
+        self.nearest = nearest
+
+
+class StoreError(CollectorError):
+    """Something about the store."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot take this now; nothing of it was kept."""
+
+    exit_code = EXIT_LATER
+    advice = "try again later"
+    retry_after = 5  # seconds
+
+
+class StoreFull(StoreUnavailable):
+    """No space is left where the store lies; nothing of it was kept."""
+
+    advice = "free some space; the collector recovers by itself"
+    retry_after = 30  # seconds
+
+
+class SchemaMismatch(StoreError):
+    """The store's schema is not the one this version works with."""
+
+    exit_code = EXIT_CONFIGURATION
+
+    def __init__(self, found: str | None, wanted: str) -> None:
+        super().__init__(f"the store has schema {found or 'none'}, this version works with {wanted}")
+        self.found = found
+        self.wanted = wanted
+        self.advice = "run `bdcs schema upgrade`, or `bdcs serve`, which does it at its start"
+
+
+class EvidenceDamaged(StoreError):
+    """A stored segment cannot be read back."""
+
+    advice = "run `bdcs check`, and restore the store from a backup"
+
+
+class NoSuchMachine(CollectorError):
+    """No machine of that UUID is registered here."""
+
+    advice = "`bdcs admin machines list` shows those that are"
+
+    def __init__(self, machine: str) -> None:
+        super().__init__(f"no machine {machine} is registered here")
+        self.machine = machine
+
+
+class CannotListen(CollectorError):
+    """The address to listen on cannot be had."""
+
+    advice = "choose another with --listen HOST:PORT"
+
+
+class NoPermission(CollectorError):
+    """A file of the collector may not be read or written by this user."""
+
+    exit_code = EXIT_PERMISSION
+    advice = "run this as the user that owns the data directory"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no permission for {path}")
+        self.path = path

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A request token permits one request: repeating it repeats the answer and does nothing twice."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, select
+
+from bdcs.store.tables import answers
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.errors import TokenReused
+from gentwoo_client.wire.tokens import Token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What was, or is to be, answered."""
+
+    status: int
+    body: str
+    """JSON; empty where the answer has no body."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedRequest:
+    """A request as its token must describe it."""
+
+    token: str
+    method: str
+    url: str
+    """All of it, with query, as the client sees it."""
+    body: bytes
+
+    def digest(self) -> bytes:
+        """Return a hash that only the very same request has."""
+        head = "\n".join((self.token, self.method, self.url)).encode("utf-8", "surrogateescape")
+        return hashlib.sha256(hashlib.sha256(head).digest() + hashlib.sha256(self.body).digest()).digest()
+
+
+def earlier(connection: Connection, request: SignedRequest) -> Answer | None:
+    """Return the answer that this very request got before, if it is still kept."""
+    row = connection.execute(select(answers).where(answers.c.request == request.digest())).first()
+    return None if row is None else Answer(status=row.status, body=row.body)
+
+
+def once(
+    connection: Connection,
+    request: SignedRequest,
+    token: Token,
+    now: float,
+    do: Callable[[Connection], Answer],
+) -> Answer:
+    """Return the answer of `do`, and keep it, in the transaction of `connection`; or return the one kept before.
+
+    Raises `TokenReused` where the machine used the token's `jti` for another request; and whatever `do` raises, in
+    which case nothing is kept.
+    """
+    # As long as a token is accepted, its answer is kept.
+    connection.execute(delete(answers).where(answers.c.expires_at + limits.TOKEN_LEEWAY < int(now)))
+    number = hashlib.sha256(f"{token.sub}:{token.jti}".encode()).digest()
+    known = connection.execute(select(answers).where(answers.c.id == number)).first()
+    if known is not None:
+        if known.request != request.digest():
+            raise TokenReused()
+        return Answer(status=known.status, body=known.body)
+    answer = do(connection)
+    connection.execute(
+        answers.insert().values(
+            id=number,
+            request=request.digest(),
+            expires_at=token.expires_at,
+            status=answer.status,
+            body=answer.body,
+        )
+    )
+    return answer

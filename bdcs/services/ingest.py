@@ -1,0 +1,405 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A pushed segment becomes durable records, or is refused with the reason.
+
+What a segment has to pass, in this order; the numbers stand again where each is done:
+
+ (1) its size, as received and after Content-Encoding is undone;
+ (2) its form: a compact JWS whose header names the machine of the address;
+ (3) that machine is registered here: its key is known;
+ (4) the signature, over the bytes as received;
+ (5) the payload: only now parsed, every record checked, numbered without gaps, of that same machine;
+ (6) it was made for this collector;
+ (7) the machine may send now: approved, neither quarantined nor erased meanwhile;
+ (8) it continues the machine's chain, or is one that was accepted before.
+
+(1) to (6) need no lock and happen as pushes arrive; (7) and (8) happen inside the transaction that stores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_column, select, update
+from sqlalchemy.dialects import sqlite
+
+from bdcs.domain import codes, evidence, installations
+from bdcs.domain.machines import State
+from bdcs.services.machines import Keys, Machine, absent, find_all
+from bdcs.store import tables
+from bdcs.store.bulk import execute_rows, insert_rows
+from bdcs.store.evidence import EvidenceCodec
+from bdcs.store.names import Names
+from bdcs.store.store import Store
+from gentwoo_client.wire import base64url, limits
+from gentwoo_client.wire.errors import (
+    AwaitingApproval,
+    Fork,
+    Gap,
+    Malformed,
+    ProtocolError,
+    Quarantined,
+    TooLarge,
+    UnsupportedMedia,
+    WrongAudience,
+    WrongMachine,
+)
+from gentwoo_client.wire.messages import parse_payload
+from gentwoo_client.wire.records import PackageStateChange
+from gentwoo_client.wire.segments import split_segment, verify_parts
+
+if TYPE_CHECKING or sys.version_info < (3, 14):
+    from backports import zstd
+else:
+    from compression import zstd
+
+LARGE: Final = 32 * 1024  # bytes of a body that is worked on in a thread, so that others are not kept waiting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    """A segment that has passed checks (1) to (6)."""
+
+    machine: UUID
+    first_seq: int
+    prev: bytes | None
+    digest: bytes
+    audience: str
+    dictionary_id: int
+    form: int
+    signature: bytes
+    evidence: bytes
+    records: Sequence[PackageStateChange]
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` of the last record."""
+        return self.first_seq + len(self.records) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The answer: everything up to this is durable."""
+
+    seq: int
+    segment: str
+    repeated: bool
+    """Whether it had been accepted before."""
+
+
+class Ingest:
+    """Takes segments. One object for the whole process, since it remembers keys and names."""
+
+    def __init__(
+        self, store: Store, keys: Keys, codec: EvidenceCodec, audience: str, now: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._keys = keys
+        self._codec = codec
+        self._audience = audience
+        self._writer = SegmentWriter(Names(), now)
+        store.mirror(self._writer.names)
+
+    async def accept(self, machine: UUID, body: bytes, encoding: str | None) -> Accepted:
+        """Store the segment in `body`; return once it is durable.
+
+        Raises `TooLarge`, `UnsupportedMedia`, `Malformed`, `WrongMachine`, `Unregistered`, `Forgotten`,
+        `BadSignature`, `WrongAudience`, `AwaitingApproval`, `Quarantined`, `Gap`, `Fork`; `StoreUnavailable`.
+        """
+        # (3) here already, because what follows may run in a thread.
+        public_key = await self._keys.of(machine)
+        if len(body) < LARGE:
+            arrived = self._open(machine, public_key, body, encoding)
+        else:
+            arrived = await asyncio.to_thread(self._open, machine, public_key, body, encoding)
+        accepted: Accepted = await self._store.write_grouped(
+            self._writer.store, arrived, len(arrived.records)
+        )
+        return accepted
+
+    def _open(self, machine: UUID, public_key: bytes, body: bytes, encoding: str | None) -> Arrived:
+        # (1) Size.
+        compact = decoded(body, encoding)
+        # (2) Form, and whose it claims to be.
+        parts = split_segment(compact)
+        if parts.kid != machine:
+            raise WrongMachine("the header names another machine than the address")
+        # (4) Signature; `verify_parts` also sees that key and UUID belong together.
+        verify_parts(parts, public_key)
+        # (5) Payload.
+        segment = parse_payload(parts.payload)
+        if segment.machine != machine:
+            raise WrongMachine("the payload names another machine than its signer")
+        # (6) Audience.
+        if segment.audience != self._audience:
+            raise WrongAudience(f"made for {segment.audience}, and this is {self._audience}")
+        prev = None if segment.prev is None else base64url.decode(segment.prev)
+        envelope = evidence.Envelope(
+            machine=str(machine), audience=segment.audience, first_seq=segment.first_seq, prev=prev
+        )
+        form, kept = evidence.pack(envelope, parts.header, parts.payload)
+        return Arrived(
+            machine=machine,
+            first_seq=segment.first_seq,
+            prev=prev,
+            digest=hashlib.sha256(compact).digest(),
+            audience=segment.audience,
+            dictionary_id=self._codec.dictionary_id,
+            form=int(form),
+            signature=parts.signature,
+            evidence=self._codec.compress(kept),
+            records=segment.records,
+        )
+
+
+def decoded(body: bytes, encoding: str | None) -> bytes:
+    """Undo the Content-Encoding. Raises `TooLarge`, `Malformed`, `UnsupportedMedia`."""
+    if len(body) > limits.ENCODED_BODY_SIZE:
+        raise TooLarge(f"more than {limits.ENCODED_BODY_SIZE} bytes")
+    if encoding in (None, "identity"):
+        return body
+    if encoding != "zstd":
+        raise UnsupportedMedia(f"Content-Encoding {encoding!r:.80}")
+    decompressor = zstd.ZstdDecompressor()
+    try:
+        compact = decompressor.decompress(body, limits.SEGMENT_SIZE + 1)
+    except (zstd.ZstdError, MemoryError) as error:
+        raise Malformed("the body is not what its Content-Encoding says") from error
+    if len(compact) > limits.SEGMENT_SIZE:
+        raise TooLarge(f"more than {limits.SEGMENT_SIZE} bytes after Content-Encoding is undone")
+    if not decompressor.eof or decompressor.unused_data:
+        raise Malformed("the body is not one whole zstd frame")
+    return compact
+
+
+class SegmentWriter:
+    """Stores segments that arrived, many in one transaction."""
+
+    def __init__(self, names: Names, now: Callable[[], float] = time.time) -> None:
+        self.names = names
+        self._now = now
+
+    def store(self, connection: Connection, waiting: Sequence[Arrived]) -> list[Accepted | ProtocolError]:
+        """Return, for each of `waiting` in order, what became of it."""
+        heads = _Heads(connection, waiting)
+        outcomes = [heads.place(arrived) for arrived in waiting]
+        fresh = [
+            (arrived, heads.id_of(arrived))
+            for arrived, outcome in zip(waiting, outcomes, strict=True)
+            if isinstance(outcome, Accepted) and not outcome.repeated
+        ]
+        if fresh:
+            self._insert(connection, fresh)
+            heads.save()
+        return outcomes
+
+    def _insert(self, connection: Connection, fresh: Sequence[tuple[Arrived, int]]) -> None:
+        created_at = int(self._now())
+        change_id = next_change(connection, sum(len(arrived.records) for arrived, _ in fresh))
+        audiences = self.names.audiences.of(connection, (arrived.audience for arrived, _ in fresh))
+        segments, pairs = [], []
+        for arrived, machine_id in fresh:
+            segments.append(
+                (
+                    None,
+                    machine_id,
+                    arrived.first_seq,
+                    len(arrived.records),
+                    change_id + len(pairs),
+                    created_at,
+                    audiences[arrived.audience],
+                    arrived.dictionary_id,
+                    arrived.form,
+                    arrived.digest,
+                    arrived.signature,
+                    arrived.evidence,
+                )
+            )
+            pairs += [(machine_id, record) for record in arrived.records]
+        insert_rows(connection, tables.segments, segments)
+        rows = change_rows(connection, self.names, pairs, change_id, created_at)
+        insert_rows(connection, tables.package_state_changes, rows)
+        update_installations(connection, rows)
+
+
+class _Heads:
+    """Where each machine's chain stands while a batch is stored."""
+
+    def __init__(self, connection: Connection, waiting: Iterable[Arrived]) -> None:
+        self._connection = connection
+        self._machines = find_all(connection, list({arrived.machine for arrived in waiting}))
+        self._heads = {uuid: (found.head_seq, found.head_digest) for uuid, found in self._machines.items()}
+        self._placed: dict[tuple[UUID, int], Arrived] = {}
+        self._moved: set[UUID] = set()
+
+    def id_of(self, arrived: Arrived) -> int:
+        """Return the machine's number."""
+        return self._machines[arrived.machine].id
+
+    def place(self, arrived: Arrived) -> Accepted | ProtocolError:
+        """Return the answer for `arrived`, and move the head if it continues the chain."""
+        # (7) The machine may send now.
+        machine = self._machines.get(arrived.machine)
+        if machine is None:
+            return absent(self._connection, arrived.machine)
+        if machine.state == State.AWAITING_APPROVAL:
+            return AwaitingApproval()
+        if machine.state == State.QUARANTINED:
+            return Quarantined()
+        # (8) It continues the chain …
+        seq, digest = self._heads[arrived.machine]
+        if arrived.first_seq == seq + 1 and arrived.prev == digest:
+            self._heads[arrived.machine] = (arrived.last_seq, arrived.digest)
+            self._placed[arrived.machine, arrived.first_seq] = arrived
+            self._moved.add(arrived.machine)
+            return _accepted(arrived, repeated=False)
+        # … or was accepted before …
+        if arrived.first_seq <= seq and self._is_known(machine, arrived):
+            return _accepted(arrived, repeated=True)
+        # … or does neither.
+        head = None if digest is None else base64url.encode(digest)
+        if arrived.first_seq > seq + 1:
+            return Gap(f"this begins with {arrived.first_seq}, and {seq + 1} is due", seq=seq, segment=head)
+        return Fork(f"there is another history at {arrived.first_seq}", seq=seq, segment=head)
+
+    def save(self) -> None:
+        """Write the heads that moved."""
+        rows = [(*self._heads[uuid], self._machines[uuid].id) for uuid in self._moved]
+        execute_rows(self._connection, _MOVE_HEAD, ("new_seq", "new_digest", "number"), rows)
+
+    def _is_known(self, machine: Machine, arrived: Arrived) -> bool:
+        placed = self._placed.get((arrived.machine, arrived.first_seq))
+        if placed is not None:
+            return placed.digest == arrived.digest
+        segments = tables.segments.c
+        known = self._connection.execute(
+            select(segments.digest).where(
+                segments.machine_id == machine.id, segments.first_seq == arrived.first_seq
+            )
+        ).scalar()
+        return known == arrived.digest
+
+
+_MOVE_HEAD: Final = (
+    update(tables.machines)
+    .where(tables.machines.c.id == bindparam("number"))
+    .values(head_seq=bindparam("new_seq"), head_digest=bindparam("new_digest"))
+)
+
+
+def _accepted(arrived: Arrived, *, repeated: bool) -> Accepted:
+    return Accepted(seq=arrived.last_seq, segment=base64url.encode(arrived.digest), repeated=repeated)
+
+
+def next_change(connection: Connection, count: int) -> int:
+    """Reserve `count` consecutive change ids; return the first. They are never given out again."""
+    sequence = tables.sequences
+    taken = connection.execute(
+        update(sequence).where(sequence.c.name == "change").values(value=sequence.c.value + count)
+    )
+    if taken.rowcount == 0:
+        connection.execute(sequence.insert().values(name="change", value=count))
+        return 1
+    last: int = connection.execute(select(sequence.c.value).where(sequence.c.name == "change")).scalar_one()
+    return last - count + 1
+
+
+ChangeRow = tuple[Any, ...]
+"""Values in the order of the columns of `package_state_changes`."""
+
+
+def change_rows(
+    connection: Connection,
+    names: Names,
+    pairs: Sequence[tuple[int, PackageStateChange]],
+    first_id: int,
+    created_at: int,
+) -> list[ChangeRow]:
+    """Return the rows of records, each paired with its machine's number; new names get their numbers."""
+    packages = names.packages.of(connection, ((record.category, record.name) for _, record in pairs))
+    versions = names.versions.of(connection, _versions(pairs))
+    repositories = names.repositories.of(
+        connection, {record.repository for _, record in pairs if record.repository is not None}
+    )
+    event, install_type, cause = codes.EVENT, codes.INSTALL_TYPE, codes.CAUSE
+    observed, clock = codes.OBSERVED, codes.CLOCK
+    return [
+        (
+            number,
+            machine_id,
+            record.seq,
+            packages[record.category, record.name],
+            versions[record.version],
+            None if record.repository is None else repositories[record.repository],
+            event[record.event],
+            install_type[record.install_type],
+            cause[record.cause],
+            None if record.replaces is None else versions[record.replaces],
+            record.recorded_at,
+            created_at,
+            record.time_delta,
+            None if record.concurrency is None else round(record.concurrency * 100),
+            observed[record.observed],
+            clock[record.clock],
+            json.dumps(record.extra, separators=(",", ":"), ensure_ascii=False) if record.extra else None,
+        )
+        for number, (machine_id, record) in enumerate(pairs, first_id)
+    ]
+
+
+def _versions(pairs: Iterable[tuple[int, PackageStateChange]]) -> Iterator[str]:
+    for _, record in pairs:
+        yield record.version
+        if record.replaces is not None:
+            yield record.replaces
+
+
+def effect_of(row: ChangeRow) -> tuple[int, int, int, int, int | None, int | None, int]:
+    """Return of a change's row what `installations.effects` wants."""
+    return row[6], row[1], row[3], row[4], row[9], row[5], row[10]
+
+
+def update_installations(connection: Connection, rows: Sequence[ChangeRow]) -> None:
+    """Bring `installations` to what `rows` say, in the same transaction."""
+    outcome = installations.effects(map(effect_of, rows))
+    here = [(*key, arrival[1], arrival[0]) for key, arrival in outcome.items() if arrival is not None]
+    gone = [key for key, arrival in outcome.items() if arrival is None]
+    if execute_rows(connection, _DELETE, _KEY, gone) < len(gone):
+        execute_rows(connection, _LEAVE, _KEY, gone)
+    execute_rows(connection, _ARRIVE, (*_KEY, "repository", "at"), here)
+
+
+_KEY: Final = ("machine", "package", "version")
+_TABLE: Final = tables.installations
+_IS_IT: Final = (
+    (_TABLE.c.machine_id == bindparam("machine"))
+    & (_TABLE.c.package_id == bindparam("package"))
+    & (_TABLE.c.version_id == bindparam("version"))
+)
+_COUNTED: Final = _TABLE.c.flags.bitwise_and(literal_column(str(installations.COUNTED)))
+_PRESENT: Final[ColumnElement[int]] = literal_column(str(installations.PRESENT))
+_DELETE: Final = delete(_TABLE).where(_IS_IT & (literal_column("0") == _COUNTED))
+_LEAVE: Final = update(_TABLE).where(_IS_IT).values(flags=_COUNTED)
+_NEW: Final = sqlite.insert(_TABLE).values(
+    machine_id=bindparam("machine"),
+    package_id=bindparam("package"),
+    version_id=bindparam("version"),
+    repository_id=bindparam("repository"),
+    installed_at=bindparam("at"),
+    flags=_PRESENT,
+)
+_ARRIVE: Final = _NEW.on_conflict_do_update(
+    index_elements=[_TABLE.c.machine_id, _TABLE.c.package_id, _TABLE.c.version_id],
+    set_={
+        "repository_id": _NEW.excluded.repository_id,
+        "installed_at": _NEW.excluded.installed_at,
+        "flags": _TABLE.c.flags.bitwise_or(_PRESENT),
+    },
+)

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines: who is registered, in which state, and how far its chain has come."""
+
+from __future__ import annotations
+
+import hmac
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, func, select, update
+
+from bdcs.domain.machines import State
+from bdcs.errors import NoSuchMachine
+from bdcs.services import figures
+from bdcs.store.store import Store
+from bdcs.store.tables import machines, secrets, tombstones
+from gentwoo_client.wire import base64url
+from gentwoo_client.wire.errors import Forgotten, Unregistered
+
+KEYS_REMEMBERED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """One registered machine."""
+
+    id: int
+    uuid: UUID
+    public_key: bytes
+    state: State
+    registered_at: int
+    """Unix seconds."""
+    head_seq: int
+    """0 before the first record."""
+    head_digest: bytes | None
+
+    @property
+    def head_segment(self) -> str | None:
+        """Digest of the last segment, as the protocol writes it."""
+        return None if self.head_digest is None else base64url.encode(self.head_digest)
+
+    def to_document(self) -> dict[str, object]:
+        """Return what the machine itself is told (`wire.messages.MachineState`)."""
+        return {
+            "machine": str(self.uuid),
+            "state": str(self.state),
+            "head": {"seq": self.head_seq, "segment": self.head_segment},
+        }
+
+
+class Keys:
+    """Public keys of machines, remembered: a UUID's key can never change, since it follows from it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._known: OrderedDict[UUID, bytes] = OrderedDict()
+
+    async def of(self, machine: UUID) -> bytes:
+        """Return the machine's raw public key. Raises `Unregistered`, `Forgotten`."""
+        key = self._known.get(machine)
+        if key is None:
+            key = (await self._store.read(lambda connection: require(connection, machine))).public_key
+            self._known[machine] = key
+            if len(self._known) > KEYS_REMEMBERED:
+                self._known.popitem(last=False)
+        return key
+
+    def drop(self, machine: UUID) -> None:
+        """Forget the key of an erased machine."""
+        self._known.pop(machine, None)
+
+
+def find(connection: Connection, machine: UUID) -> Machine | None:
+    """Return the machine, or None."""
+    row = connection.execute(select(machines).where(machines.c.uuid == str(machine))).first()
+    return None if row is None else _machine(row._mapping)
+
+
+def find_all(connection: Connection, wanted: list[UUID]) -> dict[UUID, Machine]:
+    """Return those of `wanted` that are registered."""
+    rows = connection.execute(
+        select(machines).where(machines.c.uuid.in_([str(machine) for machine in wanted]))
+    )
+    return {found.uuid: found for found in (_machine(row._mapping) for row in rows)}
+
+
+def require(connection: Connection, machine: UUID) -> Machine:
+    """Return the machine. Raises `Forgotten` where it was erased, else `Unregistered`."""
+    found = find(connection, machine)
+    if found is None:
+        raise absent(connection, machine)
+    return found
+
+
+def absent(connection: Connection, machine: UUID) -> Forgotten | Unregistered:
+    """Return the error that says why `machine` is not there."""
+    mark = tombstone(connection, machine)
+    if connection.execute(select(tombstones.c.hash).where(tombstones.c.hash == mark)).first() is not None:
+        return Forgotten()
+    return Unregistered()
+
+
+def tombstone(connection: Connection, machine: UUID) -> bytes:
+    """Return the keyed hash that stays of an erased machine."""
+    return hmac.digest(secret(connection, "tombstones"), machine.bytes, sha256)
+
+
+def secret(connection: Connection, name: str) -> bytes:
+    """Return the store's secret of that name."""
+    value: bytes = connection.execute(select(secrets.c.value).where(secrets.c.name == name)).scalar_one()
+    return value
+
+
+def listed(connection: Connection, visit: Callable[[Machine], None]) -> int:
+    """Call `visit` for every machine in order of registration; return how many there are."""
+    count = 0
+    for row in connection.execution_options(yield_per=500).execute(select(machines).order_by(machines.c.id)):
+        visit(_machine(row._mapping))
+        count += 1
+    return count
+
+
+def set_state(connection: Connection, machine: UUID, state: State) -> None:
+    """Put the machine into `state`. Raises `NoSuchMachine`."""
+    found = find(connection, machine)
+    if found is None:
+        raise NoSuchMachine(str(machine))
+    connection.execute(update(machines).where(machines.c.id == found.id).values(state=str(state)))
+    figures.machine_changes(connection, found.id)
+
+
+def count_by_state(connection: Connection) -> dict[str, int]:
+    """Return how many machines are in each state."""
+    rows = connection.execute(select(machines.c.state, func.count()).group_by(machines.c.state))
+    return {row[0]: row[1] for row in rows}
+
+
+def _machine(row: object) -> Machine:
+    values = dict(row)  # type: ignore[call-overload]
+    values["uuid"] = UUID(values["uuid"])
+    values["state"] = State(values["state"])
+    return Machine(**values)

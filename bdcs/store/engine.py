@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Engines are chosen here, by URL, and nowhere else."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+
+from bdcs.errors import ConfigurationError, NoPermission, StoreFull, StoreUnavailable
+
+SQLITE_NAME = "bdcs.sqlite"
+READERS = 4
+BUSY_TIMEOUT = 30.0  # seconds that a statement waits for another process's transaction
+CACHE_SIZE = 64 * 1024 * 1024  # bytes of pages that the writer keeps
+READER_CACHE_SIZE = 16 * 1024 * 1024
+CHECKPOINT_PAGES = 4000  # pages in the write-ahead log before they are moved to their places
+
+
+def sqlite_path(url: str, data: Path) -> Path:
+    """Return the database file that `url` (`sqlite:` or `sqlite:PATH`) names; `data` is where it is by default.
+
+    Raises `ConfigurationError` for every other kind of URL.
+    """
+    scheme, separator, rest = url.partition(":")
+    if scheme != "sqlite" or not separator:
+        raise ConfigurationError(
+            f"store: {url!r} is no store that this version knows; write sqlite: or sqlite:PATH"
+        )
+    return data / rest if rest else data / SQLITE_NAME
+
+
+def create_writer(path: Path) -> Engine:
+    """Return the engine that changes go through: one connection, transactions that lock at their beginning.
+
+    The directory is made (mode 0700) if need be. Raises `NoPermission` where that is not allowed.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise NoPermission(path.parent) from error
+    engine = _sqlite(path, begin="BEGIN IMMEDIATE", cache=CACHE_SIZE, poolclass=StaticPool)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
+        connection.execute("PRAGMA secure_delete = ON")  # what was erased is not left in free pages
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+    return engine
+
+
+def create_reader(path: Path) -> Engine:
+    """Return the engine that only reads; each transaction sees one state of the store."""
+    engine = _sqlite(
+        path,
+        begin="BEGIN",
+        cache=READER_CACHE_SIZE,
+        poolclass=QueuePool,
+        pool_size=READERS,
+        max_overflow=1,
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    return engine
+
+
+def create_once(path: Path) -> Engine:
+    """Return an engine for commands that run beside a server: a connection is made and closed each time."""
+    return _sqlite(path, begin="BEGIN IMMEDIATE", cache=READER_CACHE_SIZE, poolclass=NullPool)
+
+
+def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite+pysqlite", database=str(path)),
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None},
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:
+        connection.execute(f"PRAGMA cache_size = {-cache // 1024}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+
+    @event.listens_for(engine, "begin")
+    def start(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+@contextlib.contextmanager
+def engine_errors() -> Iterator[None]:
+    """Turn what an engine says about its disk, its locks and its file into our own errors."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise translated(error) from error
+
+
+def translated(error: DBAPIError) -> Exception:
+    """Return our own error for what the engine reports, or `error` itself where it is a bug of ours."""
+    reason = str(error.orig)
+    if "disk is full" in reason or "disk I/O error" in reason:
+        return StoreFull(reason)
+    if "locked" in reason or "unable to open" in reason or "readonly" in reason or "read-only" in reason:
+        return StoreUnavailable(reason)
+    return error

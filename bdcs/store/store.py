@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store: one thread that writes, a few that read.
+
+Whatever waits to be written goes into one transaction (group commit): nobody is answered before it is durable, and
+yet not everybody pays for an fsync. A work that fails takes only its own changes with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from bdcs.errors import StoreUnavailable
+from bdcs.store import engine as engines
+
+T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item of a grouped write
+Work = Callable[[Connection], Any]
+GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
+
+BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
+WAITING_WEIGHT = 200_000  # records that may wait; more are refused until some are written
+
+
+class Transactional(Protocol):
+    """Something in memory that mirrors the store and must be right after a rolled-back transaction."""
+
+    def committed(self) -> None:
+        """The changes seen since the last call are durable."""
+
+    def rolled_back(self) -> None:
+        """The changes seen since the last call to either never happened."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Job:
+    """One waiting write: either a work of its own, or an item for a work that takes many at once."""
+
+    work: Work | None
+    group: GroupWork | None
+    item: Any
+    weight: int
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Store:
+    """Relational state behind two doors: `write` and `read`. Made by `open_store`, closed by `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = engines.create_writer(path)
+        self._reader = engines.create_reader(path)
+        self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._weight = 0
+        self._mirrors: list[Transactional] = []
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Records that wait for their transaction."""
+        return self._weight
+
+    def mirror(self, mirror: Transactional) -> None:
+        """Tell `mirror` from now on what became of each transaction."""
+        self._mirrors.append(mirror)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` finds, in a transaction of its own that sees one state of the store."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction, together with whatever else waits; return its result once that is durable.
+
+        An exception of `work` undoes what it did, nothing else, and is raised here. Raises `StoreUnavailable` when
+        nothing can be written now.
+        """
+        result: T = await self._submit(work=work, group=None, item=None, weight=1)
+        return result
+
+    async def write_grouped(
+        self, apply: Callable[[Connection, Sequence[I]], Sequence[Any]], item: I, weight: int
+    ) -> Any:
+        """Give `item` to `apply`, together with the other items that wait for it; return its result once durable.
+
+        `apply` returns, in order, a result or an exception for each item; the latter are raised here. Where `apply`
+        itself raises, the items are tried again one by one. `weight` counts records.
+        """
+        return await self._submit(work=None, group=apply, item=item, weight=weight)
+
+    async def close(self) -> None:
+        """Finish what waits, then leave."""
+        if self._thread is not None:
+            self._jobs.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        await asyncio.to_thread(self._readers.shutdown)
+        self._reader.dispose()
+        self._writer.dispose()
+
+    async def _submit(self, *, work: Work | None, group: GroupWork | None, item: Any, weight: int) -> Any:
+        if self._weight + weight > WAITING_WEIGHT:
+            raise StoreUnavailable("too much waits to be written")
+        loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._loop = loop
+            self._thread = threading.Thread(target=self._write_all, name="store-writer", daemon=True)
+            self._thread.start()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._weight += weight
+        self._jobs.put(_Job(work=work, group=group, item=item, weight=weight, future=future))
+        return await future
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with engines.engine_errors(), self._reader.connect() as connection:
+            return work(connection)
+
+    # Everything below runs in the writer's thread.
+
+    def _write_all(self) -> None:
+        assert self._loop is not None
+        while (batch := self._next_batch()) is not None:
+            self._write_batch(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+                self._loop.call_soon_threadsafe(self._answer, batch)
+
+    def _next_batch(self) -> list[_Job] | None:
+        """Wait for a job; return it with all that wait behind it, or None when there will be no more."""
+        first = self._jobs.get()
+        if first is None:
+            return None
+        batch, weight = [first], first.weight
+        while weight < BATCH_WEIGHT:
+            try:
+                job = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self._jobs.put(None)
+                break
+            batch.append(job)
+            weight += job.weight
+        return batch
+
+    def _write_batch(self, batch: list[_Job]) -> None:
+        try:
+            with engines.engine_errors(), self._writer.begin() as connection:
+                for apply, jobs in _grouped(batch):
+                    self._run(connection, apply, jobs)
+            self._tell(Transactional.committed)
+        except BaseException as error:
+            self._tell(Transactional.rolled_back)
+            for job in batch:
+                job.error = error
+
+    def _run(self, connection: Connection, apply: GroupWork, jobs: list[_Job]) -> None:
+        """Do `apply` for `jobs` in a savepoint; if it fails, for each of them in a savepoint of its own."""
+        try:
+            with connection.begin_nested():
+                results = apply(connection, [job.item for job in jobs])
+        except Exception as error:
+            if _is_over(connection, error):
+                raise  # the engine gave up the whole transaction: a full disk, a lock
+            self._tell(Transactional.rolled_back)
+            if len(jobs) == 1:
+                jobs[0].error = error
+                return
+            for job in jobs:
+                self._run(connection, apply, [job])
+            return
+        for job, result in zip(jobs, results, strict=True):
+            if isinstance(result, BaseException):
+                job.error = result
+            else:
+                job.result = result
+
+    def _tell(self, what: Callable[[Transactional], None]) -> None:
+        for mirror in self._mirrors:
+            getattr(mirror, what.__name__)()
+
+    # … and this in the loop again.
+
+    def _answer(self, batch: list[_Job]) -> None:
+        for job in batch:
+            self._weight -= job.weight
+            if job.future.done():
+                continue  # whoever asked has gone
+            if job.error is not None:
+                job.future.set_exception(job.error)
+            else:
+                job.future.set_result(job.result)
+
+
+def _grouped(batch: list[_Job]) -> Iterator[tuple[GroupWork, list[_Job]]]:
+    """Yield works with their jobs, in the order of the batch; neighbours with the same group work go together."""
+    start = 0
+    while start < len(batch):
+        group, work = batch[start].group, batch[start].work
+        if group is None:
+            assert work is not None
+            yield _alone(work), [batch[start]]
+            start += 1
+            continue
+        end = start
+        while end < len(batch) and batch[end].group == group:
+            end += 1
+        yield group, batch[start:end]
+        start = end
+
+
+def _alone(work: Work) -> GroupWork:
+    return lambda connection, _items: [work(connection)]
+
+
+def _is_over(connection: Connection, error: Exception) -> bool:
+    if isinstance(error, StoreUnavailable):
+        return True
+    return isinstance(error, DBAPIError) and isinstance(engines.translated(error), StoreUnavailable)
+
+
+def exclusive(engine: Engine, work: Callable[[Connection], T]) -> T:
+    """Do `work` in one transaction of `engine`, for commands that run beside a server."""
+    with engines.engine_errors(), engine.begin() as connection:
+        return work(connection)
