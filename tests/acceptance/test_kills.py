@@ -3,7 +3,7 @@
 
 A real log is written piece by piece, with rotations in between, while SIGKILL hits the daemon, its push
 child, both, or the collector; each time what was killed is started again. At the end the collector must have
-what it has from a machine that nothing ever happened to. GENTWOO_TEST_SEED repeats the choices of an earlier run.
+what it has from a machine that nothing ever happened to. GENTWOO_TEST_SEED repeats the choices of a run.
 """
 
 import os
