@@ -67,6 +67,8 @@ class Process:
         traceback: TracebackType | None,
     ) -> None:
         if self.is_running():
+            for child in self.children():
+                os.kill(child, signal.SIGKILL)
             self.kill()
 
     @property
@@ -82,6 +84,14 @@ class Process:
 
     def is_running(self) -> bool:
         return self.process.poll() is None
+
+    def children(self) -> list[int]:
+        """Its child processes now: with runuser in front, the program itself."""
+        try:
+            pids = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except OSError:
+            return []
+        return [int(pid) for pid in pids.split()]
 
     def until_printed(self, pattern: str | re.Pattern[str], timeout: float = 30) -> re.Match[str]:
         """Wait for `pattern` in the output; raises `AssertionError` with the output if it ends before."""
