@@ -3,8 +3,8 @@
 
 Needs root, since only root can become that user. Where the machine has no group `portage`, or no user
 `gentwoo-test` in it, they are made (groupadd, useradd: system accounts without home and shell) and left
-there: a machine to test on is meant, as in continuous integration. The client's code is copied to a directory that
-the user may enter, and runs under Debian's Python, since root's own interpreter lies under root's home.
+there: a machine to test on is meant, as in continuous integration. The client's code is copied to a directory
+that the user may enter, and runs under Debian's Python, since root's own interpreter lies under root's home.
 """
 
 import grp

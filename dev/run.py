@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`make run`: the main job, on this machine, until Ctrl-C.
+
+Starts a collector, registers this machine with it and starts the daemon on /var/log/emerge.log, or where that
+cannot be read on a replayed sample. Prints where to look, and a line for each record that arrives. Everything
+is kept under `.run/PORT/`, so the next run goes on where this one stopped.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from dev.places import ROOT, VENV
+from dev.sample import replay
+
+PORT_SETTING = "GENTWOO_RUN_PORT"
+DEFAULT_PORT = 8642
+LOG = Path("/var/log/emerge.log")
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 15.0
+LOOK = 0.4  # seconds between two looks at what has arrived, and between two lines of the sample
+
+
+class CannotRun(Exception):
+    """Why the main job does not start, in words for whoever typed `make run`."""
+
+
+class Stop(Exception):
+    """A signal asked for the end."""
+
+
+class Job:
+    """Collector and daemon of one directory."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.home = home
+        self.url = f"http://127.0.0.1:{port}"
+        self.data = home / "collector"
+        self.config = home / "gentwoo.toml"
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *argv: str | Path) -> None:
+        """Start a process whose output goes to `.run/PORT/NAME.log`; signals of this terminal pass it by."""
+        with self.output(name).open("wb") as output:
+            self.started[name] = subprocess.Popen(
+                [VENV / "bin" / argv[0], *argv[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self, name: str) -> Path:
+        return self.home / f"{name}.log"
+
+    def check(self) -> None:
+        """Raise `CannotRun` when a process has ended by itself."""
+        for name, process in self.started.items():
+            if process.poll() is not None:
+                text = self.output(name).read_text(errors="replace")
+                raise CannotRun(f"{name} ended with exit code {process.returncode}:\n{text}")
+
+    def stop(self) -> None:
+        """End what was started, the daemon first, so that it can still send what it has."""
+        for process in reversed(self.started.values()):
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def gentwoo(self, *arguments: str) -> str:
+        """Run one client command; raises `CannotRun` with what it said."""
+        return finish(VENV / "bin/gentwoo", "--config", self.config, *arguments)
+
+    def records(self) -> Iterator[list[dict[str, Any]]]:
+        """Each step gives the records that became durable since the step before."""
+        since, looked_at = 0, (0, 0)
+        while True:
+            state = self._state_of_store()
+            if state == looked_at:
+                yield []
+                continue
+            looked_at = state
+            text = finish(VENV / "bin/bdcs", "export", "--data", self.data, "--since", str(since))
+            fresh = [json.loads(line) for line in text.splitlines()]
+            since = fresh[-1]["id"] if fresh else since
+            yield fresh
+
+    def _state_of_store(self) -> tuple[int, int]:
+        """Changes when something was written; asking costs nothing."""
+        path = self.data / "bdcs.sqlite-wal"
+        facts = path.stat() if path.exists() else (self.data / "bdcs.sqlite").stat()
+        return facts.st_size, facts.st_mtime_ns
+
+
+def finish(*argv: str | Path) -> str:
+    """Run a command to its end and return what it printed; raises `CannotRun` where it failed."""
+    done = subprocess.run(
+        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, check=False
+    )
+    if done.returncode:
+        raise CannotRun(f"{' '.join(map(str, argv))}: exit code {done.returncode}\n{done.stderr}")
+    return done.stdout
+
+
+def chosen_port() -> int:
+    """The port to listen on; raises `CannotRun` where it is no port or somebody has it."""
+    text = os.environ.get(PORT_SETTING, str(DEFAULT_PORT))
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
+        raise CannotRun(f"{PORT_SETTING}={text}: not a port")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", int(text)))
+        except OSError as error:
+            raise CannotRun(
+                f"127.0.0.1:{text}: {error.strerror}.\n"
+                f"Another `make run` may be at work. To use another port: {PORT_SETTING}=8700 make run"
+            ) from error
+    return int(text)
+
+
+def log_to_follow(home: Path) -> tuple[Path, bool]:
+    """The log to follow, and whether it is the sample."""
+    if LOG.is_file() and os.access(LOG, os.R_OK):
+        return LOG, False
+    return home / "emerge.log", True
+
+
+def configure(job: Job, log: Path, *, sample: bool) -> None:
+    """Write the client's configuration; the sample's packages are of no repository, so all are allowed."""
+    lines = [
+        f'collector = "{job.url}"',
+        f'state_dir = "{job.home / "machine"}"',
+        f'log = "{log}"',
+        *(['repositories = ["*"]'] if sample else []),
+    ]
+    job.config.write_text("\n".join(lines) + "\n")
+
+
+def wait_until_listening(job: Job) -> None:
+    deadline = time.monotonic() + START_TIMEOUT
+    while "listening on" not in job.output("collector").read_text(errors="replace"):
+        job.check()
+        if time.monotonic() > deadline:
+            raise CannotRun(f"the collector does not listen: {job.output('collector')}")
+        time.sleep(0.05)
+
+
+def describe(record: dict[str, Any]) -> str:
+    """One record as one line."""
+    package = f"{record['category']}/{record['name']}-{record['version']}"
+    detail = record["cause"] or record["install_type"] or ""
+    took = "" if record["time_delta"] is None else f"{record['time_delta']} s"
+    return f"  {record['recorded_at']}  {record['event']:<9} {package:<40} {detail:<11} {took:>7}".rstrip()
+
+
+def follow(job: Job, lines: Iterator[None]) -> None:
+    """Show records as they arrive, and let the sample go on, until a signal or a process's end."""
+    for records, _ in zip(job.records(), lines, strict=False):
+        for record in records:
+            print(describe(record), flush=True)
+        job.check()
+        time.sleep(LOOK)
+
+
+def nothing() -> Iterator[None]:
+    """In place of the sample: the machine's own log moves by itself."""
+    while True:
+        yield
+
+
+def on_signal(number: int, frame: FrameType | None) -> None:
+    raise Stop
+
+
+def run(job: Job) -> None:
+    """Start everything, tell where it is, and follow it."""
+    log, sample = log_to_follow(job.home)
+    job.start("collector", "bdcs", "serve", "--listen", job.url.removeprefix("http://"), "--data", job.data)
+    wait_until_listening(job)
+    configure(job, log, sample=sample)
+    lines = replay(log) if sample else nothing()
+    next(lines)
+    job.gentwoo("register", "--non-interactive")
+    job.start("daemon", "gentwoo", "--config", job.config, "daemon")
+    command = f".venv/bin/gentwoo --config {job.config.relative_to(ROOT)}"
+    reason = " (a sample: this machine has no emerge.log that can be read)" if sample else ""
+    print(
+        f"Following {log}{reason}\n"
+        f"Collector     {job.url}/\n"
+        f"This machine  {job.gentwoo('report').strip()}\n"
+        f"              (a link for a short time; another: {command} report)\n"
+        f"Kept under    {job.home.relative_to(ROOT)}/, with the output of both programs. Ctrl-C ends both.\n\n"
+        "Records as they arrive:",
+        flush=True,
+    )
+    follow(job, lines)
+
+
+def main() -> int:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    job = None
+    try:
+        port = chosen_port()
+        home = ROOT / ".run" / str(port)
+        home.mkdir(parents=True, exist_ok=True)
+        job = Job(home, port)
+        run(job)
+    except CannotRun as error:
+        print(f"run: {error}", file=sys.stderr)
+        return 1
+    except Stop:
+        print("\nStopping.", flush=True)
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        if job is not None:
+            job.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
