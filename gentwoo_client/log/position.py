@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where in emerge.log reading goes on, and how that place is recognised after the file was moved or changed.
+
+A byte offset alone is worthless once logrotate, an editor or a restored backup had its hands on the file. So
+a position also holds checksums of the file's first bytes and of the bytes just before the offset: content
+that has both at the right places is the content that was read, whatever it is called now and also inside a
+compressed copy. Device and inode only say where to look first.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+
+HEAD_SIZE = 1024
+"""Bytes of a file's beginning that are fingerprinted."""
+
+TAIL_SIZE = 256
+"""Bytes before the offset that are fingerprinted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """Length and CRC-32 of some bytes. Not against forgers: whoever can write the log can write anything."""
+
+    length: int
+    checksum: int
+
+    @classmethod
+    def of(cls, content: bytes) -> Fingerprint:
+        return cls(len(content), zlib.crc32(content))
+
+    def matches(self, content: bytes) -> bool:
+        return len(content) == self.length and zlib.crc32(content) == self.checksum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """A place between two lines of the log, never at offset 0: who has read nothing has no position."""
+
+    device: int
+    inode: int
+    offset: int
+    head: Fingerprint
+    """Of the first `HEAD_SIZE` bytes, fewer where the offset is smaller."""
+
+    tail: Fingerprint
+    """Of the `TAIL_SIZE` bytes before the offset, fewer where the offset is smaller."""
+
+    stamp: int | None
+    """Time stamp of the last line before the offset that has one."""
+
+    def dump(self) -> str:
+        """Return the position as one line of JSON."""
+        return json.dumps(
+            {
+                "device": self.device,
+                "inode": self.inode,
+                "offset": self.offset,
+                "head": [self.head.length, self.head.checksum],
+                "tail": [self.tail.length, self.tail.checksum],
+                "stamp": self.stamp,
+            },
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def load(cls, text: str) -> Position:
+        """Return the position that `dump` wrote. Raises ValueError for anything else."""
+        try:
+            fields = json.loads(text)
+            return cls(
+                device=fields["device"],
+                inode=fields["inode"],
+                offset=fields["offset"],
+                head=Fingerprint(*fields["head"]),
+                tail=Fingerprint(*fields["tail"]),
+                stamp=fields["stamp"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a position: {text!r}") from error
