@@ -9,6 +9,9 @@ whoever changes a machine's state or erases it calls in the same transaction. Th
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +34,7 @@ from sqlalchemy.sql.expression import Subquery
 from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION, PRESENT
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish
+from bdcs.errors import StoreUnavailable
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     figures,
@@ -43,17 +47,51 @@ from bdcs.store.tables import (
     touched_packages,
 )
 
+log = logging.getLogger(__name__)
+
 FLEET = "machines"
 """The fleet's figure that counts all machines."""
 
 CURSOR = "figures"
 """The sequence that says up to which change packages were marked as touched."""
 
+INTERVAL = 60.0
+"""Seconds from one renewal to the next."""
+
 CHANGES_AT_ONCE = 50_000
 PACKAGES_AT_ONCE = 50
 
 CellKey = tuple[int, int | None]
 """A package and a version of it; None: the package in any version."""
+
+
+class Renewal:
+    """The periodic job of a server, and what may be known of it."""
+
+    def __init__(self, store: Store, thresholds: Thresholds) -> None:
+        self._store = store
+        self._thresholds = thresholds
+        self.started_at = int(time.time())
+        self.renewed_at: int | None = None
+        """When figures were last looked at, in Unix seconds; None before the first time."""
+        self.working = True
+        """Whether the last time went well."""
+
+    async def run(self) -> None:
+        """Renew figures every `INTERVAL` seconds until cancelled; a store that is down is tried again."""
+        while True:
+            try:
+                await self.once()
+            except StoreUnavailable as error:
+                self.working = False
+                log.warning("figures were not renewed: %s", error)
+            await asyncio.sleep(INTERVAL)
+
+    async def once(self) -> None:
+        """Renew figures now. Raises `StoreUnavailable`."""
+        await renew(self._store, self._thresholds)
+        self.renewed_at = int(time.time())
+        self.working = True
 
 
 async def renew(store: Store, thresholds: Thresholds) -> None:

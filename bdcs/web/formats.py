@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How numbers, durations and times are written on pages: `8,412`, `91 %`, `6 min 40 s`, `22 Nov 2026,
+14:05`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+from markupsafe import Markup
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+_UNITS = (("d", "h", DAY, HOUR), ("h", "min", HOUR, MINUTE), ("min", "s", MINUTE, 1))
+
+# Month names are ours: those of `strftime` follow the server's locale.
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def number(value: int) -> str:
+    """A count, with thousands apart: `8,412`."""
+    return f"{value:,}"
+
+
+def share(part: int, whole: int) -> str:
+    """`part` of `whole` in per cent, as exactly as rounded figures allow: `91 %`, of thousands `91.4 %`."""
+    digits = 1 if whole >= 1000 else 0
+    return f"{100 * part / whole:.{digits}f} %"
+
+
+def width(part: int, whole: int) -> str:
+    """The length of a bar, as SVG takes it: `91.4%`, never longer than the whole."""
+    return f"{min(100.0, 100 * part / whole):.1f}%"
+
+
+def duration(seconds: int) -> str:
+    """A duration in its two largest units: `40 s`, `6 min 40 s`, `2 h 5 min`, `3 d 4 h`."""
+    for unit, smaller, size, smaller_size in (
+        ("d", "h", DAY, HOUR),
+        ("h", "min", HOUR, MINUTE),
+        ("min", "s", MINUTE, 1),
+    ):
+        if seconds >= size:
+            rest = seconds % size // smaller_size
+            return f"{seconds // size:,} {unit} {rest} {smaller}" if rest else f"{seconds // size:,} {unit}"
+    return f"{seconds} s"
+
+
+def hours(seconds: int) -> str:
+    """A long duration in hours, two digits at least: `0.4`, `3.2`, `1,204`."""
+    value = seconds / HOUR
+    return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def day(value: date) -> str:
+    """A day: `22 Nov 2026`."""
+    return f"{value.day} {MONTHS[value.month - 1]} {value.year}"
+
+
+def day_and_month(value: date) -> str:
+    """A day on a scale: `22 Nov`."""
+    return f"{value.day} {MONTHS[value.month - 1]}"
+
+
+def month_or_year(value: date) -> str:
+    """A month on a scale: `Nov`, and the year for each January."""
+    return str(value.year) if value.month == 1 else MONTHS[value.month - 1]
+
+
+def month(value: date) -> str:
+    """A month: `Nov 2026`."""
+    return f"{MONTHS[value.month - 1]} {value.year}"
+
+
+def moment(seconds: int) -> Markup:
+    """A time in UTC for people and machines, to the minute."""
+    time = datetime.fromtimestamp(seconds, UTC)
+    text = f"{day(time.date())}, {time:%H:%M}"
+    return Markup('<time datetime="{}" class="nowrap">{}</time>').format(time.isoformat(), text)
+
+
+def day_of(text: str) -> str:
+    """A day that is written as ISO 8601 writes it, for people."""
+    return day(date.fromisoformat(text))

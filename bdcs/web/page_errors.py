@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Errors in the frame of the pages, in words for people, for every address that is not the API's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+
+from bdcs.services.report_links import LIFETIME
+from bdcs.web.problems import of, of_http
+from bdcs.web.rendering import Renderer
+from gentwoo_client.wire.errors import Delayed, Internal, ProtocolError
+
+API: Final = ("/v1/", "/binhost/", "/openapi.json", "/metrics", "/livez", "/readyz")
+"""How addresses begin whose errors are problem documents."""
+
+TEXTS: Final[Mapping[int, tuple[str, str]]] = {
+    HTTPStatus.NOT_FOUND: (
+        "There is no such page",
+        "The address may be mistyped, or the page may have gone. Search for a package above.",
+    ),
+    HTTPStatus.METHOD_NOT_ALLOWED: (
+        "This page can only be read",
+        "Pages take GET and HEAD; what changes something goes to the API.",
+    ),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        "Too many requests from your network",
+        "Please wait a minute, then load the page again.",
+    ),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "The collector cannot answer just now",
+        "Its store is not available. Machines keep their records and send them later; nothing is lost. "
+        "Please try again in a minute.",
+    ),
+    HTTPStatus.INTERNAL_SERVER_ERROR: (
+        "The collector made a mistake",
+        "Something went wrong that should not have. Please try again later.",
+    ),
+}
+
+
+class LinkExpired(ProtocolError):
+    """A link to a machine's own page is over, or never was one."""
+
+    slug = "link-expired"
+    status = HTTPStatus.GONE
+    title = "This link no longer works"
+    advice = (
+        f"Links to a machine’s page work for {LIFETIME // 60} minutes, and not after it is forgotten. "
+        "On the machine, `gentwoo report` makes a new one."
+    )
+
+
+def page_errors(renderer: Renderer) -> Middleware:
+    """The middleware that shows what goes wrong with a page as a page.
+
+    Pages of errors need no store; the one for a store that is down is made beforehand.
+    """
+    unavailable = renderer.error(HTTPStatus.SERVICE_UNAVAILABLE, *TEXTS[HTTPStatus.SERVICE_UNAVAILABLE])
+
+    def show(problem: ProtocolError) -> web.Response:
+        title, advice = TEXTS.get(problem.status, (problem.title, problem.advice))
+        report = problem.detail if isinstance(problem, Internal) else ""
+        down = problem.status == HTTPStatus.SERVICE_UNAVAILABLE
+        body = unavailable if down else renderer.error(problem.status, title, advice, report)
+        response = renderer.error_page(problem.status, body)
+        if isinstance(problem, Delayed):
+            response.headers[hdrs.RETRY_AFTER] = str(problem.retry_after)
+        return response
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(API):
+            return await handler(request)
+        try:
+            return await handler(request)
+        except web.HTTPException as answer:
+            if answer.status < HTTPStatus.BAD_REQUEST:
+                raise
+            response = show(of_http(answer))
+            if hdrs.ALLOW in answer.headers:
+                response.headers[hdrs.ALLOW] = answer.headers[hdrs.ALLOW]
+            return response
+        except Exception as error:
+            return show(of(error))
+
+    return middleware
