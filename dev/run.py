@@ -202,7 +202,7 @@ def run(job: Job) -> None:
         f"Collector     {job.url}/\n"
         f"This machine  {job.gentwoo('report').strip()}\n"
         f"              (a link for a short time; another: {command} report)\n"
-        f"Kept under    {job.home.relative_to(ROOT)}/, with the output of both programs. Ctrl-C ends both.\n\n"
+        f"Kept under    {job.home.relative_to(ROOT)}/, with what both programs print. Ctrl-C ends both.\n\n"
         "Records as they arrive:",
         flush=True,
     )

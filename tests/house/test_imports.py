@@ -18,17 +18,17 @@ WIRE_MESSAGES_LIBRARIES = {"pydantic", "pydantic_core"}
 
 # The collector's layers; each may import those with a smaller number, and itself.
 LAYERS = {
-    "bdcs.__main__": 8,
-    "bdcs.cli": 7,
-    "bdcs.server": 6,
-    "bdcs.web": 5,
-    "bdcs.services": 4,
-    "bdcs.store": 3,
-    "bdcs.blobs": 3,
-    "bdcs.bus": 3,
+    "bdcs.__main__": 9,
+    "bdcs.cli": 8,
+    "bdcs.server": 7,
+    "bdcs.web": 6,
+    "bdcs.services": 5,
+    "bdcs.store": 4,
+    "bdcs.blobs": 4,
+    "bdcs.bus": 4,
+    "bdcs.settings": 3,
     "bdcs.domain": 2,
-    "bdcs.settings": 1,
-    "bdcs.errors": 0,
+    "bdcs.errors": 1,
     "bdcs": 0,
 }
 
