@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -92,7 +92,8 @@ def load_settings(
     }
     values.update(_named(given, "environment"))
     values.update({name: value for name, value in flags.items() if value is not None})
-    return Settings(**{name: _CHECKS[name](name, value) for name, value in values.items()})
+    checked: dict[str, Any] = {name: _CHECKS[name](name, value) for name, value in values.items()}
+    return Settings(**checked)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def _networks(name: str, value: Any) -> tuple[Network, ...]:
         raise ConfigurationError(f"{name}: {error}") from error
 
 
-_CHECKS: Final = {
+_CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "listen": _listen,
     "public_url": _public_url,
     "data": _path,

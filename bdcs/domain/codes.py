@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The small numbers that stand in the tables for the words of a record. A number once given is never changed."""
+"""The small numbers that stand in the tables for the words of a record. What a number means never changes."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What of a segment has to be kept so that its exact bytes can be had again.
 
-A segment says much that the row around it says too: who sent it, to whom, where it belongs in the chain. Where header
-and payload begin exactly as our own client writes them, that beginning is left out; where not, everything is kept.
+A segment says much that the row around it says too: who sent it, to whom, where it belongs in the chain.
+Where header and payload begin exactly as our own client writes them, that beginning is left out; where not,
+everything is kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is on a machine now, as its records tell it.
 
-An `installations` row says by its flags that the version is there now, and in which published figures this machine
-is counted for it. A row that is not present but still counted stays until the figures are published anew.
+An `installations` row says by its flags that the version is there now, and in which published figures this
+machine is counted for it. A row that is not present but still counted stays until the figures are published anew.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def effects(
 ) -> dict[Key, Arrival | None]:
     """Fold changes, in order, into what they leave: per version its arrival, or None where it is gone.
 
-    A change is (event, machine, package, version, replaced version, repository, recorded_at). A failure changes
-    nothing: Portage leaves what was installed alone until the new package is complete.
+    A change is (event, machine, package, version, replaced version, repository, recorded_at). A failure
+    changes nothing: Portage leaves what was installed alone until the new package is complete.
     """
     outcome: dict[Key, Arrival | None] = {}
     for event, machine, package, version, replaces, repository, recorded_at in changes:

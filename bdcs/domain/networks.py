@@ -18,7 +18,7 @@ PREFIX: Final = {4: 24, 6: 48}  # bits of an address that make one network
 
 
 class NetworkLimit:
-    """Counts per network and day. Networks are known by an HMAC under a key that lives in memory, for that day."""
+    """Counts per network and day. Networks are known by an HMAC under a key of that day, only in memory."""
 
     def __init__(self, per_day: int, random_key: Callable[[], bytes]) -> None:
         self._per_day = per_day
@@ -52,8 +52,8 @@ class NetworkLimit:
 def client_address(peer: str | None, forwarded: Iterable[str], proxies: Iterable[Network]) -> Address | None:
     """Return whom a request comes from: the peer, or, where that is one of `proxies`, whom it speaks for.
 
-    `forwarded` are the values of X-Forwarded-For in order of the header lines; what stands left of the last address
-    that is no trusted proxy was written by the client and proves nothing.
+    `forwarded` are the values of X-Forwarded-For in order of the header lines; what stands left of the last
+    address that is no trusted proxy was written by the client and proves nothing.
     """
     address = parse_address(peer)
     trusted = list(proxies)

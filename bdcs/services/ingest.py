@@ -90,6 +90,8 @@ class Accepted:
 
     seq: int
     segment: str
+    records: int
+    """How many the segment has."""
     repeated: bool
     """Whether it had been accepted before."""
 
@@ -204,7 +206,8 @@ class SegmentWriter:
         created_at = int(self._now())
         change_id = next_change(connection, sum(len(arrived.records) for arrived, _ in fresh))
         audiences = self.names.audiences.of(connection, (arrived.audience for arrived, _ in fresh))
-        segments, pairs = [], []
+        segments: list[tuple[Any, ...]] = []
+        pairs: list[tuple[int, PackageStateChange]] = []
         for arrived, machine_id in fresh:
             segments.append(
                 (
@@ -295,7 +298,12 @@ _MOVE_HEAD: Final = (
 
 
 def _accepted(arrived: Arrived, *, repeated: bool) -> Accepted:
-    return Accepted(seq=arrived.last_seq, segment=base64url.encode(arrived.digest), repeated=repeated)
+    return Accepted(
+        seq=arrived.last_seq,
+        segment=base64url.encode(arrived.digest),
+        records=len(arrived.records),
+        repeated=repeated,
+    )
 
 
 def next_change(connection: Connection, count: int) -> int:

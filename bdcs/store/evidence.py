@@ -42,7 +42,7 @@ class EvidenceCodec:
         """Return `kept` compressed with dictionary `dictionary_id`."""
         compressor: zstd.ZstdCompressor | None = getattr(self._own, "compressor", None)
         if compressor is None:
-            options = {
+            options: dict[int, int] = {
                 zstd.CompressionParameter.compression_level: LEVEL,
                 zstd.CompressionParameter.content_size_flag: 0,
                 zstd.CompressionParameter.dict_id_flag: 0,

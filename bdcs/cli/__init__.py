@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The `bdcs` command.
+
+Each subcommand is a module here that offers NAME, HELP, `add_arguments(parser)` and
+`run(arguments, settings) -> int`. Only the chosen one is imported. Errors reach people in one place, `main`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from bdcs.errors import EXIT_PERMISSION, EXIT_REFUSED, EXIT_USAGE, CollectorError
+from bdcs.settings import LOG_LEVELS, Settings, load_settings
+from gentwoo_client.version import VERSION
+
+COMMANDS = {
+    "serve": "bdcs.cli.serve",
+    "export": "bdcs.cli.export",
+    "check": "bdcs.cli.check",
+    "admin": "bdcs.cli.admin",
+    "schema": "bdcs.cli.schema",
+}
+"""Subcommands in the order of the help text, and their modules."""
+
+EXIT_CODES = {
+    0: "done",
+    1: "refused or failed; of check: a difference was found",
+    2: "usage",
+    75: "try again later",
+    77: "no permission",
+    78: "bad configuration",
+}
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+_GLOBAL_OPTIONS_WITH_VALUE = ("--config", "--data", "--store", "--log-level")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Only usage errors and --help leave by SystemExit."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    position = _command_position(words)
+    if position is None:
+        return _without_command(words)
+    name = words.pop(position)
+    if name not in COMMANDS:
+        return _unknown_command(name)
+    module = importlib.import_module(COMMANDS[name])
+    parser = argparse.ArgumentParser(
+        prog=f"bdcs {name}",
+        description=module.HELP,
+        epilog=_exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    _add_global_options(parser)
+    arguments = parser.parse_args(words)
+    try:
+        settings = load_settings(_flags(arguments), os.environ, arguments.config)
+        _start_logging(settings)
+        code: int = module.run(arguments, settings)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except CollectorError as error:
+        print(f"bdcs: {error}", file=sys.stderr)
+        if error.advice:
+            print(f"bdcs: {error.advice}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"bdcs: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        return EXIT_PERMISSION if isinstance(error, PermissionError) else EXIT_REFUSED
+
+
+def _command_position(words: Sequence[str]) -> int | None:
+    """Return where the subcommand stands: the first word that is no global option and no value of one."""
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word in _GLOBAL_OPTIONS_WITH_VALUE:
+            position += 2
+        elif word.startswith("--") and word.partition("=")[0] in _GLOBAL_OPTIONS_WITH_VALUE:
+            position += 1
+        else:
+            return None if word.startswith("-") else position
+    return None
+
+
+def _without_command(words: Sequence[str]) -> int:
+    helps = (f"  {name:<8}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="bdcs",
+        usage="bdcs [global options] COMMAND …",
+        description="Take signed records of machines, and serve what follows from them.",
+        epilog="\n".join(["commands:", *helps, "", "`bdcs COMMAND --help` explains one.", "", _exit_codes()]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bdcs {VERSION}")
+    _add_global_options(parser)
+    parser.parse_args(words)
+    parser.print_help(sys.stderr)
+    return EXIT_USAGE
+
+
+def _unknown_command(name: str) -> int:
+    nearest = get_close_matches(name, COMMANDS, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(COMMANDS)}"
+    print(f"bdcs: unknown command {name}: {hint}", file=sys.stderr)
+    return EXIT_USAGE
+
+
+def _add_global_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("global options (before or after the command)")
+    group.add_argument(
+        "--config", metavar="FILE", type=Path, help="the configuration file (default: /etc/bdcs/bdcs.toml)"
+    )
+    group.add_argument(
+        "--data", metavar="DIR", type=Path, help="directory of the collector's state (default: /var/lib/bdcs)"
+    )
+    group.add_argument(
+        "--store", metavar="URL", help="where records live (default: sqlite:, which is in --data)"
+    )
+    group.add_argument("--log-level", choices=LOG_LEVELS, help="how much to tell (default: info)")
+
+
+def _exit_codes() -> str:
+    return "\n".join(["exit codes:", *(f"  {code:<4}{meaning}" for code, meaning in EXIT_CODES.items())])
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, object]:
+    return {
+        name: getattr(arguments, name, None)
+        for name in ("data", "store", "listen", "public_url", "log_level")
+    }
+
+
+def _start_logging(settings: Settings) -> None:
+    import logging
+
+    logging.basicConfig(
+        level=settings.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    logging.getLogger("alembic").setLevel("WARNING")

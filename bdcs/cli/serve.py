@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`bdcs serve`."""
+
+from __future__ import annotations
+
+import argparse
+
+from bdcs.errors import EXIT_DONE
+from bdcs.settings import Settings
+
+NAME = "serve"
+HELP = "take records and serve pages, until SIGTERM or Ctrl-C"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's own options."""
+    parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (default: 127.0.0.1:8642)")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="the URL that machines use (default: the address listened on)"
+    )
+
+
+def run(_arguments: argparse.Namespace, settings: Settings) -> int:
+    """Serve."""
+    from bdcs.server import serve
+
+    serve(settings)
+    return EXIT_DONE

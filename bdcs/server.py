@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The composition root: settings become objects here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from bdcs.domain.machines import State
+from bdcs.domain.networks import NetworkLimit
+from bdcs.domain.thresholds import Thresholds
+from bdcs.services.figures import Renewal
+from bdcs.services.ingest import Ingest
+from bdcs.services.machines import Keys, secret
+from bdcs.services.registration import Registrar
+from bdcs.services.report_links import SECRET, ReportLinks
+from bdcs.settings import Settings
+from bdcs.store import schema
+from bdcs.store.engine import sqlite_path
+from bdcs.store.evidence import EvidenceCodec
+from bdcs.store.store import Store
+from bdcs.web.api import OPERATIONS, MachineAPI, add_package_api
+from bdcs.web.app import add_description, create_app
+from bdcs.web.listener import Listener, bind, tls_context
+from bdcs.web.metrics import Metrics
+from bdcs.web.pages import add_pages
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `CollectorError` where it cannot begin."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    context = tls_context(settings.tls_certificate, settings.tls_key)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, context))
+
+
+def store_path(settings: Settings) -> Path:
+    """Return the database file. Raises `ConfigurationError`."""
+    return sqlite_path(settings.store, settings.data)
+
+
+async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    bound = bind(*settings.address)
+    with contextlib.closing(bound):
+        host, port = bound.getsockname()[:2]
+        scheme = "http" if context is None else "https"
+        here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        store = Store(store_path(settings))
+        try:
+            await store.write(schema.upgrade)
+            renewal = Renewal(store, Thresholds(settings.threshold))
+            listener = await _compose(settings, store, settings.public_url or here, renewal)
+            await listener.start(bound, context)
+            try:
+                print(f"listening on {here}", file=sys.stderr, flush=True)
+                await _run_until(stopping, renewal.run())
+            finally:
+                await listener.stop()
+        finally:
+            await store.close()
+    log.info("stopped")
+
+
+async def _compose(settings: Settings, store: Store, public_url: str, renewal: Renewal) -> Listener:
+    metrics, keys = Metrics(), Keys(store)
+    codec = await store.read(EvidenceCodec.load)
+    links = ReportLinks(
+        secret=await store.read(lambda connection: secret(connection, SECRET)), public_url=public_url
+    )
+    registrar = Registrar(
+        store=store,
+        keys=keys,
+        links=links,
+        network_limit=NetworkLimit(settings.registrations_per_network, lambda: secrets.token_bytes(32)),
+        audience=public_url,
+        first_state=State.APPROVED if settings.approval == "open" else State.AWAITING_APPROVAL,
+        now=time.time,
+    )
+    api = MachineAPI(
+        ingest=Ingest(store, keys, codec, public_url, time.time),
+        registrar=registrar,
+        metrics=metrics,
+        public_url=public_url,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    app = create_app(store, metrics)
+    api.add_to(app)
+    thresholds = Thresholds(settings.threshold)
+    add_package_api(app, store, thresholds)
+    add_description(app, OPERATIONS, public_url)
+    add_pages(app, store=store, thresholds=thresholds, links=links, renewal=renewal, public_url=public_url)
+    return Listener(app)
+
+
+async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(coroutine) for coroutine in work]
+        await stopping.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The API: handlers that translate between HTTP and services, and the table of operations that they
+implement.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from aiohttp import web
+
+from bdcs.domain.networks import Address, Network, client_address
+from bdcs.domain.thresholds import Thresholds
+from bdcs.services.answers import Answer
+from bdcs.services.ingest import Ingest
+from bdcs.services.public_figures import package_figures
+from bdcs.services.registration import Registrar
+from bdcs.store.store import Store
+from bdcs.web.bodies import content_encoding, read_body, require_type, signed_request
+from bdcs.web.metrics import Metrics
+from bdcs.web.openapi import Operation
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.cpv import is_category, is_name
+from gentwoo_client.wire.errors import NotFound, ProtocolError, Unregistered
+from gentwoo_client.wire.identity import parse_machine
+from gentwoo_client.wire.messages import MachineState, Registration, ReportLink, SegmentAnswer
+
+JOSE: Final = "application/jose"
+JSON: Final = "application/json"
+PACKAGE: Final = "/v1/packages/{category}/{name}"
+
+OPERATIONS: Final = (
+    Operation(
+        method="POST",
+        path="/v1/machines",
+        name="register",
+        summary="Make a machine known to the collector",
+        token=True,
+        request=(JSON, Registration),
+        answers={201: MachineState, 200: MachineState, 202: MachineState},
+        problems=(400, 401, 409, 410, 413, 415, 429, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/machines/{uuid}",
+        name="machine_state",
+        summary="How far the machine's chain has come, and what it may do",
+        token=True,
+        answers={200: MachineState},
+        problems=(401, 404, 410, 503),
+    ),
+    Operation(
+        method="DELETE",
+        path="/v1/machines/{uuid}",
+        name="forget",
+        summary="Erase everything of the machine",
+        token=True,
+        answers={204: None},
+        problems=(401, 404, 409, 410, 503),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/machines/{uuid}/segments",
+        name="push",
+        summary="Store a signed segment; answered when it is durable",
+        request=(JOSE, None),
+        answers={200: SegmentAnswer},
+        problems=(400, 403, 404, 408, 409, 410, 413, 415, 503),
+    ),
+    Operation(
+        method="POST",
+        path="/v1/machines/{uuid}/report-links",
+        name="make_report_link",
+        summary="Make a short-lived link to the machine's own page",
+        token=True,
+        answers={201: ReportLink},
+        problems=(401, 404, 409, 410, 413, 503),
+    ),
+    Operation(
+        method="GET",
+        path=PACKAGE,
+        name="package",
+        summary="What may be said of a package: on how many machines its versions are",
+        answers={200: None},
+        problems=(404, 503),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineAPI:
+    """Everything under /v1/machines."""
+
+    ingest: Ingest
+    registrar: Registrar
+    metrics: Metrics
+    public_url: str
+    trusted_proxies: tuple[Network, ...]
+
+    def add_to(self, app: web.Application) -> None:
+        """Route every operation to the method of its name."""
+        for operation in OPERATIONS:
+            if operation.path.startswith("/v1/machines"):
+                app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+
+    async def push(self, request: web.Request) -> web.Response:
+        """POST a segment."""
+        started = time.perf_counter()
+        try:
+            machine = _machine(request)
+            require_type(request, JOSE)
+            body = await read_body(request, limits.ENCODED_BODY_SIZE)
+            accepted = await self.ingest.accept(machine, body, content_encoding(request))
+        except ProtocolError:
+            self.metrics.refused.inc()
+            raise
+        if accepted.repeated:
+            self.metrics.repeated.inc()
+        else:
+            self.metrics.accepted.inc()
+            self.metrics.records.inc(accepted.records)
+        self.metrics.push_seconds.observe(time.perf_counter() - started)
+        head = {"head": {"seq": accepted.seq, "segment": accepted.segment}}
+        return web.Response(body=json.dumps(head).encode(), content_type=JSON)
+
+    async def register(self, request: web.Request) -> web.Response:
+        """POST a public key."""
+        require_type(request, JSON)
+        signed = await signed_request(request, self.public_url, limits.REGISTRATION_SIZE)
+        return _response(await self.registrar.register(signed, self._client(request)))
+
+    async def machine_state(self, request: web.Request) -> web.Response:
+        """GET a machine's state."""
+        machine = _machine(request)
+        return _response(
+            await self.registrar.state(machine, await signed_request(request, self.public_url, 0))
+        )
+
+    async def forget(self, request: web.Request) -> web.Response:
+        """DELETE a machine."""
+        machine = _machine(request)
+        return _response(
+            await self.registrar.forget(machine, await signed_request(request, self.public_url, 0))
+        )
+
+    async def make_report_link(self, request: web.Request) -> web.Response:
+        """POST nothing, get a link."""
+        machine = _machine(request)
+        signed = await signed_request(request, self.public_url, limits.REQUEST_SIZE)
+        return _response(await self.registrar.report_link(machine, signed))
+
+    def _client(self, request: web.Request) -> Address | None:
+        return client_address(
+            request.remote, request.headers.getall("X-Forwarded-For", []), self.trusted_proxies
+        )
+
+
+def add_package_api(app: web.Application, store: Store, thresholds: Thresholds) -> None:
+    """Route the package operation; the document is that of the page with the suffix `.json`."""
+
+    async def package(request: web.Request) -> web.Response:
+        category, name = request.match_info["category"], request.match_info["name"]
+        if not (is_category(category) and is_name(name)):
+            raise NotFound("no package can have this name")
+        found = await store.read(lambda connection: package_figures(connection, category, name, thresholds))
+        return web.Response(body=json.dumps(found.to_document()).encode(), content_type=JSON)
+
+    app.router.add_get(PACKAGE, package)
+
+
+def _machine(request: web.Request) -> UUID:
+    """Return the machine of the address. Raises `Unregistered` where no machine can have it."""
+    machine = parse_machine(request.match_info["uuid"])
+    if machine is None:
+        raise Unregistered("no machine can have this UUID")
+    return machine
+
+
+def _response(answer: Answer) -> web.Response:
+    if not answer.body:
+        return web.Response(status=answer.status)
+    return web.Response(status=answer.status, body=answer.body.encode(), content_type=JSON)
