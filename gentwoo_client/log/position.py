@@ -17,7 +17,7 @@ HEAD_SIZE = 1024
 """Bytes of a file's beginning that are fingerprinted."""
 
 TAIL_SIZE = 256
-"""Bytes before the offset that are fingerprinted."""
+"""Bytes of the last line before the offset that are fingerprinted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Position:
     """Of the first `HEAD_SIZE` bytes, fewer where the offset is smaller."""
 
     tail: Fingerprint
-    """Of the `TAIL_SIZE` bytes before the offset, fewer where the offset is smaller."""
+    """Of the line that ends at the offset, or of its last `TAIL_SIZE` bytes."""
 
     stamp: int | None
     """Time stamp of the last line before the offset that has one."""

@@ -153,7 +153,7 @@ class LogTail:
             inode=self._part.inode,
             offset=self._boundary,
             head=Fingerprint.of(self._head[: self._boundary]),
-            tail=Fingerprint.of(self._before),
+            tail=Fingerprint.of(self._before[self._before.rfind(b"\n", 0, -1) + 1 :]),
             stamp=int(stamps[-1]) if stamps else earlier,
         )
         return Block(lines, self._position)

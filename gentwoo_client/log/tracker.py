@@ -82,7 +82,7 @@ class LoggedChange(NamedTuple):
     """Mean number of merges at work meanwhile, itself included, two decimals; None as `time_delta`."""
     start_seen: bool
     end: int
-    """From `feed`: offset within its bytes just after the line that decided this; from `take`: lines until then."""
+    """Just after the line that decided this: offset in the bytes given to `feed`, number of lines for `take`."""
 
 
 class _Run:
@@ -217,7 +217,7 @@ class MergeTracker:
         }
 
     def feed(self, lines: bytes) -> list[LoggedChange]:
-        """Take whole lines, each ending in LF, and return what they decided. Whatever they hold, never raises."""
+        """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped."""
         pieces = lines.split(b"\n")
         texts = [line[:-1] if line[-1:] == b"\r" else line for line in pieces] if b"\r" in lines else pieces
         changes = self.take(texts)
@@ -451,7 +451,7 @@ class MergeTracker:
             self._close(self._runs[0], at, _KILLED)
 
     def _on_command_or_exit(self, line: bytes, at: int) -> None:
-        """Handle ` *** emerge ARGUMENTS`, ` *** exiting successfully.` and ` *** exiting unsuccessfully …`."""
+        """Handle ` *** emerge …`, ` *** exiting successfully.`, ` *** exiting unsuccessfully …`."""
         text = line[17:]
         if text == b"exiting successfully.":
             self._on_exit(at, _SUCCEEDED if at >= STATUS_SINCE else _FAILED)
