@@ -150,7 +150,7 @@ class Peer:
         """The body of a registration."""
         return json.dumps({"public_key": base64url.encode(self.public)}).encode()
 
-    def payload(self, count: int = 1, **changes: object) -> dict[str, Any]:
+    def payload(self, count: int = 1, /, **changes: object) -> dict[str, Any]:
         """The payload that continues the chain; `changes` are members to put in."""
         first = self.seq + 1
         return {
