@@ -13,7 +13,7 @@ DATA = (ROOT / "tests/data", ROOT / "tests/vectors")
 # What no file here may hold. Written so that this file does not hold it either.
 GIVEN_AWAY = {
     "a password in a URL": re.compile(r"https?://[^/\s:@'\"<>{}\[\]()]+:[^/\s:@'\"<>{}\[\]()]+@"),
-    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE" + r" KEY-----"),
+    "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE" + r" KEY-----\s+[A-Za-z0-9+/=]{40}"),
     "a package index": re.compile(r"(?:index-url|trusted-host)\s*[=:]\s*\S"),
     "an AWS key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
     "a path of one machine": re.compile(r"/opt/" + r"(?:pypi|wheels)"),
