@@ -5,6 +5,10 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("gentwoo", deadline=None)  # a slow machine is no failure
+settings.load_profile("gentwoo")
 
 STRICT = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 

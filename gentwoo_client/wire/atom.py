@@ -45,7 +45,7 @@ class Atom:
 
     @classmethod
     def parse(cls, text: str, *, allow_bare: bool = False) -> Self:
-        """The atom that `text` writes; with `allow_bare` its category may be left out. Raises `InvalidAtom`."""
+        """The atom that `text` writes; `allow_bare`: also without category. Raises `InvalidAtom`."""
         match = _ATOM.fullmatch(text) if len(text) <= limits.ATOM_LENGTH else None
         if match is None:
             raise InvalidAtom(f"{text[:100]!r} is not an atom")
@@ -84,8 +84,6 @@ class Atom:
             return "the version is too long"
         if (self.version is None) != (self.operator == ""):
             return "operator and version go together"
-        if self.operator == "~" and "-r" in (self.version or ""):
-            return "~ and a revision exclude each other"
         if self.slot is not None and self.slot_operator == "*":
             return "a slot and :* exclude each other"
         if not all(_USE_FORM.fullmatch(flag) for flag in self.use):
@@ -130,7 +128,7 @@ class Atom:
         if self.operator == "=*":
             return _begins_with(version, self.version)
         if self.operator == "~":
-            return compare_versions(Version.parse(version).without_revision, self.version) == 0
+            return compare_versions(_without_revision(version), _without_revision(self.version)) == 0
         order = compare_versions(version, self.version)
         return {"<": order < 0, "<=": order <= 0, "=": order == 0, ">=": order >= 0, ">": order > 0}[
             self.operator
@@ -144,6 +142,10 @@ def _begins_with(version: str, start: str) -> bool:
     if len(rest) == len(version):
         return False
     return not rest or rest[0] in "._-" or rest[0].isdigit() != start[-1].isdigit()
+
+
+def _without_revision(version: str) -> str:
+    return Version.parse(version).without_revision
 
 
 def _without_leading_zeros(version: str) -> str:
