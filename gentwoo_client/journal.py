@@ -101,7 +101,12 @@ class Journal:
     # Records
 
     def commit(
-        self, records: Iterable[JournalRecord], *, position: str | None, tracker: str, state: dict[str, str]
+        self,
+        records: Iterable[JournalRecord],
+        *,
+        position: str | None,
+        tracker: str,
+        state: dict[str, str | None],
     ) -> int:
         """Add `records` in order, with where the log was read up to; return how many of them may be sent.
 

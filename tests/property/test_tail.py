@@ -47,6 +47,7 @@ class LogLife(RuleBasedStateMachine):
         self.stored = b""
         self.position: str | None = None
         self.stamp = FIRST_STAMP
+        self.lines = 0
         self.rotations = 0
         self.dated = False
         self.tail = LogTail(self.log)
@@ -72,7 +73,8 @@ class LogLife(RuleBasedStateMachine):
     def append(self, texts: list[str], step: int) -> None:
         for text in texts:
             self.stamp += step
-            self._write(b"%d:  %s\n" % (self.stamp, text.encode()))
+            self.lines += 1
+            self._write(b"%d:  %d %s\n" % (self.stamp, self.lines, text.encode()))
 
     @rule(kind=st.sampled_from(sorted(DAMAGE)))
     def append_damage(self, kind: str) -> None:
@@ -80,8 +82,9 @@ class LogLife(RuleBasedStateMachine):
 
     @rule()
     def append_many(self) -> None:
-        lines = [b"%d:  === filler %d %s\n" % (self.stamp + n // 10, n, b"x" * 90) for n in range(2000)]
+        lines = [b"%d:  === filler %d %s\n" % (self.stamp + n // 5, n, b"x" * 90) for n in range(1000)]
         self.stamp += 200
+        self.lines += 1
         self._write(b"".join(lines))
 
     @rule(text=st.binary(min_size=1, max_size=30))
