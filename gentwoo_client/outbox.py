@@ -2,9 +2,9 @@
 """What is to be sent: the journal as the sender sees it.
 
 The journal (`gentwoo_client.journal`, whose schema this uses) gives each record that may be sent its `seq`.
-Here they become segments: signed once, stored durably before they are first sent, and kept byte for byte until
-the collector has acknowledged them. Afterwards only the digest is kept; since Ed25519 is deterministic, the exact
-bytes can be made again from the records should the collector have lost them.
+Here they become segments: signed once, stored durably before they are first sent, and kept byte for byte
+until the collector has acknowledged them. Afterwards only the digest is kept; since Ed25519 is deterministic,
+the exact bytes can be made again from the records should the collector have lost them.
 
 A *chain* is the history of one identity; `renew` begins another, and carries over what was not sent.
 """
@@ -29,7 +29,7 @@ from gentwoo_client.settings import history_since
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import ProtocolError
 from gentwoo_client.wire.records import BACKFILL, PackageStateChange
-from gentwoo_client.wire.segments import Segment, digest, leading_records_that_fit, sign_segment
+from gentwoo_client.wire.segments import Segment, digest, leading_records_that_fit, open_segment, sign_segment
 
 _BUSY_TIMEOUT = 30.0  # seconds; the daemon's transactions last as long as one fsync
 
@@ -137,11 +137,6 @@ class Outbox:
         """Return the newest segment of the chain, or None."""
         return await self._segment("true ORDER BY first_seq DESC LIMIT 1")
 
-    async def unsealed(self, *, limit: int = limits.RECORDS_PER_SEGMENT) -> list[PackageStateChange]:
-        """Return the records that are in no segment yet, oldest first."""
-        last = await self.last_sealed()
-        return await self._records(0 if last is None else last.last_seq, limit)
-
     async def seal(self, key: MachineKey, *, audience: str) -> StoredSegment | None:
         """Sign the next records as a segment and store it durably; None where there are none."""
         last = await self.last_sealed()
@@ -166,19 +161,16 @@ class Outbox:
             audience=audience,
             compact=compact,
         )
-        async with self._transaction():
-            await self._connection.execute(
-                f"INSERT INTO segments (chain, {_COLUMNS}) VALUES ({_CHAIN}, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    stored.first_seq,
-                    stored.last_seq,
-                    stored.prev,
-                    stored.digest,
-                    stored.created_at,
-                    stored.audience,
-                    stored.compact,
-                ),
-            )
+        await self._write(
+            f"INSERT INTO segments (chain, {_COLUMNS}) VALUES ({_CHAIN}, ?, ?, ?, ?, ?, ?, ?)",
+            stored.first_seq,
+            stored.last_seq,
+            stored.prev,
+            stored.digest,
+            stored.created_at,
+            stored.audience,
+            stored.compact,
+        )
         return stored
 
     async def rebuild(self, stored: StoredSegment, key: MachineKey) -> bytes | None:
@@ -197,6 +189,22 @@ class Outbox:
         )
         return compact if digest(compact) == stored.digest else None
 
+    async def preview(self, key: MachineKey, *, audience: str) -> AsyncIterator[Segment]:
+        """Yield all that waits, as the segments that would be sent; those not signed yet as of now."""
+        last = await self._segment("acknowledged IS NOT NULL ORDER BY first_seq DESC LIMIT 1")
+        after, prev = (0, None) if last is None else (last.last_seq, last.digest)
+        while (stored := await self._segment("first_seq = ?", after + 1)) is not None:
+            compact = await self.rebuild(stored, key)
+            if compact is None:
+                raise JournalError("the journal no longer has the records that were signed")
+            yield open_segment(compact, key.public).segment
+            after, prev = stored.last_seq, stored.digest
+        while records := await self._records(after, limits.RECORDS_PER_SEGMENT):
+            records = records[: leading_records_that_fit(records, audience=audience)]
+            compact = _sign(key, audience=audience, prev=prev, created_at=int(time.time()), records=records)
+            yield open_segment(compact, key.public).segment
+            after, prev = records[-1].seq, digest(compact)
+
     async def acknowledge(self, seq: int) -> None:
         """Note that the collector has everything up to `seq` (the last record of a segment).
 
@@ -204,21 +212,20 @@ class Outbox:
         """
         await self._connection.execute("PRAGMA synchronous=NORMAL")
         try:
-            async with self._transaction():
-                await self._connection.execute(
-                    "UPDATE segments SET acknowledged = ?, compact = NULL"
-                    f" WHERE chain = {_CHAIN} AND last_seq <= ? AND acknowledged IS NULL",
-                    (int(time.time()), seq),
-                )
+            await self._write(
+                "UPDATE segments SET acknowledged = ?, compact = NULL"
+                f" WHERE chain = {_CHAIN} AND last_seq <= ? AND acknowledged IS NULL",
+                int(time.time()),
+                seq,
+            )
         finally:
             await self._connection.execute("PRAGMA synchronous=FULL")
 
     async def rewind(self, seq: int) -> None:
         """Note that the collector has nothing after `seq`, whatever was acknowledged before."""
-        async with self._transaction():
-            await self._connection.execute(
-                f"UPDATE segments SET acknowledged = NULL WHERE chain = {_CHAIN} AND first_seq > ?", (seq,)
-            )
+        await self._write(
+            f"UPDATE segments SET acknowledged = NULL WHERE chain = {_CHAIN} AND first_seq > ?", seq
+        )
 
     # Identities ------------------------------------------------------------------------------------------
 
@@ -283,13 +290,20 @@ class Outbox:
             await self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                await self._connection.execute("COMMIT")
             except BaseException:
-                await self._connection.execute("ROLLBACK")
+                # SQLite itself rolls back after some errors, a full disk among them.
+                if self._connection.in_transaction:
+                    await self._connection.execute("ROLLBACK")
                 raise
-            await self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                await self._connection.execute("ROLLBACK")
+            raise journal_error(error) from error
+
+    async def _write(self, statement: str, *values: object) -> None:
+        """Do one statement, which is a transaction by itself."""
+        try:
+            await self._connection.execute(statement, values)
+        except sqlite3.Error as error:
             raise journal_error(error) from error
 
     async def _put(self, values: dict[str, str | int | None]) -> None:

@@ -188,16 +188,17 @@ class Wakes:
         self._woken.set()
 
 
-async def linger(uploader: Uploader, wakes: Wakes, *, seconds: float) -> None:
+async def linger(uploader: Uploader, wakes: Wakes, *, seconds: float, patience: float) -> None:
     """Send what there is, then at each wake-up what has come, until none came for `seconds` or they end.
 
-    What was committed before the end is still sent, once, if the collector is there.
+    Each time a collector that is away is waited for `patience` seconds. What was committed before the end is
+    still sent, once, if the collector is there.
     """
     wakes.start()
     try:
-        await uploader.send(patience=seconds, leave=wakes.ended)
+        await uploader.send(patience=patience, leave=wakes.ended)
         while await wakes.wait(seconds):
-            await uploader.send(patience=seconds, leave=wakes.ended)
+            await uploader.send(patience=patience, leave=wakes.ended)
         if wakes.ended.is_set():
             await uploader.send(patience=0)
     finally:

@@ -13,6 +13,7 @@ What a fault does happens to one request, in the order of the script; afterwards
 
 from __future__ import annotations
 
+import asyncio
 import json
 import uuid
 from collections import deque
@@ -94,6 +95,7 @@ class CollectorSimulator:
         self._script: deque[Fault] = deque()
         self._peers: set[object] = set()
         self._runner: web.AppRunner | None = None
+        self._arrived = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         app = web.Application(middlewares=[self._misbehave], client_max_size=limits.ENCODED_BODY_SIZE)
@@ -136,6 +138,13 @@ class CollectorSimulator:
             for _, _, compact in self.machines[machine].segments
             for record in open_segment(compact).segment.records
         ]
+
+    async def until_records(self, machine: uuid.UUID, count: int) -> None:
+        """Wait until so many records of a machine are here."""
+        async with asyncio.timeout(30):
+            while len(self.records(machine)) < count:
+                await self._arrived.wait()
+                self._arrived.clear()
 
     @web.middleware
     async def _misbehave(self, request: web.Request, handler: Any) -> web.StreamResponse:
@@ -215,6 +224,7 @@ class CollectorSimulator:
         if opened.segment.first_seq <= seq or opened.segment.prev != digest:
             raise Fork("it went on otherwise", seq=seq, segment=digest)
         found.segments.append((opened.segment.last_seq, opened.digest, compact))
+        self._arrived.set()
         return web.json_response({"head": {"seq": opened.segment.last_seq, "segment": opened.digest}})
 
     async def _authorize(self, request: web.Request, keys: dict[uuid.UUID, bytes] | None = None) -> None:
