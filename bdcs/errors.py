@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What can go wrong at the collector, apart from what the protocol itself names (`gentwoo_client.wire.errors`).
+"""What can go wrong at the collector, apart from what the protocol itself names (`wire.errors`).
 
 CollectorError
 ├── ConfigurationError        a setting is wrong; exit code 78
+│   ├── NoStore               … or names a place where no store is
 │   └── UnknownSetting        … or does not exist; names the nearest that does
 ├── StoreError
 │   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
@@ -48,6 +49,16 @@ class UnknownSetting(ConfigurationError):
         super().__init__(f"{source}: unknown setting {name!r}{hint}")
         self.name = name
         self.nearest = nearest
+
+
+class NoStore(ConfigurationError):
+    """No store is where the settings say."""
+
+    advice = "name its directory with --data; `bdcs serve` makes a store where there is none"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"no store at {path}")
+        self.path = path
 
 
 class StoreError(CollectorError):

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     _add_global_options(parser)
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_args(*_without_globals(words))
     try:
         settings = load_settings(_flags(arguments), os.environ, arguments.config)
         _start_logging(settings)
@@ -134,6 +134,14 @@ def _add_global_options(parser: argparse.ArgumentParser) -> None:
         "--store", metavar="URL", help="where records live (default: sqlite:, which is in --data)"
     )
     group.add_argument("--log-level", choices=LOG_LEVELS, help="how much to tell (default: info)")
+
+
+def _without_globals(words: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
+    """Return the words without global options, and what these say: they may also stand behind nested commands."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    _add_global_options(parser)
+    namespace, others = parser.parse_known_args(words)
+    return others, namespace
 
 
 def _exit_codes() -> str:

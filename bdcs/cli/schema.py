@@ -21,11 +21,9 @@ def run(_arguments: argparse.Namespace, settings: Settings) -> int:
     """Upgrade, and say from what to what."""
     from bdcs.store import schema
     from bdcs.store.engine import create_writer, sqlite_path
-    from bdcs.store.store import exclusive
+    from bdcs.store.store import transaction
 
-    before = exclusive(create_writer(sqlite_path(settings.store, settings.data)), schema.upgrade)
-    if before == schema.HEAD:
-        print(f"schema {before}: nothing to do")
-    else:
-        print(f"schema {before or 'none'} → {schema.HEAD}")
+    with transaction(create_writer(sqlite_path(settings.store, settings.data))) as connection:
+        before = schema.upgrade(connection)
+    print(f"schema {before}: nothing to do" if before == schema.HEAD else f"schema {before} → {schema.HEAD}")
     return EXIT_DONE

@@ -2,13 +2,13 @@
 """What is on a machine now, as its records tell it.
 
 An `installations` row says by its flags that the version is there now, and in which published figures this
-machine is counted for it. A row that is not present but still counted stays until the figures are published anew.
+machine is counted for it. A row that is not present but still counted stays until figures are published anew.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from bdcs.domain.codes import INSTALL, UNINSTALL
 
@@ -17,19 +17,22 @@ COUNTED_VERSION: Final = 2  # counted in the published figure of the version
 COUNTED_PACKAGE: Final = 4  # counted in the published figure of the package
 COUNTED: Final = COUNTED_VERSION | COUNTED_PACKAGE
 
-Key = tuple[int, int, int]  # machine, package, version
-Arrival = tuple[int, int | None]  # installed_at, repository
+P = TypeVar("P")  # what stands for a package: its number, or its name
+V = TypeVar("V")  # … for a version
+R = TypeVar("R")  # … for a repository
 
 
 def effects(
-    changes: Iterable[tuple[int, int, int, int, int | None, int | None, int]],
-) -> dict[Key, Arrival | None]:
-    """Fold changes, in order, into what they leave: per version its arrival, or None where it is gone.
+    changes: Iterable[tuple[int, int, P, V, V | None, R | None, int]],
+) -> dict[tuple[int, P, V], tuple[int, R | None] | None]:
+    """Fold changes, in order, into what they leave.
+
+    Per machine, package and version: when it arrived and from which repository, or None where it is gone.
 
     A change is (event, machine, package, version, replaced version, repository, recorded_at). A failure
     changes nothing: Portage leaves what was installed alone until the new package is complete.
     """
-    outcome: dict[Key, Arrival | None] = {}
+    outcome: dict[tuple[int, P, V], tuple[int, R | None] | None] = {}
     for event, machine, package, version, replaces, repository, recorded_at in changes:
         if event == INSTALL:
             if replaces is not None and replaces != version:

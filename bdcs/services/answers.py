@@ -53,10 +53,10 @@ def once(
     now: float,
     do: Callable[[Connection], Answer],
 ) -> Answer:
-    """Return the answer of `do`, and keep it, in the transaction of `connection`; or return the one kept before.
+    """Return the answer of `do`, and keep it; or return the one that was kept before.
 
-    Raises `TokenReused` where the machine used the token's `jti` for another request; and whatever `do` raises, in
-    which case nothing is kept.
+    All in the transaction of `connection`. Raises `TokenReused` where the machine used the token's `jti` for
+    another request; and whatever `do` raises, in which case nothing is kept.
     """
     # As long as a token is accepted, its answer is kept.
     connection.execute(delete(answers).where(answers.c.expires_at + limits.TOKEN_LEEWAY < int(now)))

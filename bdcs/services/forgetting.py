@@ -13,7 +13,7 @@ from bdcs.store import tables
 def forget(connection: Connection, machine: Machine) -> None:
     """Erase everything of `machine` in the transaction of `connection`.
 
-    Published figures count on it until they may move (`services.figures`), so that nobody sees one machine leave.
+    Published figures count on it until they may move (`services.figures`): nobody sees one machine leave.
     """
     figures.machine_leaves(connection, machine.id)
     segments, changes = tables.segments, tables.package_state_changes

@@ -93,7 +93,7 @@ class Registrar:
     async def _once(
         self, machine: UUID, request: SignedRequest, do: Callable[[Connection], Answer]
     ) -> Answer:
-        # A machine that was just erased has no key any more to verify a repeated token with; its answer is kept.
+        # A machine that was just erased has no key any more to verify a repeated token with; its answer is.
         before = await self.store.read(lambda connection: answers.earlier(connection, request))
         if before is not None:
             return before

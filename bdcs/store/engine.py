@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool, QueuePool, StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
-from bdcs.errors import ConfigurationError, NoPermission, StoreFull, StoreUnavailable
+from bdcs.errors import ConfigurationError, NoPermission, NoStore, StoreFull, StoreUnavailable
 
 SQLITE_NAME = "bdcs.sqlite"
 READERS = 4
@@ -57,7 +57,12 @@ def create_writer(path: Path) -> Engine:
 
 
 def create_reader(path: Path) -> Engine:
-    """Return the engine that only reads; each transaction sees one state of the store."""
+    """Return the engine that only reads; each transaction sees one state of the store.
+
+    Raises `NoStore` where there is none to read.
+    """
+    if not path.exists():
+        raise NoStore(path)
     engine = _sqlite(
         path,
         begin="BEGIN",
@@ -72,11 +77,6 @@ def create_reader(path: Path) -> Engine:
         connection.execute("PRAGMA query_only = ON")
 
     return engine
-
-
-def create_once(path: Path) -> Engine:
-    """Return an engine for commands that run beside a server: a connection is made and closed each time."""
-    return _sqlite(path, begin="BEGIN IMMEDIATE", cache=READER_CACHE_SIZE, poolclass=NullPool)
 
 
 def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:

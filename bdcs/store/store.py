@@ -60,6 +60,8 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._writer = engines.create_writer(path)
+        with engines.engine_errors():
+            self._writer.connect().close()  # makes the file
         self._reader = engines.create_reader(path)
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
@@ -230,7 +232,8 @@ def _is_over(connection: Connection, error: Exception) -> bool:
     return isinstance(error, DBAPIError) and isinstance(engines.translated(error), StoreUnavailable)
 
 
-def exclusive(engine: Engine, work: Callable[[Connection], T]) -> T:
-    """Do `work` in one transaction of `engine`, for commands that run beside a server."""
+@contextlib.contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """Give a connection in a transaction of its own, for commands that run beside a server."""
     with engines.engine_errors(), engine.begin() as connection:
-        return work(connection)
+        yield connection

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The store of a collector that may be running."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from bdcs.settings import Settings
+from bdcs.store import schema
+from bdcs.store.engine import create_reader, create_writer, sqlite_path
+from bdcs.store.store import transaction
+
+
+def existing_store(settings: Settings, *, writing: bool = False) -> Engine:
+    """Return an engine for the store that is there.
+
+    Raises `NoStore`, `SchemaMismatch`, `StoreUnavailable`.
+    """
+    path = sqlite_path(settings.store, settings.data)
+    reader = create_reader(path)
+    with transaction(reader) as connection:
+        schema.require(connection)
+    if not writing:
+        return reader
+    reader.dispose()
+    return create_writer(path)
