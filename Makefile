@@ -37,4 +37,5 @@ lock:  ## resolve the dependencies anew into the two lock files
 	$(PYTHON) -m dev.lock
 
 clean:  ## remove everything that these commands made
+	rm -rf $$($(PYTHON) -c 'from dev.places import user_venv; print(user_venv())')
 	rm -rf .venv .venv-* .portage .node .run build dist *.egg-info .*_cache .hypothesis .setup.lock
