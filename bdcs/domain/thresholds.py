@@ -8,8 +8,8 @@ whole fleet. What is published of a cell is decided here, without a store and wi
 * it is rounded to a multiple of five;
 * it moves only when enough distinct machines changed it since it last did, so that two views of it, however
   close in time, differ by a crowd and never by one machine that an observer can name;
-* published cells are settled against each other, so that subtracting one from another proves nothing about a
-  group smaller than the threshold.
+* the versions of a package are settled against the package, so that subtracting one from the other proves
+  nothing about a group smaller than the threshold.
 
 Every rule takes counts of machines and gives counts of machines.
 """

@@ -33,7 +33,7 @@ from sqlalchemy.sql.expression import Subquery
 
 from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION, PRESENT
 from bdcs.domain.machines import State
-from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish
+from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -89,6 +89,8 @@ class Renewal:
 
     async def once(self) -> None:
         """Renew figures now. Raises `StoreUnavailable`."""
+        if self.renewed_at is None:
+            await self._store.write(lambda connection: hide_small(connection, self._thresholds))
         await renew(self._store, self._thresholds)
         self.renewed_at = int(time.time())
         self.working = True
@@ -130,6 +132,13 @@ def publish_touched(connection: Connection, thresholds: Thresholds) -> None:
     packages = _touched(connection)
     _publish(connection, packages, thresholds)
     connection.execute(delete(touched_packages).where(touched_packages.c.package_id.in_(packages)))
+
+
+def hide_small(connection: Connection, thresholds: Thresholds) -> None:
+    """Hide at once what was published under a lower threshold than the one now set."""
+    for table in (figures, fleet_figures):
+        too_small = table.c.published < rounded(thresholds.machines)
+        connection.execute(update(table).where(too_small).values(published=0))
 
 
 def fleet_cell(connection: Connection) -> Cell:

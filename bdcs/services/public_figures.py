@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_
 
-from bdcs.domain.thresholds import ROUNDING, Thresholds, settled, settled_parts
+from bdcs.domain.thresholds import ROUNDING, Thresholds, settled_parts
 from bdcs.services.figures import FLEET
 from bdcs.store.tables import figures, fleet_figures, packages, versions
 from gentwoo_client.wire.version import compare_versions
@@ -92,9 +92,9 @@ def fleet_figure(connection: Connection) -> int:
     return connection.scalar(select(fleet_figures.c.published).where(fleet_figures.c.name == FLEET)) or 0
 
 
-def overview(connection: Connection, thresholds: Thresholds, rows: int = 10) -> Overview:
+def overview(connection: Connection, rows: int = 10) -> Overview:
     """What the first page shows."""
-    top = package_list(connection, thresholds, rows=rows)
+    top = package_list(connection, rows=rows)
     shown = select(func.count()).select_from(figures).where(_shown_packages())
     day = fleet_figures.c.name
     days = select(day, fleet_figures.c.published).where(day != FLEET).order_by(day.desc()).limit(7)
@@ -120,7 +120,8 @@ def package_figures(
         .all()
     )
     fleet = fleet_figure(connection)
-    machines = _beside_fleet(fleet, published.pop(None, 0), thresholds)
+    machines = published.pop(None, 0)
+    machines = min(machines, fleet) if fleet else machines
     shown = settled_parts(machines, published, thresholds)
     return PackageFigures(
         category=category,
@@ -134,7 +135,6 @@ def package_figures(
 
 def package_list(
     connection: Connection,
-    thresholds: Thresholds,
     *,
     search: str = "",
     category: str = "",
@@ -147,7 +147,7 @@ def package_list(
     beginning.
     """
     fleet = fleet_figure(connection)
-    machines = _shown_machines(fleet, thresholds)
+    machines = _shown_machines(fleet)
     full_name = packages.c.category + "/" + packages.c.name
     query = (
         select(packages.c.category, packages.c.name, machines.label("machines"))
@@ -211,18 +211,11 @@ def _shown_packages() -> ColumnElement[bool]:
     return and_(figures.c.version_id.is_(None), figures.c.published > 0)
 
 
-def _beside_fleet(fleet: int, machines: int, thresholds: Thresholds) -> int:
-    return settled(fleet, machines, thresholds) if fleet and machines else machines
-
-
-def _shown_machines(fleet: int, thresholds: Thresholds) -> ColumnElement[int]:
-    """The figure of a package as it is shown, in SQL: `_beside_fleet`, which lists must also be sorted by."""
-    nearly = fleet
-    while nearly > ROUNDING and _beside_fleet(fleet, nearly - ROUNDING, thresholds) == fleet:
-        nearly -= ROUNDING
+def _shown_machines(fleet: int) -> ColumnElement[int]:
+    """The figure of a package as it is shown: at most the fleet's, which may have been published earlier."""
     if not fleet:
         return figures.c.published
-    return case((figures.c.published >= nearly, fleet), else_=figures.c.published)
+    return case((figures.c.published > fleet, fleet), else_=figures.c.published)
 
 
 def _mark(row: PackageFigure) -> str:

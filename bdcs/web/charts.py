@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LABELS = 12
+LABELS = 8
 """At most this many columns carry a label on a wide screen, and half of them on a phone."""
 
 

@@ -77,9 +77,7 @@ class Pages:
 
     async def home(self, request: web.Request) -> web.Response:
         """How many machines there are, what is most installed, and how to take part."""
-        overview = await self.store.read(
-            lambda connection: public_figures.overview(connection, self.thresholds)
-        )
+        overview = await self.store.read(public_figures.overview)
         context = {
             "fleet": overview.fleet,
             "packages": overview.packages,
@@ -134,9 +132,8 @@ class Pages:
         view = request.query.get("view", VIEWS[0])
         if view not in VIEWS:
             raise web.HTTPNotFound
-        context = await self.store.read(
-            lambda connection: _machine_context(connection, machine, view, request)
-        )
+        query = request.query
+        context = await self.store.read(lambda store: _machine_context(store, machine, view, query))
         context["address"] = lambda view: "/machine?" + urlencode({"link": link, "view": view})
         if context["next"]:
             context["next"] = "/machine?" + urlencode({"link": link, "view": view, **context["next"]})
@@ -182,7 +179,7 @@ class Pages:
         after = request.query.get("after", "")[:QUERY_LENGTH]
         found = await self.store.read(
             lambda connection: public_figures.package_list(
-                connection, self.thresholds, search=query, category=category, after=after
+                connection, search=query, category=category, after=after
             )
         )
         nearest: list[str] = []
