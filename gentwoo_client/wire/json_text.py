@@ -62,14 +62,12 @@ def _values(extra: Mapping[str, object]) -> Iterator[object]:
     level: list[object] = list(extra.values())
     for _ in range(limits.JSON_DEPTH + 1):
         yield from level
-        level = [
-            inner
-            for value in level
-            if isinstance(value, list | dict)
-            for inner in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not level:
+        containers = [value for value in level if isinstance(value, list | dict)]
+        if not containers:
             return
+        level = [
+            inner for value in containers for inner in (value.values() if isinstance(value, dict) else value)
+        ]
     raise InvalidJSON(f"an unknown field nested more than {limits.JSON_DEPTH} deep")
 
 
