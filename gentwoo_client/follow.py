@@ -4,7 +4,7 @@
     LogTail → MergeTracker → what the machine adds (repository, clock) → privacy → Journal.commit
 
 The outcome depends on the log, not on when it was read or how often the reader was killed: only `observed`
-and `clock` tell the difference, and the repository of a binary package that was gone again before it was read.
+and `clock` tell the difference, and the repository of a binary package that was gone before it was read.
 """
 
 from __future__ import annotations
@@ -79,6 +79,8 @@ class Follower:
         self._is_past = journal.get("reached_end") is None  # none ever has
         self._records: list[JournalRecord] = []
         self._uncommitted = 0  # bytes of the log
+        self.last_line_at = 0.0
+        """When lines were last read, by the monotonic clock."""
 
     @property
     def has_uncommitted(self) -> bool:
@@ -135,6 +137,7 @@ class Follower:
                 self._is_past = False
             return False
         self._uncommitted += len(block.lines)
+        self.last_line_at = time.monotonic()
         changes = self._tracker.feed(block.lines)
         if changes:
             clock = clock_state() if self._is_live else UNKNOWN
@@ -235,6 +238,22 @@ class Follower:
         """Whether the database's entry is of this merge, and not of a later one."""
         since = self._installed.since(logged.category, _pf(logged))
         return since is not None and (self._is_live or since <= logged.at + CLOCK_TOLERANCE)
+
+
+def read_to_end(settings: Settings) -> int:
+    """Read the log into the journal to its end, once; return how many new records may be sent.
+
+    The caller holds `reader.lock`. Raises `JournalError`.
+    """
+    journal = Journal.open(settings.state_dir)
+    try:
+        follower = Follower(journal, settings)
+        try:
+            return follower.read_to_end()
+        finally:
+            follower.close()
+    finally:
+        journal.close()
 
 
 def _pf(logged: LoggedChange) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tell the service manager how we are: sd_notify(3) of systemd, understood by OpenRC since 0.62, without a library."""
+"""Tell the service manager how we are: sd_notify(3) of systemd, which OpenRC understands since 0.62."""
 
 from __future__ import annotations
 

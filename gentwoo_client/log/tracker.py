@@ -82,7 +82,7 @@ class LoggedChange(NamedTuple):
     """Mean number of merges at work meanwhile, itself included, two decimals; None as `time_delta`."""
     start_seen: bool
     end: int
-    """Just after the line that decided it: offset in the bytes given to `feed`, number of lines for `take`."""
+    """Just after the line that decided it: offset in the bytes given to `feed`, count of lines for `take`."""
 
 
 class _Run:

@@ -4,8 +4,8 @@
 The kernel's inotify (through pyinotify) wakes us: for changes of the log itself, and for files that come, go
 or are renamed in its directory, so that a busy neighbour in /var/log wakes nobody however much it writes.
 Events are hints only: whoever is woken looks at the files. Beside it the log is polled slowly, since events
-can overflow, and network file systems have none; without pyinotify, or where the directory may not be watched,
-polling is all there is.
+can overflow, and network file systems have none; without pyinotify, or where the directory may not be
+watched, polling is all there is.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class LogWatch:
         return POLL_INTERVAL if self._directories else POLL_ALONE_INTERVAL
 
     def wait(self, timeout: float | None = None, also: Iterable[int] = ()) -> set[int]:
-        """Sleep until the log may have changed, one of the descriptors `also` is readable, or `timeout` passed.
+        """Sleep until the log may have changed, one of the descriptors `also` is readable, or time is up.
 
         Returns which of `also` are readable. Seconds; None: `interval`, and never longer than that.
         """
@@ -103,9 +103,9 @@ class LogWatch:
 
     def _renew_directories(self) -> None:
         # Where the log is a symlink, it may be exchanged, and what it leads to may be rotated.
-        wanted = {os.path.dirname(os.path.abspath(self._path)), os.path.dirname(os.path.realpath(self._path))}
+        wanted = {os.path.dirname(find(self._path)) for find in (os.path.abspath, os.path.realpath)}
         for directory in wanted:
-            # Adding a watch again changes nothing where there is one, and repairs one that the kernel dropped.
+            # Adding a watch again changes nothing where there is one, and renews one that the kernel dropped.
             watch = self._add(directory, _directory_events())
             if watch is None:
                 self._directories.pop(directory, None)
