@@ -49,6 +49,14 @@ class Command(NamedTuple):
     """One item after the other: without --jobs, or with --jobs=1."""
 
 
+def split_lines(block: bytes) -> list[bytes]:
+    """Return the lines of a block, without LF, and without the CR of a log that was edited elsewhere."""
+    lines = block.split(b"\n")
+    if b"\r" in block:
+        lines = [line[:-1] if line[-1:] == b"\r" else line for line in lines]
+    return lines
+
+
 def aligned(line: bytes) -> bytes | None:
     """Return `line` with its stamp padded to ten digits; None if it does not begin with a stamp."""
     colon = line.find(b":", 1, 11)

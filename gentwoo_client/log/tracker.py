@@ -218,12 +218,10 @@ class MergeTracker:
 
     def feed(self, lines: bytes) -> list[LoggedChange]:
         """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped."""
-        pieces = lines.split(b"\n")
-        texts = [line[:-1] if line[-1:] == b"\r" else line for line in pieces] if b"\r" in lines else pieces
-        changes = self.take(texts)
+        changes = self.take(parser.split_lines(lines))
         if not changes:
             return changes
-        ends = list(accumulate((len(line) + 1 for line in pieces), initial=0))
+        ends = list(accumulate((len(line) + 1 for line in lines.split(b"\n")), initial=0))
         return [change._replace(end=ends[change.end]) for change in changes]
 
     def take(self, lines: list[bytes]) -> list[LoggedChange]:

@@ -1,0 +1,586 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The history that emerge.log tells, as JSON lines or as a table, without journal or collector.
+
+Logs are read in segments of whole lines: tracked, formatted, written. Of large plain logs two processes take
+turns; see `_Relay`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Protocol
+
+from gentwoo_client.errors import UsageError
+from gentwoo_client.log.files import in_order_of_time, is_packed, read_blocks
+from gentwoo_client.log.parser import split_lines
+from gentwoo_client.log.tracker import LoggedChange, MergeTracker
+from gentwoo_client.repositories import Repositories
+from gentwoo_client.wire.version import compare_versions
+
+if TYPE_CHECKING:
+    from gentwoo_client.wire.atom import Atom
+
+SEGMENT_SIZE: Final = 2 << 20
+"""Bytes of a plain log that one process takes at once."""
+
+ALONE_BELOW: Final = 16 << 20
+"""Bytes of all logs together below which a second process does not pay."""
+
+DAY: Final = 86400
+
+_REMEMBERED = 20_000  # formatted pieces of each kind, before all are forgotten
+
+
+# What is asked for ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which changes to show."""
+
+    atoms: tuple[Atom, ...] = ()
+    since: int | None = None
+    """Unix seconds, inclusive."""
+    until: int | None = None
+    """Unix seconds, inclusive."""
+    events: frozenset[str] = frozenset()
+    """Empty for all."""
+
+    @property
+    def is_everything(self) -> bool:
+        return not (self.atoms or self.events) and self.since is None and self.until is None
+
+    def has(self, change: LoggedChange, repository: str | None) -> bool:
+        """Whether `change` is asked for."""
+        if self.since is not None and change.at < self.since:
+            return False
+        if self.until is not None and change.at > self.until:
+            return False
+        if self.events and change.event not in self.events:
+            return False
+        if not self.atoms:
+            return True
+        from gentwoo_client.wire.cpv import CPV
+
+        cpv = CPV(change.category, change.name, change.version)
+        return any(atom.matches(cpv, repository=repository) for atom in self.atoms)
+
+
+_UNITS = {
+    "second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": DAY, "d": DAY,
+    "week": 7 * DAY, "w": 7 * DAY, "month": 30 * DAY, "year": 365 * DAY, "y": 365 * DAY,
+}  # fmt: skip
+_RELATIVE = re.compile(r"(\d{1,6}|an?)\s*([a-z]+?)s?(?:\s+ago)?")
+
+
+def parse_moment(text: str, now: float, *, end: bool = False) -> int:
+    """Return the Unix time that a person means.
+
+    That is an ISO date or time (local unless it says otherwise), Unix seconds, `now`, `today`, `yesterday`,
+    or an age (`3 days`, `2 weeks ago`; a month is 30 days, a year 365). A whole day is its first second, or
+    its last with `end`. Raises `UsageError`.
+    """
+    words = text.strip().lower()
+    if words == "now":
+        return int(now)
+    if words in ("today", "yesterday"):
+        return _of_day(time.localtime(now)[:3], -1 if words == "yesterday" else 0, end=end)
+    if re.fullmatch(r"\d{9,}", words):
+        return int(words)
+    age = _RELATIVE.fullmatch(words)
+    if age is not None and age[2] in _UNITS:
+        return int(now) - (int(age[1]) if age[1].isdigit() else 1) * _UNITS[age[2]]
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", words):
+        try:
+            time.strptime(words, "%Y-%m-%d")
+        except ValueError:
+            raise _no_moment(text) from None
+        return _of_day([int(part) for part in words.split("-")], 0, end=end)
+    from datetime import datetime
+
+    try:
+        return int(datetime.fromisoformat(text.strip()).timestamp())
+    except (ValueError, OverflowError, OSError):
+        raise _no_moment(text) from None
+
+
+def _of_day(date: Sequence[int], later: int, *, end: bool) -> int:
+    year, month, day = date
+    start_of = day + later + (1 if end else 0)
+    return int(time.mktime((year, month, start_of, 0, 0, 0, 0, 0, -1))) - (1 if end else 0)
+
+
+def _no_moment(text: str) -> UsageError:
+    return UsageError(
+        f"{text!r} is no time",
+        advice="use 2026-11-22, 2026-11-22T08:15, Unix seconds, yesterday, or an age such as '3 days'",
+    )
+
+
+# How it is shown ------------------------------------------------------------------------------------------
+
+
+class Format(Protocol):
+    """Turns changes into lines of text."""
+
+    def lines(self, changes: Iterable[LoggedChange], seq: int) -> list[str]:
+        """Return the lines that show `changes`, of which the first has the number `seq` in the whole log."""
+
+    def totals(self) -> list[int]:
+        """Return sums over all that was shown; sums of several formats may be added up."""
+
+    def closing(self, totals: Sequence[int]) -> str:
+        """Return what stands at the end."""
+
+
+class _Repository:
+    """Names of repositories by the paths of ebuilds, remembered also where there is none."""
+
+    def __init__(self, repositories: Repositories) -> None:
+        self._repositories = repositories
+        self._names: dict[str, str | None] = {}
+
+    def __call__(self, ebuild: str | None) -> str | None:
+        if ebuild is None:
+            return None
+        location = ebuild.rsplit("/", 3)[0]
+        try:
+            return self._names[location]
+        except KeyError:
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            name = self._names[location] = self._repositories.of_ebuild(ebuild)
+            return name
+
+
+class _Days:
+    """The dates of days, remembered. Days of UTC, counted from the epoch, where `local` is False."""
+
+    def __init__(self, form: str, *, local: bool) -> None:
+        self._form = form
+        self._local = local
+        self._days: dict[int, tuple[str, int]] = {}
+
+    def __call__(self, day: int) -> tuple[str, int]:
+        """Return the date of a day of UTC, and the seconds to add there for local time.
+
+        Where clocks are changed within the day, the seconds are -1: ask the system.
+        """
+        known = self._days.get(day)
+        if known is not None:
+            return known
+        if len(self._days) >= _REMEMBERED:
+            self._days.clear()
+        start = day * DAY
+        offset = 0
+        if self._local:
+            first, last = time.localtime(start), time.localtime(start + DAY)
+            offset = first.tm_gmtoff
+        same = not self._local or first.tm_gmtoff == last.tm_gmtoff
+        known = self._days[day] = (time.strftime(self._form, time.gmtime(start)), offset if same else -1)
+        return known
+
+
+_TWO = [f"{number:02}" for number in range(60)]
+
+
+def _clock_time(second: int) -> str:
+    """Return the second of a day as HH:MM:SS."""
+    minute, second = divmod(second, 60)
+    return f"{_TWO[minute // 60]}:{_TWO[minute % 60]}:{_TWO[second]}"
+
+
+class _Quoted(dict[object, str]):
+    """Values as JSON, remembered."""
+
+    def __missing__(self, value: object) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        text = self[value] = json.dumps(value)
+        return text
+
+
+class JsonFormat:
+    """One `PackageStateChange` a line, as in DESIGN §3, then `root` where the log names one."""
+
+    def __init__(self, selection: Selection, repositories: Repositories) -> None:
+        self._selection = None if selection.is_everything else selection
+        self._repository = _Repository(repositories)
+        self._dates = _Days("%Y-%m-%dT", local=False)
+        self._json = _Quoted()
+
+    def lines(self, changes: Iterable[LoggedChange], seq: int) -> list[str]:
+        selection, dates, repository_of, as_json = self._selection, self._dates, self._repository, self._json
+        lines = []
+        number = seq - 1
+        for change in changes:
+            number += 1
+            (
+                event,
+                category,
+                name,
+                version,
+                root,
+                ebuild,
+                install_type,
+                cause,
+                replaces,
+                at,
+                delta,
+                mean,
+                *_,
+            ) = change
+            repository = repository_of(ebuild)
+            if selection is not None and not selection.has(change, repository):
+                continue
+            # Names and versions by PMS need no escapes.
+            lines.append(
+                f'{{"seq":{number},"event":"{event}","category":"{category}","name":"{name}",'
+                f'"version":"{version}","repository":{as_json[repository]},'
+                f'"install_type":{as_json[install_type]},"cause":{as_json[cause]},'
+                f'"replaces":{as_json[replaces]},'
+                f'"recorded_at":"{dates(at // DAY)[0]}{_clock_time(at % DAY)}+00:00",'
+                f'"time_delta":{as_json[delta]},"concurrency":{as_json[mean]},'
+                '"observed":"backfill","clock":"unknown"'
+                + ("}\n" if root is None else f',"root":{as_json[root]}}}\n')
+            )
+        return lines
+
+    def totals(self) -> list[int]:
+        return []
+
+    def closing(self, totals: Sequence[int]) -> str:
+        return ""
+
+
+_PLAIN = dict.fromkeys(("new", "upgrade", "downgrade", "rebuild", "removed", "failed", "off"), "")
+_COLOURS = {
+    "new": "\x1b[32m",
+    "upgrade": "\x1b[36m",
+    "downgrade": "\x1b[33m",
+    "rebuild": "",
+    "removed": "\x1b[35m",
+    "failed": "\x1b[31m",
+    "off": "\x1b[0m",
+}
+
+
+class TableFormat:
+    """When (local time), what, how long, from source or binary, and what it meant; sums at the end.
+
+    The removal of a version that another one replaced is part of that other's line, unless uninstalls were
+    asked for.
+    """
+
+    def __init__(self, selection: Selection, repositories: Repositories, *, colour: bool) -> None:
+        self._selection = None if selection.is_everything else selection
+        self._repository = _Repository(repositories)
+        self._fold = "uninstall" not in selection.events
+        self._colours = _COLOURS if colour else _PLAIN
+        self._dates = _Days("%Y-%m-%d ", local=True)
+        self._durations: dict[int | None, str] = {None: "?"}
+        self._relations: dict[tuple[str, str], tuple[str, str]] = {}
+        self._totals = [0, 0, 0, 0]
+
+    def lines(self, changes: Iterable[LoggedChange], seq: int) -> list[str]:
+        selection, fold, totals = self._selection, self._fold, self._totals
+        lines = []
+        for change in changes:
+            (
+                event,
+                category,
+                name,
+                version,
+                root,
+                ebuild,
+                install_type,
+                cause,
+                replaces,
+                at,
+                delta,
+                _,
+                seen,
+                _,
+            ) = change
+            if fold and cause == "replaced":
+                continue
+            if selection is not None and not selection.has(change, self._repository(ebuild)):
+                continue
+            if event == "install":
+                totals[0] += 1
+                totals[1] += delta or 0
+                colour, what = self._relation(version, replaces) if seen else ("new", "")
+            elif event == "uninstall":
+                totals[2] += 1
+                colour, what = "removed", "replaced" if cause == "replaced" else "removed"
+            else:
+                totals[3] += 1
+                colour, what = "failed", f"failed ({cause})" if cause else "failed"
+            if root is not None and root != "/":
+                what += f" in {root}"
+            duration = self._durations.get(delta) or self._duration(delta)
+            atom = f"{category}/{name}-{version}"
+            text = f"{self._when(at)}  {duration:>9}  {install_type or '':<6}  {atom:<48}  {what}"
+            paint = self._colours[colour]
+            lines.append(f"{paint}{text.rstrip()}{self._colours['off'] if paint else ''}\n")
+        return lines
+
+    def totals(self) -> list[int]:
+        return self._totals
+
+    def closing(self, totals: Sequence[int]) -> str:
+        merges, seconds, removals, failures = totals
+        if not merges + removals + failures:
+            return ""
+        parts = [_count(merges, "merge") + (f" in {_span(seconds)}" if merges else "")]
+        if removals:
+            parts.append(_count(removals, "removal"))
+        if failures:
+            parts.append(_count(failures, "failure"))
+        return f"{', '.join(parts)}\n"
+
+    def _when(self, at: int) -> str:
+        day = at // DAY
+        _, offset = self._dates(day)
+        if offset == -1:
+            return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        local = at + offset
+        return self._dates(local // DAY)[0] + _clock_time(local % DAY)
+
+    def _duration(self, seconds: int | None) -> str:
+        if len(self._durations) >= _REMEMBERED:
+            self._durations.clear()
+        text = self._durations[seconds] = "?" if seconds is None else _span(seconds)
+        return text
+
+    def _relation(self, version: str, replaces: str | None) -> tuple[str, str]:
+        """Return what an install meant: its colour, and in words."""
+        if replaces is None:
+            return "new", "new"
+        known = self._relations.get((version, replaces))
+        if known is None:
+            if len(self._relations) >= _REMEMBERED:
+                self._relations.clear()
+            order = compare_versions(version, replaces)
+            known = self._relations[version, replaces] = (
+                ("rebuild", "rebuild")
+                if version == replaces
+                else ("upgrade", f"upgrade from {replaces}")
+                if order >= 0
+                else ("downgrade", f"downgrade from {replaces}")
+            )
+        return known
+
+
+def _span(seconds: int) -> str:
+    """Return a duration as h:mm:ss."""
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{_TWO[minute]}:{_TWO[second]}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+# Reading --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of whole lines of one file; `opening` is the line before it, if that is in the same file."""
+
+    path: str
+    begin: int
+    end: int | None
+    opening: bytes
+
+
+def show(paths: Sequence[str], form: Format, write: Callable[[bytes], object], *, encoding: str) -> int:
+    """Write the history that the logs `paths` tell, and its sums; return how many lines of it there were.
+
+    Raises OSError for a log that cannot be read, and what `write` raises.
+    """
+    segments = _segments(in_order_of_time(paths) if len(paths) > 1 else paths)
+    gc.disable()  # of all that is built here, nothing refers to itself
+    try:
+        relay = _Relay(segments, form, write, encoding)
+        shown, totals = relay.run()
+    finally:
+        gc.enable()
+    write(form.closing(totals).encode(encoding, "backslashreplace"))
+    return shown
+
+
+def _segments(paths: Sequence[str]) -> list[Segment]:
+    large = sum(os.path.getsize(path) for path in paths) >= ALONE_BELOW
+    segments: list[Segment] = []
+    for path in paths:
+        if large and not is_packed(path) and os.path.isfile(path):
+            segments += _cut(path)
+        else:
+            segments.append(Segment(path, 0, None, b""))
+    return segments
+
+
+def _cut(path: str) -> Iterator[Segment]:
+    """Cut a plain log just after the start of a process, where hardly ever anything is open."""
+    size = os.path.getsize(path)
+    begin, opening = 0, b""
+    with open(path, "rb", buffering=0) as file:
+        while size - begin > 2 * SEGMENT_SIZE:
+            file.seek(begin + SEGMENT_SIZE)
+            window = file.read(1 << 16)
+            start = window.find(b": Started emerge on")
+            end = window.find(b"\n", max(start, 0)) + 1
+            if not end:
+                break
+            yield Segment(path, begin, begin + SEGMENT_SIZE + end, opening)
+            opening = window[window.rfind(b"\n", 0, start) + 1 : end - 1] if start >= 0 else b""
+            begin += SEGMENT_SIZE + end
+    yield Segment(path, begin, None, opening)
+
+
+class _Relay:
+    """One process takes the segments one by one, or two take turns.
+
+    What a segment tells depends on what was open before it. The process that takes it first assumes that all
+    there is is the one that just started; when the other has done the segment before, it says what the state
+    really is, and in the rare case that it differs the segment is tracked again. So the result is
+    exactly that of reading from end to end. Two messages go from the process of each segment to the other's:
+    the state after it, as soon as it is known, and, when its text is written, that it is the other's turn.
+    """
+
+    def __init__(
+        self, segments: list[Segment], form: Format, write: Callable[[bytes], object], encoding: str
+    ) -> None:
+        self._segments = segments
+        self._form = form
+        self._write = write
+        self._encoding = encoding
+
+    def run(self) -> tuple[int, list[int]]:
+        """Return how many lines were written, and the sums of the format."""
+        if len(self._segments) < 2 or len(os.sched_getaffinity(0)) < 2:
+            return self._alone()
+        return self._with_another()
+
+    def _alone(self) -> tuple[int, list[int]]:
+        tracker, seq, shown = MergeTracker(), 1, 0
+        for segment in self._segments:
+            for block in read_blocks(segment.path, segment.begin, segment.end):
+                changes = tracker.take(split_lines(block))
+                shown += self._put(changes, seq)
+                seq += len(changes)
+        return shown, self._form.totals()
+
+    def _put(self, changes: list[LoggedChange], seq: int) -> int:
+        lines = self._form.lines(changes, seq)
+        self._write("".join(lines).encode(self._encoding, "backslashreplace"))
+        return len(lines)
+
+    def _with_another(self) -> tuple[int, list[int]]:
+        from_child, to_parent = os.pipe()
+        from_parent, to_child = os.pipe()
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            os.close(from_child)
+            os.close(to_child)
+            self._be_the_other(from_parent, to_parent)
+        os.close(from_parent)
+        os.close(to_parent)
+        status = 0
+        try:
+            with open(from_child, "rb") as receive, open(to_child, "wb", buffering=0) as send:
+                shown = self._every_second(0, receive, send)
+                shown_there, totals_there = _told(receive)
+        except _Gone:
+            pass
+        finally:
+            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == _NOBODY_READS:
+            raise BrokenPipeError
+        if status:
+            raise ChildProcessError(f"the second process ended with {status}")
+        totals = [here + there for here, there in zip(self._form.totals(), totals_there, strict=True)]
+        return shown + shown_there, totals
+
+    def _be_the_other(self, from_parent: int, to_parent: int) -> NoReturn:
+        code = 1
+        try:
+            with open(from_parent, "rb") as receive, open(to_parent, "wb", buffering=0) as send:
+                shown = self._every_second(1, receive, send)
+                _tell(send, [shown, self._form.totals()])
+            code = 0
+        except (BrokenPipeError, _Gone):
+            code = _NOBODY_READS
+        except KeyboardInterrupt:
+            pass
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def _every_second(self, first: int, receive: IO[bytes], send: IO[bytes]) -> int:
+        """Do every second segment from the one with the index `first`; return how many lines were written."""
+        last = len(self._segments) - 1
+        shown = 0
+        for index in range(first, last + 1, 2):
+            segment = self._segments[index]
+            tracker = MergeTracker()
+            tracker.take([segment.opening])
+            assumed = tracker.dump()
+            changes = _track(tracker, segment)
+            seq = 1
+            if index:
+                state, seq = _told(receive)
+                if state != assumed:
+                    tracker = MergeTracker.load(state)
+                    changes = _track(tracker, segment)
+            if index < last:
+                _tell(send, [tracker.dump(), seq + len(changes)])
+            lines = self._form.lines(changes, seq)
+            text = "".join(lines).encode(self._encoding, "backslashreplace")
+            if index:
+                _told(receive)
+            self._write(text)
+            shown += len(lines)
+            if index < last:
+                _tell(send, [])
+        return shown
+
+
+_NOBODY_READS = 141
+
+
+class _Gone(Exception):
+    """The other process is gone."""
+
+
+def _track(tracker: MergeTracker, segment: Segment) -> list[LoggedChange]:
+    changes: list[LoggedChange] = []
+    for block in read_blocks(segment.path, segment.begin, segment.end):
+        changes += tracker.take(split_lines(block))
+    return changes
+
+
+def _tell(pipe: IO[bytes], message: list[object]) -> None:
+    pipe.write(json.dumps(message).encode() + b"\n")
+
+
+def _told(pipe: IO[bytes]) -> list[Any]:
+    line = pipe.readline()
+    if not line.endswith(b"\n"):
+        raise _Gone
+    message: list[Any] = json.loads(line)
+    return message
