@@ -126,7 +126,7 @@ def test_two_jobs_at_once(scene: Scene) -> None:
     scene.world.emerge("--jobs=2", *(f"={cpv}" for cpv in cpvs))
     records = scene.expect_any_order([install(cpv) for cpv in cpvs])
     assert max(record["concurrency"] for record in records) > 1
-    assert all(1 <= record["concurrency"] <= 2 for record in records)
+    assert all(1 <= record["concurrency"] <= len(cpvs) for record in records)
 
 
 def test_keep_going_past_failures(scene: Scene) -> None:
