@@ -4,6 +4,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,8 @@ def test_record_survives(record: PackageStateChange) -> None:
     """A record survives JSON, pickle and the quick constructor."""
     assert PackageStateChange.from_json(json.loads(json_text.dump(record.to_json()))) == record
     assert pickle.loads(pickle.dumps(record)) == record
-    assert make_record(*(getattr(record, name) for name in FIELDS), record.extra) == record
+    values: list[Any] = [getattr(record, name) for name in (*FIELDS, "extra")]
+    assert make_record(*values) == record
 
 
 @given(samples.segments())
