@@ -111,9 +111,7 @@ def summary(connection: Connection, machine: Machine) -> Summary:
     types: Counter[int | None] = Counter()
     days: Counter[date] = Counter()
     months: Counter[date] = Counter()
-    for event, install_type, recorded_at, time_delta in connection.execute(
-        query.where(_of(machine))
-    ).tuples():
+    for event, install_type, recorded_at, time_delta in connection.execute(query.where(_of(machine))):
         events[event] += 1
         if event != codes.INSTALL:
             continue

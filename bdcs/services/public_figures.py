@@ -110,15 +110,12 @@ def package_figures(
     connection: Connection, category: str, name: str, thresholds: Thresholds
 ) -> PackageFigures:
     """All that may be said of `category/name`: the same where nobody has it as where a few have it."""
-    published = dict(
-        connection.execute(
-            select(versions.c.text, figures.c.published)
-            .select_from(figures.join(packages).outerjoin(versions))
-            .where(packages.c.category == category, packages.c.name == name)
-        )
-        .tuples()
-        .all()
+    query = (
+        select(versions.c.text, figures.c.published)
+        .select_from(figures.join(packages).outerjoin(versions))
+        .where(packages.c.category == category, packages.c.name == name)
     )
+    published = {row.text: row.published for row in connection.execute(query)}
     fleet = fleet_figure(connection)
     machines = published.pop(None, 0)
     machines = min(machines, fleet) if fleet else machines
