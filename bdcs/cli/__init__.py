@@ -137,7 +137,7 @@ def _add_global_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _without_globals(words: Sequence[str]) -> tuple[list[str], argparse.Namespace]:
-    """Return the words without global options, and what these say: they may also stand behind nested commands."""
+    """Return the words without global options, and what those say: they may stand behind nested commands."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     _add_global_options(parser)
     namespace, others = parser.parse_known_args(words)

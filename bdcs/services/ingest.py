@@ -205,7 +205,8 @@ class SegmentWriter:
     def _insert(self, connection: Connection, fresh: Sequence[tuple[Arrived, int]]) -> None:
         created_at = int(self._now())
         change_id = next_change(connection, sum(len(arrived.records) for arrived, _ in fresh))
-        audiences = self.names.audiences.of(connection, (arrived.audience for arrived, _ in fresh))
+        self.names.audiences.learn(connection, (arrived.audience for arrived, _ in fresh))
+        audiences = self.names.audiences.known
         segments: list[tuple[Any, ...]] = []
         pairs: list[tuple[int, PackageStateChange]] = []
         for arrived, machine_id in fresh:
@@ -331,11 +332,22 @@ def change_rows(
     created_at: int,
 ) -> list[ChangeRow]:
     """Return the rows of records, each paired with its machine's number; new names get their numbers."""
-    packages = names.packages.of(connection, ((record.category, record.name) for _, record in pairs))
-    versions = names.versions.of(connection, _versions(pairs))
-    repositories = names.repositories.of(
-        connection, {record.repository for _, record in pairs if record.repository is not None}
-    )
+    try:
+        return _rows(names, pairs, first_id, created_at)
+    except KeyError:  # a name that is not remembered, or not even known
+        names.learn(
+            connection,
+            packages=((record.category, record.name) for _, record in pairs),
+            versions=_versions(pairs),
+            repositories=(record.repository for _, record in pairs if record.repository is not None),
+        )
+        return _rows(names, pairs, first_id, created_at)
+
+
+def _rows(
+    names: Names, pairs: Sequence[tuple[int, PackageStateChange]], first_id: int, created_at: int
+) -> list[ChangeRow]:
+    packages, versions, repositories = names.packages.known, names.versions.known, names.repositories.known
     event, install_type, cause = codes.EVENT, codes.INSTALL_TYPE, codes.CAUSE
     observed, clock = codes.OBSERVED, codes.CLOCK
     return [

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Short-lived links to a machine's own page: whoever holds one may see that page until it expires.
 
-A link is base64url of the UUID (16 bytes), the end of its life (5 bytes, Unix seconds) and an HMAC-SHA256 over both.
+A link is base64url of the UUID (16 bytes), the end of its life (5 bytes, Unix seconds) and an HMAC-SHA256 of
+both.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 def execute_rows(
     connection: Connection, statement: Executable, names: tuple[str, ...], rows: Sequence[Any]
 ) -> int:
-    """Run `statement` for each of `rows`, whose values are those of the parameters `names`; return rows touched."""
+    """Run `statement` for each of `rows`, values of the parameters `names`; return how many it touched."""
     if not rows:
         return 0
     sql, order = _compiled(statement, connection.dialect)

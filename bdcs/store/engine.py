@@ -23,7 +23,7 @@ CHECKPOINT_PAGES = 4000  # pages in the write-ahead log before they are moved to
 
 
 def sqlite_path(url: str, data: Path) -> Path:
-    """Return the database file that `url` (`sqlite:` or `sqlite:PATH`) names; `data` is where it is by default.
+    """Return the database file that `url` (`sqlite:` or `sqlite:PATH`) names, in `data` by default.
 
     Raises `ConfigurationError` for every other kind of URL.
     """

@@ -22,24 +22,25 @@ class Numbers:
     def __init__(self, table: Table, *columns: str) -> None:
         self._table = table
         self._columns = [table.c[column] for column in columns]
-        self._known: dict[Any, int] = {}
+        self.known: dict[Any, int] = {}
+        """What is remembered: each name's number."""
         self._uncommitted: list[Any] = []
 
-    def of(self, connection: Connection, names: Iterable[Any]) -> dict[Any, int]:
-        """Return a mapping in which each of `names` has its number; those that are new get one."""
-        missing = [name for name in dict.fromkeys(names) if name not in self._known]
+    def learn(self, connection: Connection, names: Iterable[Any]) -> None:
+        """See that `known` has each of `names`; those that are new get a number."""
+        wanted = dict.fromkeys(names)
+        missing = [name for name in wanted if name not in self.known]
         if missing:
-            if len(self._known) > REMEMBERED:
-                self._known = {}
-                missing = list(dict.fromkeys(names))
+            if len(self.known) > REMEMBERED:
+                self.known.clear()
+                missing = list(wanted)
             self._look_up(connection, missing)
-            new = [name for name in missing if name not in self._known]
+            new = [name for name in missing if name not in self.known]
             if new:
                 rows = [(None, *name) if isinstance(name, tuple) else (None, name) for name in new]
                 insert_rows(connection, self._table, rows)
                 self._look_up(connection, new)
                 self._uncommitted += new
-        return self._known
 
     def committed(self) -> None:
         """Keep what was learnt."""
@@ -48,7 +49,7 @@ class Numbers:
     def rolled_back(self) -> None:
         """Forget the numbers that were given to new names: they may become others'."""
         for name in self._uncommitted:
-            self._known.pop(name, None)
+            self.known.pop(name, None)
         self._uncommitted.clear()
 
     def _look_up(self, connection: Connection, names: list[Any]) -> None:
@@ -58,7 +59,7 @@ class Numbers:
         while chunk := list(islice(remaining, LOOKUP)):
             found = connection.execute(select(self._table.c.id, *self._columns).where(key.in_(chunk)))
             for number, *name in found:
-                self._known[name[0] if single else tuple(name)] = number
+                self.known[name[0] if single else tuple(name)] = number
 
 
 class Names:
@@ -70,6 +71,19 @@ class Names:
         self.repositories = Numbers(tables.repositories, "name")
         self.audiences = Numbers(tables.audiences, "url")
         self._all = (self.packages, self.versions, self.repositories, self.audiences)
+
+    def learn(
+        self,
+        connection: Connection,
+        *,
+        packages: Iterable[tuple[str, str]],
+        versions: Iterable[str],
+        repositories: Iterable[str],
+    ) -> None:
+        """See that all these are known."""
+        self.packages.learn(connection, packages)
+        self.versions.learn(connection, versions)
+        self.repositories.learn(connection, repositories)
 
     def committed(self) -> None:
         """Keep what was learnt."""

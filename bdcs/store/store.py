@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The store: one thread that writes, a few that read.
 
-Whatever waits to be written goes into one transaction (group commit): nobody is answered before it is durable, and
-yet not everybody pays for an fsync. A work that fails takes only its own changes with it.
+Whatever waits to be written goes into one transaction (group commit): nobody is answered before it is
+durable, and yet not everybody pays for an fsync. A work that fails takes only its own changes with it.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a transaction, together with whatever else waits; return its result once that is durable.
+        """Do `work` in a transaction, with whatever else waits; return its result once that is durable.
 
-        An exception of `work` undoes what it did, nothing else, and is raised here. Raises `StoreUnavailable` when
-        nothing can be written now.
+        An exception of `work` undoes what it did, nothing else, and is raised here. Raises `StoreUnavailable`
+        when nothing can be written now.
         """
         result: T = await self._submit(work=work, group=None, item=None, weight=1)
         return result
@@ -95,10 +95,10 @@ class Store:
     async def write_grouped(
         self, apply: Callable[[Connection, Sequence[I]], Sequence[Any]], item: I, weight: int
     ) -> Any:
-        """Give `item` to `apply`, together with the other items that wait for it; return its result once durable.
+        """Give `item` to `apply`, with the other items that wait for it; return its result once durable.
 
-        `apply` returns, in order, a result or an exception for each item; the latter are raised here. Where `apply`
-        itself raises, the items are tried again one by one. `weight` counts records.
+        `apply` returns, in order, a result or an exception for each item; the latter are raised here. Where
+        `apply` itself raises, the items are tried again one by one. `weight` counts records.
         """
         return await self._submit(work=None, group=apply, item=item, weight=weight)
 
@@ -169,12 +169,14 @@ class Store:
 
     def _run(self, connection: Connection, apply: GroupWork, jobs: list[_Job]) -> None:
         """Do `apply` for `jobs` in a savepoint; if it fails, for each of them in a savepoint of its own."""
+        connection.exec_driver_sql("SAVEPOINT work")
         try:
-            with connection.begin_nested():
-                results = apply(connection, [job.item for job in jobs])
+            results = apply(connection, [job.item for job in jobs])
+            connection.exec_driver_sql("RELEASE SAVEPOINT work")
         except Exception as error:
-            if _is_over(connection, error):
+            if _is_over(error):
                 raise  # the engine gave up the whole transaction: a full disk, a lock
+            connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
             self._tell(Transactional.rolled_back)
             if len(jobs) == 1:
                 jobs[0].error = error
@@ -206,7 +208,7 @@ class Store:
 
 
 def _grouped(batch: list[_Job]) -> Iterator[tuple[GroupWork, list[_Job]]]:
-    """Yield works with their jobs, in the order of the batch; neighbours with the same group work go together."""
+    """Yield works with their jobs, in the order of the batch; neighbours with the same work go together."""
     start = 0
     while start < len(batch):
         group, work = batch[start].group, batch[start].work
@@ -226,10 +228,10 @@ def _alone(work: Work) -> GroupWork:
     return lambda connection, _items: [work(connection)]
 
 
-def _is_over(connection: Connection, error: Exception) -> bool:
-    if isinstance(error, StoreUnavailable):
-        return True
-    return isinstance(error, DBAPIError) and isinstance(engines.translated(error), StoreUnavailable)
+def _is_over(error: Exception) -> bool:
+    if isinstance(error, DBAPIError):
+        error = engines.translated(error)
+    return isinstance(error, StoreUnavailable)
 
 
 @contextlib.contextmanager

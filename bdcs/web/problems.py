@@ -143,7 +143,7 @@ class ProblemHandler(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Return the answer to a request that could not be parsed, or whose handling broke outside the handlers."""
+        """Return the answer to a request that could not be parsed, or that broke outside the handlers."""
         if request.writer.output_size > 0:
             raise ConnectionError("the answer had begun already")
         if status >= 500:
@@ -154,6 +154,14 @@ class ProblemHandler(RequestHandler):
         response.headers.update(HEADERS)
         response.force_close()
         return response
+
+    async def finish_response(
+        self, request: Any, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send `resp`; an unknown Expect, refused by aiohttp before any middleware, as a problem as well."""
+        if isinstance(resp, web.HTTPExpectationFailed):
+            resp = problem_response(of_http(resp))
+        return await super().finish_response(request, resp, start_time)
 
 
 MAX_LINE: Final = limits.URL_LENGTH + 64
