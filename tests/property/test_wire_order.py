@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
-from pkgcore.ebuild.cpv import ver_cmp
+from pkgcore.ebuild.cpv import Revision, ver_cmp
 
 from gentwoo_client.wire.atom import Atom
 from gentwoo_client.wire.cpv import CPV, is_version, split_cpv
@@ -114,8 +114,6 @@ def test_order_is_that_of_pkgcore(pair: tuple[str, str]) -> None:
 
 
 def _parted(text: str) -> tuple[str, object]:
-    from pkgcore.ebuild.cpv import Revision
-
     version, _, revision = text.partition("-r")
     return version, Revision(revision)
 
