@@ -25,10 +25,11 @@ import aiosqlite
 from gentwoo_client.errors import JournalError, NotRegistered, journal_error
 from gentwoo_client.journal import JOURNAL_NAME, Journal
 from gentwoo_client.machine_key import MachineKey
+from gentwoo_client.privacy import HISTORY
 from gentwoo_client.settings import history_since
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import ProtocolError
-from gentwoo_client.wire.records import BACKFILL, PackageStateChange
+from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import Segment, digest, leading_records_that_fit, open_segment, sign_segment
 
 _BUSY_TIMEOUT = 30.0  # seconds; the daemon's transactions last as long as one fsync
@@ -233,14 +234,15 @@ class Outbox:
         self,
         *,
         carry: Literal["unsent", "everything"],
-        history: str,
+        history: str | None,
         state: dict[str, str | int | None],
     ) -> int:
         """Begin another chain and return how many records it starts with; store `state` along with it.
 
         Records that were not acknowledged are numbered anew for it; with `carry="everything"`, all that may
-        be sent, since the collector has forgotten the earlier chains. `history` decides which of what was
-        logged before GenTwoo ran may be sent. One transaction: a crash leaves the old chain or the new.
+        be sent, since the collector has forgotten the earlier chains. To a new identity all of them are the
+        past: `history` decides which of them may be sent; None leaves that as it was decided when they were
+        read. One transaction: a crash leaves the old chain or the new one.
         """
         async with self._transaction():
             old = await self.chain()
@@ -251,12 +253,13 @@ class Outbox:
             )
             assert row is not None
             rows = await self._all(
-                "SELECT id, recorded_at, json_extract(record, '$.observed') FROM records"
-                " WHERE withheld = 'history' OR withheld IS NULL AND (chain = ? AND seq > ? OR ?)"
+                "SELECT id, recorded_at FROM records"
+                f" WHERE withheld IS NULL AND (chain = ? AND seq > ? OR ?) OR withheld = '{HISTORY}' AND ?"
                 " ORDER BY id",
                 old,
                 row[0],
                 carry == "everything",
+                history is not None,
             )
             if carry == "everything":
                 await self._connection.execute("DELETE FROM segments")
@@ -264,16 +267,17 @@ class Outbox:
                 await self._connection.execute(
                     "DELETE FROM segments WHERE chain = ? AND acknowledged IS NULL", (old,)
                 )
-            count = await self._renumber(rows, chain=old + 1, since=history_since(history))
+            since = 0 if history is None else history_since(history)
+            count = await self._renumber(rows, chain=old + 1, since=since)
             await self._put({**state, "chain": old + 1})
         return count
 
     async def _renumber(self, rows: Iterable[sqlite3.Row], *, chain: int, since: int | None) -> int:
         updates: list[tuple[int | None, int | None, str | None, int]] = []
         count = 0
-        for record_id, recorded_at, observed in rows:
-            if observed == BACKFILL and (since is None or recorded_at < since):
-                updates.append((None, None, "history", record_id))
+        for record_id, recorded_at in rows:
+            if since is None or recorded_at < since:
+                updates.append((None, None, HISTORY, record_id))
             else:
                 count += 1
                 updates.append((chain, count, None, record_id))

@@ -231,9 +231,10 @@ async def _renew(
     erased = state["forgotten"]
     if state["machine"] and state["collector"] and state["machine"] != erased:
         former[state["machine"]] = state["collector"]
+    everything = erased is not None and state["machine"] in (None, erased)
     carried = await outbox.renew(
-        carry="everything" if erased and state["machine"] in (None, erased) else "unsent",
-        history=history,
+        carry="everything" if everything else "unsent",
+        history=history if everything or history != state["history"] else None,
         state={**_agreed(answer, collector, history), "former": json.dumps(former) if former else None},
     )
     settle_keys(state_dir, str(key.machine), state["machine"])

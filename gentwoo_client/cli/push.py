@@ -7,7 +7,7 @@ import argparse
 import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import TYPE_CHECKING
 
 from gentwoo_client.errors import DONE
@@ -21,6 +21,7 @@ HELP = "read the log to its end and send what is new (for cron or a timer)"
 
 PATIENCE = 30.0  # seconds that one pass waits for a collector that is away; cron comes again
 LINGERING_PATIENCE = 10.0  # seconds; then the daemon starts another child when it is time
+LARGE_LOG = 20_000_000  # bytes; reading it takes longer than a moment
 PROGRESS_AFTER = 2.0  # seconds
 PROGRESS_EVERY = 0.2  # seconds
 
@@ -52,9 +53,22 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     return asyncio.run(_linger(settings, arguments.linger))
 
 
+def catch_up(settings: Settings) -> None:
+    """Read the log to its end into the journal. Whoever calls holds `reader.lock`."""
+    from gentwoo_client.follow import Follower
+    from gentwoo_client.journal import Journal
+
+    if sys.stderr.isatty() and settings.log.exists() and settings.log.stat().st_size > LARGE_LOG:
+        print(f"reading {settings.log}", file=sys.stderr)
+    with (
+        closing(Journal.open(settings.state_dir)) as journal,
+        closing(Follower(journal, settings)) as follower,
+    ):
+        follower.read_to_end()
+
+
 async def _one_pass(settings: Settings) -> int:
     from gentwoo_client.collector_api import CollectorAPI
-    from gentwoo_client.follow import read_to_end
     from gentwoo_client.locks import exclusive_locks
     from gentwoo_client.outbox import Outbox
     from gentwoo_client.registration import open_registration
@@ -64,7 +78,7 @@ async def _one_pass(settings: Settings) -> int:
         stack.enter_context(exclusive_locks(settings.state_dir))
         outbox = await stack.enter_async_context(Outbox.open(settings.state_dir))
         registration, key = await open_registration(outbox, settings.state_dir, settings)
-        read_to_end(registration.settings)
+        catch_up(registration.settings)
         progress = _Progress(await outbox.tally())
         collector = await stack.enter_async_context(CollectorAPI(registration.collector, key))
         try:

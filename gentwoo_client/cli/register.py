@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
-from dataclasses import dataclass
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from gentwoo_client.errors import DONE, NotConfigured, UsageError
 from gentwoo_client.settings import DEFAULT, DEFAULT_CONFIG, Settings, checked_collector, checked_history
@@ -19,6 +24,7 @@ _FIELDS = (
     " or binary, how many at once, and whether it failed"
 )
 _ATTEMPTS = 3
+_PREVIEWED_LOG = 50_000_000  # bytes; reading a larger one takes longer than anybody wants to wait here
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +102,8 @@ async def _register(arguments: argparse.Namespace, settings: Settings) -> int:
             )
         else:
             _show(terms, chosen)
+            if state["machine"] is None:
+                _preview(replace(chosen, collector=terms.collector, history=terms.history))
             with exclusive_locks(settings.state_dir):
                 result = await register(
                     outbox,
@@ -162,16 +170,45 @@ def _check_transport(collector: str, *, insecure: bool) -> None:
 
 def _show(terms: _Terms, settings: Settings) -> None:
     past = {"all": "all of it", "none": "none of it; only what happens from now on"}
-    repositories = "all" if settings.repositories == ("*",) else ", ".join(settings.repositories)
+    repositories = f"{', '.join(settings.repositories)}; packages from others stay on this machine"
+    if settings.repositories == ("*",):
+        repositories = "all"
     for label, text in (
         ("To", terms.collector),
         ("What", _FIELDS),
         ("From", f"{settings.log}; merges into {settings.eprefix or '/'} only"),
-        ("Repositories", f"{repositories}; packages from others stay on this machine"),
+        ("Repositories", repositories),
         ("The past", past.get(terms.history, f"since {terms.history}")),
         ("Not sent", "USE flags, files, users, host name; no IP address is stored"),
     ):
         print(f"{label + ':':<14}{text}")
+
+
+def _preview(settings: Settings) -> None:
+    """Say what the log as it is now would give, by the very rules that will apply. Nothing of it is kept."""
+    from gentwoo_client.follow import Follower
+    from gentwoo_client.journal import Journal
+
+    try:
+        if settings.log.stat().st_size > _PREVIEWED_LOG:
+            return
+    except OSError as error:
+        print(f"{'Now:':<14}{settings.log}: {error.strerror}; it is read as soon as it can be")
+        return
+    sendable, withheld, example = 0, Counter[str](), None
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="gentwoo-"))
+        journal = stack.enter_context(closing(Journal.open(Path(directory), create=True)))
+        stack.enter_context(closing(Follower(journal, settings))).read_to_end()
+        for record in journal.iter_records():
+            if record.withheld is None:
+                sendable, example = sendable + 1, record.change
+            else:
+                withheld[record.withheld] += 1
+    stay = "".join(f"; {count:,} stay here ({reason})" for reason, count in sorted(withheld.items()))
+    print(f"{'Now:':<14}{sendable:,} records{stay}")
+    if example is not None:
+        print(f"{'The last:':<14}{json.dumps(example.to_json())}")
 
 
 def _tell(state: str, machine: str, collector: str, *, is_new: bool) -> None:

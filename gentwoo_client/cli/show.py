@@ -68,12 +68,12 @@ async def _show(settings: Settings, *, everything: bool, as_json: bool) -> int:
 
 def _read_log(settings: Settings) -> None:
     """Bring the journal up to date, unless the daemon does."""
-    from gentwoo_client.follow import read_to_end
+    from gentwoo_client.cli.push import catch_up
     from gentwoo_client.locks import READER, exclusive_lock
 
     try:
         with exclusive_lock(settings.state_dir, READER):
-            read_to_end(settings)
+            catch_up(settings)
     except AlreadyRunning:
         return
 
