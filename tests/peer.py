@@ -76,7 +76,7 @@ def request(
         connection.close()
 
 
-def record(seq: int, **changes: object) -> dict[str, object]:
+def record(seq: int, /, **changes: object) -> dict[str, object]:
     """A record as on the wire."""
     return {
         "seq": seq,

@@ -27,7 +27,9 @@ BOMB = 256 << 20  # bytes of zeros in a few kilobytes
 
 @pytest.fixture(scope="module")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    with Collector(tmp_path_factory.mktemp("collector")) as collector:
+    home = tmp_path_factory.mktemp("collector")
+    (home / "bdcs.toml").write_text("registrations_per_network = 1000\n")
+    with Collector(home, options=("--config", str(home / "bdcs.toml"))) as collector:
         yield collector
         collector.bdcs("check")
 

@@ -21,6 +21,7 @@ import schemathesis
 from backports import zstd
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from schemathesis.core.result import Ok
 
 from gentwoo_client.wire import base64url
@@ -29,8 +30,8 @@ from gentwoo_client.wire.segments import FIELDS, open_segment
 from tests.peer import Peer, problem_of, record, request
 from tests.processes import Collector
 
-BY_SCHEMATHESIS: Final = 2_500
-BY_HYPOTHESIS: Final = 7_500
+BY_SCHEMATHESIS: Final = 1_500
+BY_HYPOTHESIS: Final = 8_500
 SEED: Final = int(os.environ.get("GENTWOO_TEST_SEED") or random.randrange(1 << 32))
 FUZZING: Final[dict[str, Any]] = {
     "deadline": None,
@@ -68,6 +69,12 @@ def peer(collector: Collector) -> Iterator[Peer]:
 # schemathesis -----------------------------------------------------------------------------------------------
 
 
+@schemathesis.serializer("application/jose")
+def as_segment(_context: object, value: object) -> bytes:
+    """Whatever is to be sent as a segment, as bytes."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
+
+
 @pytest.mark.timeout(600)
 def test_what_the_description_forbids_is_refused(collector: Collector, peer: Peer) -> None:
     document = request(collector.url, "GET", "/openapi.json").document
@@ -89,7 +96,8 @@ def test_what_the_description_forbids_is_refused(collector: Collector, peer: Pee
         while refused < BY_SCHEMATHESIS:
             for operation in operations:
                 strategy = operation.as_strategy(generation_mode=schemathesis.GenerationMode.NEGATIVE)
-                seed(SEED + refused)(settings(max_examples=share, **FUZZING)(given(strategy)(call)))()
+                with contextlib.suppress(Unsatisfiable):  # nothing about this operation can be wrong
+                    seed(SEED + refused)(settings(max_examples=share, **FUZZING)(given(strategy)(call)))()
     assert refused >= BY_SCHEMATHESIS
 
 
@@ -308,7 +316,6 @@ class Malice:
                 "machines/%00",
                 "machines//segments",
                 "packages/%2e%2e/x",
-                "packages/a/b",
                 "%ff",
                 "?",
             ]
