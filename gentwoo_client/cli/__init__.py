@@ -21,7 +21,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from gentwoo_client.errors import EXIT_CODES, FAILED, LATER, NO_PERMISSION, USAGE, GentwooError
+from gentwoo_client.errors import DONE, EXIT_CODES, FAILED, LATER, NO_PERMISSION, USAGE, GentwooError
 from gentwoo_client.settings import DEFAULT_CONFIG, LOG_LEVELS, SETTING_NAMES, Settings, load_settings
 
 COMMANDS = {
@@ -84,8 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _HelpFormatter(argparse.HelpFormatter):
     """Fills paragraphs; text with line breaks of its own (lists, examples) stays as it is."""
 
+    def __init__(self, prog: str) -> None:
+        # argparse would ask shutil, whose import takes longer than all of argparse, for each option added.
+        super().__init__(prog, width=_columns() - 2)
+
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+def _columns() -> int:
+    """Width of the terminal, as `shutil.get_terminal_size` finds it."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 20:
+        return int(columns)
+    try:
+        return max(os.get_terminal_size(sys.stdout.fileno()).columns, 40)
+    except (ValueError, OSError):
+        return 80
 
 
 def command_parser(module: ModuleType) -> argparse.ArgumentParser:
@@ -117,6 +132,11 @@ def _command_position(words: Sequence[str]) -> int | None:
 
 
 def _without_command(words: Sequence[str]) -> int:
+    if "--version" in words:
+        from gentwoo_client.version import VERSION
+
+        print(f"gentwoo {VERSION}")
+        return DONE
     parser = argparse.ArgumentParser(
         prog="gentwoo",
         usage="gentwoo [global options] COMMAND …",
@@ -125,9 +145,7 @@ def _without_command(words: Sequence[str]) -> int:
         formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
-    from gentwoo_client.version import VERSION
-
-    parser.add_argument("--version", action="version", version=f"gentwoo {VERSION}")
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
     _add_global_options(parser)
     parser.parse_args(words)
     parser.print_help(sys.stderr)
