@@ -77,7 +77,7 @@ NAMES: Final = tuple(setting.name for setting in fields(Settings))
 def load_settings(
     flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None
 ) -> Settings:
-    """Return the settings in force. `flags` that are None do not count; `file` is the default one, if it is there.
+    """Return the settings in force. `flags` that are None do not count; default `file` if it exists.
 
     Raises `ConfigurationError`; `UnknownSetting` names the nearest known one.
     """

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Migrations lead to the tables that the code works with, and never lose what is there."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, select, text
+
+from bdcs.errors import ConfigurationError, NoPermission, SchemaMismatch
+from bdcs.store import schema
+from bdcs.store.engine import create_writer, sqlite_path
+from bdcs.store.store import transaction
+from bdcs.store.tables import dictionaries, metadata, secrets
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    engine = create_writer(tmp_path / "bdcs.sqlite")
+    with transaction(engine) as opened:
+        yield opened
+    engine.dispose()
+
+
+def definitions(connection: Connection) -> dict[str, list[str]]:
+    """What SQLite was told to make; the words are sorted, since the order of constraints means nothing."""
+    rows = connection.execute(text("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")).all()
+    marks = str.maketrans({mark: " " for mark in '",()'})
+    return {name: sorted(sql.translate(marks).split()) for name, sql in rows if "alembic" not in name}
+
+
+def test_the_migrated_schema_is_the_one_of_the_tables(connection: Connection, tmp_path: Path) -> None:
+    assert schema.upgrade(connection) is None
+    assert schema.current(connection) == schema.HEAD
+    assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    made = create_writer(tmp_path / "made.sqlite")
+    with transaction(made) as other:
+        metadata.create_all(other)
+        assert definitions(connection) == definitions(other)
+    made.dispose()
+
+
+def test_upgrading_again_changes_nothing(connection: Connection) -> None:
+    schema.upgrade(connection)
+    before = connection.execute(select(secrets)).all(), connection.execute(select(dictionaries.c.id)).all()
+    assert schema.upgrade(connection) == schema.HEAD
+    assert (
+        connection.execute(select(secrets)).all(),
+        connection.execute(select(dictionaries.c.id)).all(),
+    ) == before
+
+
+def test_a_store_of_newer_software_is_refused(connection: Connection) -> None:
+    schema.upgrade(connection)
+    connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(SchemaMismatch, match="9999"):
+        schema.upgrade(connection)
+    with pytest.raises(SchemaMismatch):
+        schema.require(connection)
+
+
+def test_an_upgrade_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    engine = create_writer(tmp_path / "bdcs.sqlite")
+
+    def fail() -> None:
+        with transaction(engine) as connection:
+            schema.upgrade(connection)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with transaction(engine) as connection:
+        assert schema.current(connection) is None
+        assert definitions(connection) == {}
+    engine.dispose()
+
+
+@pytest.mark.parametrize("url", ["mysql://x", "sqlite", "/var/lib/x"])
+def test_other_stores_are_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError):
+        sqlite_path(url, Path("/data"))
+
+
+def test_where_the_file_is() -> None:
+    assert sqlite_path("sqlite:", Path("/data")) == Path("/data/bdcs.sqlite")
+    assert sqlite_path("sqlite:other.db", Path("/data")) == Path("/data/other.db")
+    assert sqlite_path("sqlite:/srv/x.db", Path("/data")) == Path("/srv/x.db")
+
+
+def test_a_data_directory_that_may_not_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises((NoPermission, OSError)):
+        create_writer(tmp_path / "file" / "data" / "bdcs.sqlite")

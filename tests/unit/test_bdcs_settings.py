@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The collector's settings, and where each may come from."""
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bdcs.errors import ConfigurationError, UnknownSetting
+from bdcs.settings import NAMES, load_settings
+
+
+def from_text(path: Path, text: str, **flags: Any) -> Any:
+    file = path / "bdcs.toml"
+    file.write_text(text)
+    return load_settings(flags, {}, file)
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = load_settings({"data": None}, {"PATH": "/bin"})
+    assert settings.address == ("127.0.0.1", 8642)
+    assert settings.threshold == 10
+
+
+def test_flags_overrule_the_environment_and_that_overrules_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "bdcs.toml"
+    file.write_text('threshold = 20\nlisten = "[::1]:80"\napproval = "required"\n')
+    settings = load_settings({"listen": "0.0.0.0:1"}, {"BDCS_THRESHOLD": "30", "BDCS_LISTEN": "x:2"}, file)
+    assert (settings.address, settings.threshold, settings.approval) == (("0.0.0.0", 1), 30, "required")
+
+
+def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
+    assert from_text(tmp_path, 'listen = "[::1]:80"').address == ("::1", 80)
+
+
+def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UnknownSetting, match="did you mean 'threshold'") as caught:
+        from_text(tmp_path, "treshold = 10")
+    assert caught.value.nearest == "threshold"
+    with pytest.raises(UnknownSetting, match="environment"):
+        load_settings({}, {"BDCS_APROVAL": "open"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "threshold = 4",
+        "threshold = true",
+        'threshold = "many"',
+        'listen = "8642"',
+        'listen = "host:99999"',
+        'approval = "never"',
+        'log_level = "loud"',
+        'public_url = "ftp://x"',
+        'public_url = "https://x/?q=1"',
+        'trusted_proxies = ["10.0.0.1/8"]',
+        "trusted_proxies = [1.5]",
+        "trusted_proxies = 7",
+        'store = ""',
+        "data = 1",
+        "registrations_per_network = 0",
+        "not toml",
+    ],
+)
+def test_values_that_cannot_be_used_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigurationError):
+        from_text(tmp_path, text)
+
+
+def test_values_are_read_as_what_they_are(tmp_path: Path) -> None:
+    settings = from_text(
+        tmp_path, 'trusted_proxies = ["127.0.0.1/32", "::1/128"]\npublic_url = "https://c.example/"\n'
+    )
+    assert settings.trusted_proxies == (ip_network("127.0.0.1/32"), ip_network("::1/128"))
+    assert settings.public_url == "https://c.example"
+    settings = load_settings({}, {"BDCS_TRUSTED_PROXIES": "10.0.0.0/8, 192.168.0.0/16"})
+    assert len(settings.trusted_proxies) == 2
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="No such file"):
+        load_settings({}, {}, tmp_path / "absent.toml")
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert [name for name in NAMES if f"`{name}`" not in text.partition("## The collector")[2]] == []
