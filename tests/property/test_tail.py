@@ -29,7 +29,11 @@ DAMAGE = {
     "empty": b"\n",
     "no stamp": b"=== (1 of 1)\n",
 }
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+}
 
 
 class LogLife(RuleBasedStateMachine):
