@@ -21,12 +21,18 @@ from typing import Any
 from dev.places import ROOT, VENV
 from dev.sample import replay
 
-PORT_SETTING = "GENTWOO_RUN_PORT"
+PORT_SETTING = "RUN_PORT"
 DEFAULT_PORT = 8642
 LOG = Path("/var/log/emerge.log")
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
 LOOK = 0.4  # seconds between two looks at what has arrived, and between two lines of the sample
+
+
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if not name.startswith(("GENTWOO_", "BDCS_"))
+}
+"""Settings of an installed GenTwoo are not those of this one."""
 
 
 class CannotRun(Exception):
@@ -55,6 +61,7 @@ class Job:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                env=ENVIRONMENT,
                 start_new_session=True,
             )
 
@@ -107,7 +114,13 @@ class Job:
 def finish(*argv: str | Path) -> str:
     """Run a command to its end and return what it printed; raises `CannotRun` where it failed."""
     done = subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, start_new_session=True, check=False
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        start_new_session=True,
+        check=False,
     )
     if done.returncode:
         raise CannotRun(f"{' '.join(map(str, argv))}: exit code {done.returncode}\n{done.stderr}")

@@ -145,7 +145,7 @@ def make_node() -> None:
 def steps() -> Iterable[Step]:
     """Every directory that this machine can have; what it cannot have is said and left out."""
     lock, client_lock = LOCK.read_text(), CLIENT_LOCK.read_text()
-    metadata = (ROOT / "setup.cfg").read_text() + (ROOT / "pyproject.toml").read_text()
+    metadata = (ROOT / "setup.cfg").read_text().partition("[tool:pytest]")[0]
     yield Step(name=".venv", directory=VENV, inputs=(sys.version, lock, metadata), make=make_main)
     yield Step(
         name=".portage",

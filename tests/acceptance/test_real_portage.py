@@ -190,6 +190,15 @@ def build_log(world: World, cpv: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def test_the_daemon_has_loaded_nothing_heavy(scene: Scene) -> None:
+    """After all that was sent: signing and HTTP are the child's, and the kernel knows what the parent mapped."""
+    mapped = Path(f"/proc/{scene.daemon.pid}/maps").read_text()
+    assert "sqlite" in mapped
+    assert [
+        name for name in ("_asyncio", "_ssl", "aiohttp", "cryptography", "pydantic") if name in mapped
+    ] == []
+
+
 def test_one_push_of_the_whole_log_says_the_same(scene: Scene, tmp_path: Path) -> None:
     """A second machine that reads the same log later, at once, has the same history; nothing was left over.
 
