@@ -191,7 +191,7 @@ def build_log(world: World, cpv: str) -> str:
 
 
 def test_the_daemon_has_loaded_nothing_heavy(scene: Scene) -> None:
-    """After all that was sent: signing and HTTP are the child's, and the kernel knows what the parent mapped."""
+    """After all that was sent: signing and HTTP are the child's; the kernel knows what the parent mapped."""
     mapped = Path(f"/proc/{scene.daemon.pid}/maps").read_text()
     assert "sqlite" in mapped
     assert [
