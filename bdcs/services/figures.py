@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -43,6 +44,7 @@ from bdcs.store.tables import (
     installations,
     machines,
     package_state_changes,
+    segments,
     sequences,
     touched_packages,
 )
@@ -52,11 +54,16 @@ log = logging.getLogger(__name__)
 FLEET = "machines"
 """The fleet's figure that counts all machines."""
 
+DAY = 86400
+
 CURSOR = "figures"
 """The sequence that says up to which change packages were marked as touched."""
 
 INTERVAL = 60.0
 """Seconds from one renewal to the next."""
+
+DAY_CURSOR = "figures-day"
+"""The sequence that says up to which segment the days that were counted reach."""
 
 CHANGES_AT_ONCE = 50_000
 PACKAGES_AT_ONCE = 50
@@ -91,7 +98,10 @@ class Renewal:
         """Renew figures now. Raises `StoreUnavailable`."""
         if self.renewed_at is None:
             await self._store.write(lambda connection: hide_small(connection, self._thresholds))
+        now = int(time.time())
         await renew(self._store, self._thresholds)
+        if not await self._store.read(lambda connection: has_day(connection, now)):
+            await self._store.write(lambda connection: publish_day(connection, self._thresholds, now))
         self.renewed_at = int(time.time())
         self.working = True
 
@@ -172,6 +182,30 @@ def publish_fleet(connection: Connection, thresholds: Thresholds) -> None:
     connection.execute(insert(fleet_members).from_select(["machine_id"], members))
 
 
+def has_day(connection: Connection, now: int) -> bool:
+    """Whether the day before `now` was counted."""
+    return (
+        connection.scalar(select(fleet_figures.c.name).where(fleet_figures.c.name == _day(now))) is not None
+    )
+
+
+def publish_day(connection: Connection, thresholds: Thresholds, now: int) -> None:
+    """Count, once and for all, the machines that sent records on the day (of UTC) before `now`."""
+    midnight = now // DAY * DAY
+    cursor = connection.scalar(select(sequences.c.value).where(sequences.c.name == DAY_CURSOR)) or 0
+    earlier = and_(segments.c.id > cursor, segments.c.created_at < midnight)
+    reported = (
+        select(func.count(segments.c.machine_id.distinct()))
+        .join(machines, machines.c.id == segments.c.machine_id)
+        .where(earlier, segments.c.created_at >= midnight - DAY, machines.c.state == State.APPROVED)
+    )
+    shown = figure(connection.scalar(reported) or 0, thresholds)
+    connection.execute(insert(fleet_figures).values(name=_day(now), published=shown, gone=0))
+    last = connection.scalar(select(func.max(segments.c.id)).where(earlier)) or cursor
+    connection.execute(delete(sequences).where(sequences.c.name == DAY_CURSOR))
+    connection.execute(insert(sequences).values(name=DAY_CURSOR, value=last))
+
+
 def machine_changes(connection: Connection, machine_id: int) -> None:
     """Have the figures of all packages of a machine looked at, since its state is changed."""
     _touch(connection, select(installations.c.package_id).where(installations.c.machine_id == machine_id))
@@ -198,6 +232,11 @@ def machine_leaves(connection: Connection, machine_id: int) -> None:
         connection.execute(
             update(fleet_figures).where(fleet_figures.c.name == FLEET).values(gone=fleet_figures.c.gone + 1)
         )
+
+
+def _day(now: int) -> str:
+    """The name of the figure of the day before `now`, as ISO 8601 writes a day."""
+    return datetime.fromtimestamp(now // DAY * DAY - DAY, UTC).date().isoformat()
 
 
 def _next_changes(connection: Connection) -> tuple[int, int] | None:

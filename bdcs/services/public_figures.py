@@ -84,7 +84,7 @@ class Overview:
     packages: int
     top: tuple[PackageFigure, ...]
     days: tuple[tuple[str, int], ...]
-    """The last days, newest first, with the machines that reported on each."""
+    """The last days, newest first, with the machines that reported on each; none while all are hidden."""
 
 
 def fleet_figure(connection: Connection) -> int:
@@ -102,7 +102,7 @@ def overview(connection: Connection, rows: int = 10) -> Overview:
         fleet=top.fleet,
         packages=connection.scalar(shown) or 0,
         top=top.rows,
-        days=tuple((row.name, row.published) for row in connection.execute(days)),
+        days=_unless_all_hidden([(row.name, row.published) for row in connection.execute(days)]),
     )
 
 
@@ -217,6 +217,10 @@ def _shown_machines(fleet: int) -> ColumnElement[int]:
 
 def _mark(row: PackageFigure) -> str:
     return f"{row.machines}:{row.category}/{row.name}"
+
+
+def _unless_all_hidden(days: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple(days) if any(published for _, published in days) else ()
 
 
 def _position(after: str) -> tuple[int, str, str] | None:

@@ -182,3 +182,33 @@ def test_nine_machines_that_return_under_new_keys_never_move_a_figure() -> None:
             seen["after returning"].add(tuple(fleet.stored().items()))
         assert set().union(*seen.values()) == {tuple(first.items())}
     engine.dispose()
+
+
+def test_a_day_is_counted_once_when_it_is_over() -> None:
+    engine = create_engine("sqlite://")
+    tables.metadata.create_all(engine)
+    noon = 20_000 * figures.DAY + figures.DAY // 2
+    with engine.begin() as connection:
+        fleet = Fleet(connection)
+
+        def segment(machine: int, created_at: int) -> None:
+            row = dict.fromkeys(("records", "first_change", "audience_id", "dictionary_id", "form"), 1)
+            row |= {"machine_id": machine, "first_seq": created_at, "created_at": created_at}
+            connection.execute(insert(tables.segments).values(**row, digest=b"", signature=b"", evidence=b""))
+
+        def days() -> dict[str, int]:
+            return {row.name: row.published for row in connection.execute(select(tables.fleet_figures))}
+
+        for machine in fleet.slots[:14]:
+            segment(machine, noon)
+            segment(machine, noon + 1)
+        for machine in fleet.slots[:9]:
+            segment(machine, noon + figures.DAY)
+        fleet.do("quarantine", fleet.slots[0], 1)
+        assert not figures.has_day(connection, noon + figures.DAY)
+        figures.publish_day(connection, TEN, noon + figures.DAY)
+        assert days() == {"2024-10-04": 15}
+        assert figures.has_day(connection, noon + figures.DAY)
+        figures.publish_day(connection, TEN, noon + 2 * figures.DAY)
+        assert days() == {"2024-10-04": 15, "2024-10-05": 0}
+    engine.dispose()

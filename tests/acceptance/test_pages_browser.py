@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every page in a real browser: phone and desktop, light and dark, by keyboard, and against WCAG 2.2 AA."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from dev.places import ROOT
+from tests.fleet import Member, all_merge, join
+from tests.peer import request
+from tests.processes import Collector
+from tests.waiting import until
+
+CHROMIUM = Path("/usr/bin/chromium")
+AXE = ROOT / ".node" / "node_modules" / "axe-core" / "axe.min.js"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+LARGEST_PAGE = 40 * 1024  # bytes on the wire, of a first visit without images
+SMALLEST_TARGET = 24  # px
+WIDTHS = (360, 1440)
+SCHEMES = ("light", "dark")
+MACHINE = "machine"
+PATHS = [
+    "/",
+    "/packages",
+    "/packages?q=alhpa",
+    "/packages/dev-libs",
+    "/packages/dev-lang/python",
+    "/packages/dev-libs/rare",
+    f"{MACHINE}&view=overview",
+    f"{MACHINE}&view=records",
+    f"{MACHINE}&view=installed",
+    f"{MACHINE}&view=failures",
+    "/machine",
+    "/machine?link=expired",
+    "/about/methods",
+    "/about/privacy",
+    "/about/status",
+    "/nothing",
+]
+
+
+@pytest.fixture(scope="module")
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collector, Member]]:
+    """A collector that knows twelve machines; the second value has done more than the others."""
+    with Collector(tmp_path_factory.mktemp("browser")) as collector:
+        members = join(collector.url, 12)
+        all_merge(
+            members, "dev-lang/python-3.13.9", "app-misc/alpha-1.0", "sys-kernel/gentoo-kernel-bin-6.12.54"
+        )
+        busy = members[0]
+        for number in range(60):
+            busy.now += 86_400 * (number % 7)
+            busy.merge(f"dev-lang/python-3.14.{number}", seconds=40 * number)
+        busy.fail("www-client/firefox-144.0.2")
+        busy.fail("dev-lang/rust-1.91.0", cause="interrupted")
+        collector.stop()
+        collector.start()
+        until(lambda: b"not yet since" not in request(collector.url, "GET", "/about/status").body)
+        yield collector, busy
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+def address(collector: Collector, member: Member, path: str) -> str:
+    """The whole address of `path`; a machine's own page gets a fresh link."""
+    if not path.startswith(MACHINE):
+        return collector.url + path
+    answer = member.peer.authorized("POST", member.peer.path + "/report-links")
+    return f"{collector.url}/machine?{urlsplit(answer.document['url']).query}{path.removeprefix(MACHINE)}"
+
+
+def visit(page: Page, url: str) -> list[str]:
+    """Load `url`; return what the browser complained about, but for the status that the page has itself."""
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("requestfailed", lambda request: complaints.append(request.url))
+    answer = page.goto(url)
+    assert answer is not None
+    expected = f"the server responded with a status of {answer.status} "
+    return [each for each in complaints if answer.ok or expected not in each]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("path", PATHS)
+def test_page(
+    browser: Browser, collector: tuple[Collector, Member], path: str, width: int, scheme: str
+) -> None:
+    url = address(*collector, path)
+    options = {"color_scheme": scheme, "viewport": {"width": width, "height": 900}, "bypass_csp": True}
+    with browser.new_context(**options) as context:  # type: ignore[arg-type]
+        page = context.new_page()
+        assert visit(page, url) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+        for details in page.locator("details > summary").all():
+            details.click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, "… when all is open"
+        page.evaluate(AXE.read_text("utf-8"))
+        found = page.evaluate("tags => axe.run({runOnly: tags})", RULES)
+        told = [(each["id"], [node["html"][:200] for node in each["nodes"]]) for each in found["violations"]]
+        assert told == [], json.dumps(told, indent=1)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_strict_policy_holds_and_little_is_loaded(
+    browser: Browser, collector: tuple[Collector, Member], path: str
+) -> None:
+    url = address(*collector, path)
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        loaded: list[str] = []
+        page.on("request", lambda request: loaded.append(request.url))
+        assert visit(page, url) == []
+        assert len(loaded) <= 4
+        assert all(each.startswith(collector[0].url) for each in loaded)
+        sizes = [page.request.get(each).headers.get("content-length") for each in loaded]
+        assert sum(int(size or 0) for size in sizes) <= LARGEST_PAGE
+        assert page.locator("h1").count() == 1
+
+
+def test_search_by_keyboard(browser: Browser, collector: tuple[Collector, Member]) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(collector[0].url + "/about/methods")
+        page.keyboard.press("Tab")
+        assert page.locator(":focus").inner_text() == "Skip to the content"
+        page.get_by_role("searchbox").fill("alpha")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/packages/app-misc/alpha")
+        assert "10 of 10 machines" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_targets_are_large_enough(browser: Browser, collector: tuple[Collector, Member], width: int) -> None:
+    """Links of the frame and buttons: 24 px at least; what to search with on a phone: 44 px."""
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(collector[0].url + "/packages")
+        boxes = [
+            each.bounding_box() for each in page.locator(".nav a, .foot li a, .brand, .find button").all()
+        ]
+        assert all(box and box["height"] >= SMALLEST_TARGET for box in boxes), boxes
+        if width == WIDTHS[0]:
+            box = page.get_by_role("searchbox").bounding_box()
+            assert box
+            assert box["height"] >= 44
+
+
+def test_what_a_column_says_shows_on_hover_without_script(
+    browser: Browser, collector: tuple[Collector, Member]
+) -> None:
+    with browser.new_context(java_script_enabled=False, viewport={"width": 1440, "height": 900}) as context:
+        page = context.new_page()
+        page.goto(address(*collector, f"{MACHINE}&view=overview"))
+        last = page.locator("figure").first.locator("g.at").last
+        assert not last.locator("text").is_visible()
+        last.locator(".hit").hover()
+        assert last.locator("text").is_visible()
