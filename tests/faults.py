@@ -375,21 +375,19 @@ class Site:
         """The last lines that the daemon printed."""
         return "\n".join(self.daemon.output.splitlines()[-5:]) if self.daemon is not None else ""
 
-    def check(self) -> None:
-        """`bdcs check` agrees with the tables, and each record is there once."""
+    def checked_changes(self) -> list[dict[str, Any]]:
+        """What the collector has, but for what two runs over the same log may differ in.
+
+        Before, `bdcs check` has to agree, and each machine's records have to be there once.
+        """
         self.collector.bdcs("check")
-        for machine, seqs in self._seqs().items():
-            assert seqs == list(range(1, len(seqs) + 1)), f"{machine}: numbers missing or twice"
-
-    def changes(self) -> list[dict[str, Any]]:
-        """What the collector has, but for what two runs over the same log may differ in."""
-        return without(self.collector.export(), *OUTSIDE_THE_CHAIN)
-
-    def _seqs(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for record in self.collector.export():
-            found.setdefault(record["machine"], []).append(record["seq"])
-        return found
+        records = self.collector.export()
+        seqs: dict[str, list[int]] = {}
+        for record in records:
+            seqs.setdefault(record["machine"], []).append(record["seq"])
+        for machine, found in seqs.items():
+            assert found == list(range(1, len(found) + 1)), f"{machine}: numbers missing or twice"
+        return without(records, *OUTSIDE_THE_CHAIN)
 
     def _end(self) -> None:
         """End every process and thread of the site."""
@@ -497,19 +495,15 @@ def shifted(content: bytes, seconds: int) -> bytes:
     return re.sub(rb"^([0-9]+):", move, content, flags=re.MULTILINE)
 
 
-class Undisturbed:
-    """The same log read in one go by a machine that nothing ever happened to."""
+@cache
+def undisturbed(content: bytes) -> list[dict[str, Any]]:
+    """What a collector has of a machine that read `content` in one go, and that nothing ever happened to.
 
-    def __init__(self, home: Path, content: bytes) -> None:
-        self._home = home
-        self._content = content
-
-    def changes(self) -> list[dict[str, Any]]:
-        """What a collector then has, but for what two runs over the same log may differ in."""
-        with Site.create(self._home) as site:
-            site.log.append(self._content)
-            site.start_collector()
-            site.machine.register()
-            site.machine.gentwoo("push")
-            site.check()
-            return site.changes()
+    But for what two runs over the same log may differ in.
+    """
+    with tempfile.TemporaryDirectory() as home, Site.create(Path(home)) as site:
+        site.log.append(content)
+        site.start_collector()
+        site.machine.register()
+        site.machine.gentwoo("push")
+        return site.checked_changes()

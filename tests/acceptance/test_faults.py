@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import faults
-from tests.faults import Site, Trap, Undisturbed
+from tests.faults import Site, Trap, undisturbed
 from tests.processes import Machine, without
 from tests.waiting import until
 
@@ -43,11 +43,10 @@ def halves(content: bytes) -> tuple[bytes, bytes]:
     return content[:cut], content[cut:]
 
 
-def assert_undisturbed(site: Site, tmp_path: Path, content: bytes | None = None) -> None:
+def assert_undisturbed(site: Site, content: bytes | None = None) -> None:
     """The collector has what it has of a machine that read `content` (all that was logged) in peace."""
-    site.check()
     written = bytes(site.log.content) if content is None else content
-    assert site.changes() == Undisturbed(tmp_path / "undisturbed", written).changes()
+    assert site.checked_changes() == undisturbed(written)
 
 
 # The log --------------------------------------------------------------------------------------------------
@@ -60,7 +59,7 @@ ROTATIONS: dict[str, Callable[[faults.GrowingLog], None]] = {
 
 
 @pytest.mark.parametrize("rotation", ROTATIONS)
-def test_rotation_while_the_daemon_runs(site: Site, tmp_path: Path, log: bytes, rotation: str) -> None:
+def test_rotation_while_the_daemon_runs(site: Site, log: bytes, rotation: str) -> None:
     site.start()
     for part in faults.quarters(log, 4):
         first, second = halves(part)
@@ -68,11 +67,11 @@ def test_rotation_while_the_daemon_runs(site: Site, tmp_path: Path, log: bytes, 
         ROTATIONS[rotation](site.log)
         site.log.append(second)
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 @pytest.mark.parametrize("rotation", ROTATIONS)
-def test_rotations_while_the_daemon_is_away(site: Site, tmp_path: Path, log: bytes, rotation: str) -> None:
+def test_rotations_while_the_daemon_is_away(site: Site, log: bytes, rotation: str) -> None:
     site.start()
     first, second, third, fourth = faults.quarters(log, 4)
     site.log.append(first)
@@ -86,11 +85,11 @@ def test_rotations_while_the_daemon_is_away(site: Site, tmp_path: Path, log: byt
     site.log.append(fourth)
     site.start_daemon()
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_a_log_that_is_cut_down_goes_on(site: Site, tmp_path: Path, log: bytes, running: bool) -> None:
+def test_a_log_that_is_cut_down_goes_on(site: Site, log: bytes, running: bool) -> None:
     """What was read before stays, what is written afterwards counts."""
     site.start()
     first, second = faults.quarters(log, 2)
@@ -104,10 +103,10 @@ def test_a_log_that_is_cut_down_goes_on(site: Site, tmp_path: Path, log: bytes, 
     if not running:
         site.start_daemon()
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
-def test_a_log_that_is_replaced_goes_on(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_log_that_is_replaced_goes_on(site: Site, log: bytes) -> None:
     """Removed and made anew, as after an editor or a deletion."""
     site.start()
     first, second = faults.quarters(log, 2)
@@ -116,7 +115,7 @@ def test_a_log_that_is_replaced_goes_on(site: Site, tmp_path: Path, log: bytes) 
     site.log.path.unlink()
     site.log.append(second)
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 DAMAGE = (
@@ -135,7 +134,7 @@ DAMAGE = (
 )
 
 
-def test_damaged_lines_cost_no_good_one(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_damaged_lines_cost_no_good_one(site: Site, log: bytes) -> None:
     lines = log.splitlines(keepends=True)
     damaged = b"".join(
         line + (DAMAGE[number // 7 % len(DAMAGE)] if number % 7 == 0 else b"")
@@ -145,10 +144,10 @@ def test_damaged_lines_cost_no_good_one(site: Site, tmp_path: Path, log: bytes) 
     for part in faults.quarters(damaged, 8):
         site.log.append(part)
     site.drain()
-    assert_undisturbed(site, tmp_path, log)
+    assert_undisturbed(site, log)
 
 
-def test_nuls_without_an_end_do_not_fill_the_memory(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_nuls_without_an_end_do_not_fill_the_memory(site: Site, log: bytes) -> None:
     """Blocks of them, as after a power loss, and no newline in sight."""
     site.start()
     first, second = faults.quarters(log, 2)
@@ -157,13 +156,13 @@ def test_nuls_without_an_end_do_not_fill_the_memory(site: Site, tmp_path: Path, 
         site.log.append(bytes(1 << 20))
     site.log.append(b"\n" + second)
     site.drain()
-    assert_undisturbed(site, tmp_path, first + second)
+    assert_undisturbed(site, first + second)
     assert site.daemon is not None
     status = Path(f"/proc/{site.daemon.pid}/status").read_text()
     assert int(status.partition("VmHWM:")[2].split()[0]) < 64 << 10  # KiB
 
 
-def test_clock_jumps_lose_nothing(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_clock_jumps_lose_nothing(site: Site, log: bytes) -> None:
     """Back by a year, forth by ten, to 1970, in the middle of merges."""
     year = 365 * 86_400
     pieces = []
@@ -174,10 +173,10 @@ def test_clock_jumps_lose_nothing(site: Site, tmp_path: Path, log: bytes) -> Non
     for piece in pieces:
         site.log.append(piece)
     site.drain()
-    assert_undisturbed(site, tmp_path)
-    events = [(change["event"], change["name"], change["version"]) for change in site.changes()]
-    steady = Undisturbed(tmp_path / "steady", log).changes()
-    assert events == [(change["event"], change["name"], change["version"]) for change in steady]
+    assert_undisturbed(site)
+    told = [(change["event"], change["name"], change["version"]) for change in undisturbed(log)]
+    jumped = undisturbed(bytes(site.log.content))
+    assert [(change["event"], change["name"], change["version"]) for change in jumped] == told
 
 
 # Disks ----------------------------------------------------------------------------------------------------
@@ -208,7 +207,7 @@ def own_disk(directory: Path) -> Iterator[None]:
         yield
 
 
-def test_a_full_disk_under_the_journal(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_full_disk_under_the_journal(site: Site, log: bytes) -> None:
     with own_disk(site.state_dir):
         site.start()
         first, second = halves(log)
@@ -223,7 +222,7 @@ def test_a_full_disk_under_the_journal(site: Site, tmp_path: Path, log: bytes) -
             assert site.daemon.is_running()
         site.drain(timeout=150)
         assert len(complaints(site, before)) == len(told) == 1, site.daemon.output
-        assert_undisturbed(site, tmp_path)
+        assert_undisturbed(site)
         stop_daemon(site)
 
 
@@ -240,7 +239,7 @@ def stop_daemon(site: Site) -> None:
     assert site.daemon.stop() == 0
 
 
-def test_a_full_disk_under_the_collector(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_full_disk_under_the_collector(site: Site, log: bytes) -> None:
     site.collector.home.mkdir(parents=True)
     with own_disk(site.collector.data):
         site.start()
@@ -253,14 +252,14 @@ def test_a_full_disk_under_the_collector(site: Site, tmp_path: Path, log: bytes)
             until(lambda: "retry_at" in site.journal().state, what="a refusal for want of space")
             assert site.collector.process.is_running()
         site.drain(timeout=150)
-        assert_undisturbed(site, tmp_path)
+        assert_undisturbed(site)
         assert site.collector.stop() == 0
 
 
 # Network and processes ------------------------------------------------------------------------------------
 
 
-def test_a_collector_that_is_away_for_a_while(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_collector_that_is_away_for_a_while(site: Site, log: bytes) -> None:
     site.start()
     parts = faults.quarters(log, 4)
     site.log.append(parts[0])
@@ -272,10 +271,10 @@ def test_a_collector_that_is_away_for_a_while(site: Site, tmp_path: Path, log: b
     assert site.journal().unsent
     site.start_collector()
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
-def test_a_push_says_when_the_collector_is_away(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_push_says_when_the_collector_is_away(site: Site, log: bytes) -> None:
     site.start_collector()
     site.machine.register()
     site.kill_collector()
@@ -284,11 +283,11 @@ def test_a_push_says_when_the_collector_is_away(site: Site, tmp_path: Path, log:
     assert done.returncode == LATER, done
     site.start_collector()
     site.machine.gentwoo("push")
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 @pytest.mark.parametrize("moment", faults.MOMENTS)
-def test_a_collector_killed_in_a_large_backfill(site: Site, tmp_path: Path, moment: faults.Moment) -> None:
+def test_a_collector_killed_in_a_large_backfill(site: Site, moment: faults.Moment) -> None:
     content = faults.real_log()
     site.log.append(content)
     site.start_collector()
@@ -300,13 +299,11 @@ def test_a_collector_killed_in_a_large_backfill(site: Site, tmp_path: Path, mome
     assert site.journal().unacknowledged
     site.start_collector()
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 @pytest.mark.parametrize("moment", faults.MOMENTS)
-def test_sigterm_during_a_push_ends_in_order(
-    site: Site, tmp_path: Path, log: bytes, moment: faults.Moment
-) -> None:
+def test_sigterm_during_a_push_ends_in_order(site: Site, log: bytes, moment: faults.Moment) -> None:
     site.start()
     daemon = site.daemon
     assert daemon is not None
@@ -317,7 +314,7 @@ def test_sigterm_during_a_push_ends_in_order(
     assert daemon.wait() == 0
     site.start_daemon()
     site.drain()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
 # Copies ---------------------------------------------------------------------------------------------------
@@ -348,7 +345,7 @@ def of_machine(records: list[dict[str, Any]], machine: str) -> list[dict[str, An
     return without([each for each in records if each["machine"] == machine], *faults.OUTSIDE_THE_CHAIN)
 
 
-def test_a_cloned_machine_stops_and_can_be_renewed(site: Site, tmp_path: Path, log: bytes) -> None:
+def test_a_cloned_machine_stops_and_can_be_renewed(site: Site, log: bytes) -> None:
     parts = faults.quarters(log, 3)
     site.log.append(parts[0])
     site.start_collector()
@@ -365,12 +362,12 @@ def test_a_cloned_machine_stops_and_can_be_renewed(site: Site, tmp_path: Path, l
 
     assert_stops_until_renewed(clone)
 
-    site.check()
+    site.checked_changes()
     records = site.collector.export()
-    expected = Undisturbed(tmp_path / "undisturbed", parts[0] + parts[1]).changes()
+    expected = undisturbed(parts[0] + parts[1])
     assert of_machine(records, original) == expected
     (renewed,) = {record["machine"] for record in records} - {original}
-    elsewhere = Undisturbed(tmp_path / "elsewhere", parts[0] + parts[2]).changes()
+    elsewhere = undisturbed(parts[0] + parts[2])
     sent = of_machine(records, renewed)
     tail = [
         {**record, "seq": record["seq"] - (len(elsewhere) - len(sent))} for record in elsewhere[-len(sent) :]
@@ -394,12 +391,10 @@ def test_a_restored_state_directory_stops_and_can_be_renewed(site: Site, log: by
     site.log.append(parts[2])
 
     assert_stops_until_renewed(site.machine)
-    site.check()
+    site.checked_changes()
 
 
-def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(
-    site: Site, tmp_path: Path, log: bytes
-) -> None:
+def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(site: Site, log: bytes) -> None:
     parts = faults.quarters(log, 6)
     site.start_collector()
     site.machine.register()
@@ -415,12 +410,10 @@ def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(
             shutil.rmtree(site.collector.data)
             shutil.copytree(site.home / "backup", site.collector.data)
             site.start_collector()
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
 
 
-def test_a_collector_that_lost_everything_gets_all_of_it_again(
-    site: Site, tmp_path: Path, log: bytes
-) -> None:
+def test_a_collector_that_lost_everything_gets_all_of_it_again(site: Site, log: bytes) -> None:
     """Nothing is sent to a collector that does not know the machine, until it is registered there again."""
     first, second = halves(log)
     site.start_collector()
@@ -436,4 +429,4 @@ def test_a_collector_that_lost_everything_gets_all_of_it_again(
     assert "gentwoo register" in refused.stderr
     site.machine.register()
     site.machine.gentwoo("push")
-    assert_undisturbed(site, tmp_path)
+    assert_undisturbed(site)
