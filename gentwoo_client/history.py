@@ -197,10 +197,10 @@ def _clock_time(second: int) -> str:
     return f"{_TWO[minute // 60]}:{_TWO[minute % 60]}:{_TWO[second]}"
 
 
-class _Quoted(dict[object, str]):
-    """Values as JSON, remembered."""
+class _Quoted(dict["str | None", str]):
+    """Text or None as JSON, remembered."""
 
-    def __missing__(self, value: object) -> str:
+    def __missing__(self, value: str | None) -> str:
         if len(self) >= _REMEMBERED:
             self.clear()
         text = self[value] = json.dumps(value)
@@ -247,7 +247,8 @@ class JsonFormat:
                 f'"install_type":{as_json[install_type]},"cause":{as_json[cause]},'
                 f'"replaces":{as_json[replaces]},'
                 f'"recorded_at":"{dates(at // DAY)[0]}{_clock_time(at % DAY)}+00:00",'
-                f'"time_delta":{as_json[delta]},"concurrency":{as_json[mean]},'
+                f'"time_delta":{"null" if delta is None else delta},'
+                f'"concurrency":{"null" if mean is None else mean},'
                 '"observed":"backfill","clock":"unknown"'
                 + ("}\n" if root is None else f',"root":{as_json[root]}}}\n')
             )
@@ -408,30 +409,25 @@ def show(paths: Sequence[str], form: Format, write: Callable[[bytes], object], *
 
     Raises OSError for a log that cannot be read, and what `write` raises.
     """
-    segments = _segments(in_order_of_time(paths) if len(paths) > 1 else paths)
+    if len(paths) > 1:
+        paths = in_order_of_time(paths)
+    large = sum(os.path.getsize(path) for path in paths) >= ALONE_BELOW and len(os.sched_getaffinity(0)) > 1
+    segments = [segment for path in paths for segment in _cut(path, large=large)]
     gc.disable()  # of all that is built here, nothing refers to itself
     try:
         relay = _Relay(segments, form, write, encoding)
-        shown, totals = relay.run()
+        shown, totals = relay.with_another() if large and len(segments) > 1 else relay.alone()
     finally:
         gc.enable()
     write(form.closing(totals).encode(encoding, "backslashreplace"))
     return shown
 
 
-def _segments(paths: Sequence[str]) -> list[Segment]:
-    large = sum(os.path.getsize(path) for path in paths) >= ALONE_BELOW
-    segments: list[Segment] = []
-    for path in paths:
-        if large and not is_packed(path) and os.path.isfile(path):
-            segments += _cut(path)
-        else:
-            segments.append(Segment(path, 0, None, b""))
-    return segments
-
-
-def _cut(path: str) -> Iterator[Segment]:
-    """Cut a plain log just after the start of a process, where hardly ever anything is open."""
+def _cut(path: str, *, large: bool) -> Iterator[Segment]:
+    """Cut a large plain log just after starts of processes: hardly ever is anything else open then."""
+    if not large or is_packed(path):
+        yield Segment(path, 0, None, b"")
+        return
     size = os.path.getsize(path)
     begin, opening = 0, b""
     with open(path, "rb", buffering=0) as file:
@@ -466,13 +462,8 @@ class _Relay:
         self._write = write
         self._encoding = encoding
 
-    def run(self) -> tuple[int, list[int]]:
-        """Return how many lines were written, and the sums of the format."""
-        if len(self._segments) < 2 or len(os.sched_getaffinity(0)) < 2:
-            return self._alone()
-        return self._with_another()
-
-    def _alone(self) -> tuple[int, list[int]]:
+    def alone(self) -> tuple[int, list[int]]:
+        """Read from end to end. Return how many lines were written, and the sums of the format."""
         tracker, seq, shown = MergeTracker(), 1, 0
         for segment in self._segments:
             for block in read_blocks(segment.path, segment.begin, segment.end):
@@ -486,7 +477,8 @@ class _Relay:
         self._write("".join(lines).encode(self._encoding, "backslashreplace"))
         return len(lines)
 
-    def _with_another(self) -> tuple[int, list[int]]:
+    def with_another(self) -> tuple[int, list[int]]:
+        """Share the work with a child process; `write` must not buffer. Return the same as `alone`."""
         from_child, to_parent = os.pipe()
         from_parent, to_child = os.pipe()
         sys.stdout.flush()

@@ -54,8 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "those not asked for included",
     )
     parser.epilog = (
-        "TIME is 2026-11-22, 2026-11-22T08:15 (local, or with an offset), Unix seconds, now, today, yesterday,\n"
-        "or an age such as '3 days' or '2 weeks ago'."
+        "TIME is 2026-11-22, 2026-11-22T08:15 (local, or with an offset), Unix seconds,\n"
+        "now, today, yesterday, or an age such as '3 days' or '2 weeks ago'."
     )
 
 
@@ -71,13 +71,19 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         form = TableFormat(selection, repositories, colour=_wants_colour())
         encoding = sys.stdout.encoding
     try:
-        shown = show(logs, form, sys.stdout.buffer.write, encoding=encoding)
+        shown = show(logs, form, _write, encoding=encoding)
     except OSError as error:
         _explain(error)
         raise
     if not shown:
         print("gentwoo: nothing in the log matches", file=sys.stderr)
     return DONE
+
+
+def _write(text: bytes) -> None:
+    # At once: a second process may write next.
+    sys.stdout.buffer.write(text)
+    sys.stdout.buffer.flush()
 
 
 def _selection(arguments: argparse.Namespace) -> Selection:

@@ -37,6 +37,9 @@ FORGOTTEN_AFTER: Final = 30 * 86400
 IDLE_RUN_FORGOTTEN_AFTER: Final = 86400
 """Seconds after which a run that has nothing open, and was heard of no more, is taken for killed."""
 
+EXIT_LASTS_AT_MOST: Final = 3600
+"""Seconds between `exiting` and `terminating` of a process that was not killed."""
+
 OPEN_ITEMS: Final = 1000
 """No more items (runs, removals) are kept open; the oldest goes. emerge itself never gets near."""
 
@@ -186,10 +189,12 @@ class MergeTracker:
         self._deadline = _NEVER  # when the first item at work stops counting
         self._open: dict[bytes, list[_Item]] = {}  # by CATEGORY/NAME, oldest first
         self._runs: list[_Run] = []  # the one that was active last stands last
+        self._limbo = _Run(0)  # whose items are of a run that is still open, but not of which
         self._loose: list[_LooseEnd] = []
         self._removals: dict[bytes, _Removal] = {}
         self._finished: list[int] = []  # stamps of Finished without exiting
         self._closing = 0  # runs that have exited and not terminated
+        self._exited = 0  # stamp of the last `exiting`
         self._terminated = 0  # stamp of the last `terminating`
         self._last_done: tuple[bytes, bytes, bytes] | None = None  # the last completion, until the next start
 
@@ -255,6 +260,11 @@ class MergeTracker:
         for item in self._items():
             if item.at_work:
                 self._deadline = min(self._deadline, self._limit(item))
+
+    @property
+    def open_items(self) -> int:
+        """How many merges began of which the end is not known yet."""
+        return sum(1 for _ in self._items())
 
     # What a record says ---------------------------------------------------------------------------------
 
@@ -441,7 +451,9 @@ class MergeTracker:
         if not self._runs:
             self._finished.clear()
             self._removals.clear()
-            self._closing = self._area = self._time = 0
+            self._area = self._time = 0
+        if self._closing and abs(at - self._exited) > EXIT_LASTS_AT_MOST:
+            self._closing = 0
         self._last_done = None
         self._terminated = 0
         self._runs.append(_Run(at))
@@ -469,6 +481,7 @@ class MergeTracker:
 
     def _on_exit(self, at: int, how: str) -> None:
         self._closing += 1
+        self._exited = at
         if self._finished:
             self._end(self._finished.pop(0), how, finished=True)
         else:
@@ -482,6 +495,7 @@ class MergeTracker:
         self._terminated = at
         if self._closing:
             self._closing -= 1
+            self._exited = self._exited if self._closing else 0
         elif self._finished:
             self._end(self._finished.pop(0), _FAILED, finished=True)
         elif not again:
@@ -534,6 +548,8 @@ class MergeTracker:
 
     def _heard_of(self, run: _Run, at: int) -> None:
         """Note that `run` is alive; whatever ended meanwhile was another."""
+        if run is self._limbo:
+            return
         run.seen = at
         runs = self._runs
         if runs[-1] is not run:
@@ -583,24 +599,33 @@ class MergeTracker:
     def _close(self, run: _Run, at: int, how: str) -> None:
         self._advance(at)
         for item in run.items[:]:
-            self._conclude(item, at, how)
+            if how == _SUCCEEDED and not item.in_place and len(self._runs) > 1:
+                # Nothing failed there: it must be another's.
+                run.items.remove(item)
+                self._limbo.items.append(item)
+                item.run = self._limbo
+            else:
+                self._conclude(item, at, how)
         self._forget(run)
 
     def _forget(self, run: _Run) -> None:
         self._runs.remove(run)
         self._rule_out(run)
+        if not self._runs:
+            for item in self._limbo.items[:]:
+                self._conclude(item, self._now, _SUCCEEDED)
 
     # Items ----------------------------------------------------------------------------------------------
 
     def _items(self) -> Iterator[_Item]:
         """Yield the open items of all runs, the run that was active longest ago first."""
-        return (item for run in self._runs for item in run.items)
+        return (item for run in (*self._runs, self._limbo) for item in run.items)
 
     def _supersede(self, item: _Item, at: int) -> None:
         """The same package starts again: whatever ran before is gone, and nobody saw when."""
         run = item.run
         self._conclude(item, at, _KILLED)
-        if not run.items and run in self._runs and len(self._runs) > 1:
+        if not run.items and run is not self._limbo and len(self._runs) > 1:
             self._forget(run)
 
     def _conclude(self, item: _Item, at: int, how: str) -> None:
@@ -728,10 +753,11 @@ class MergeTracker:
             "format": _FORMAT,
             "clock": [self._now, self._boot, self._area, self._time],
             "runs": runs,
+            "limbo": [_pack(item) for item in self._limbo.items],
             "ranks": [ranks[id(item)] for item in self._items()],
             "loose": [[at, how, [self._runs.index(run) for run in ended]] for at, how, ended in self._loose],
             "removals": [[_text(cpv), *removal] for cpv, removal in self._removals.items()],
-            "ends": [self._finished, self._closing, self._terminated],
+            "ends": [self._finished, self._closing, self._exited, self._terminated],
             "last": None if self._last_done is None else [_text(part) for part in self._last_done],
         }
         return json.dumps(state, separators=(",", ":"))
@@ -756,6 +782,7 @@ class MergeTracker:
             run.command = None if command is None else Command(*command)
             run.items.extend(self._unpack(run, *fields) for fields in items)
             self._runs.append(run)
+        self._limbo.items.extend(self._unpack(self._limbo, *fields) for fields in state["limbo"])
         for _, item in sorted(zip(state["ranks"], self._items(), strict=True), key=lambda pair: int(pair[0])):
             self._open.setdefault(item.package.key, []).append(item)
         self._at_work = sum(item.at_work for item in self._items())
@@ -764,7 +791,7 @@ class MergeTracker:
             _LooseEnd(at, how, [self._runs[i] for i in ended]) for at, how, ended in state["loose"]
         ]
         self._removals = {_bytes(cpv): _Removal(*removal) for cpv, *removal in state["removals"]}
-        self._finished, self._closing, self._terminated = state["ends"]
+        self._finished, self._closing, self._exited, self._terminated = state["ends"]
         last = state["last"]
         self._last_done = None if last is None else (_bytes(last[0]), _bytes(last[1]), _bytes(last[2]))
 
