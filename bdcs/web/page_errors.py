@@ -74,7 +74,7 @@ def page_errors(renderer: Renderer) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith(API):
+        if request.path == "/v1" or request.path.startswith(API):
             return await handler(request)
         try:
             return await handler(request)

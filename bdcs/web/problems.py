@@ -33,11 +33,6 @@ from gentwoo_client.wire.errors import (
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-ErrorPage = Callable[[web.Request, ProtocolError], Awaitable[web.StreamResponse]]
-
-ERROR_PAGE: Final[web.AppKey[ErrorPage]] = web.AppKey("error_page")
-"""Set by the pages: shows an error to a person."""
-
 MEDIA_TYPE: Final = "application/problem+json"
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -46,9 +41,6 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """What every answer says unless its handler said otherwise."""
-
-API: Final = ("/v1/", "/openapi.json", "/metrics", "/livez", "/readyz")
-"""Addresses whose errors are problem documents, whatever is accepted."""
 
 _OF_STATUS: Final[dict[int, type[ProtocolError]]] = {
     400: Malformed,
@@ -69,12 +61,12 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as answer:
         if answer.status < 400:
             raise
-        response = await _explained(request, of_http(answer))
+        response = problem_response(of_http(answer))
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
         return response
     except Exception as error:
-        return await _explained(request, of(error))
+        return problem_response(of(error))
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -116,17 +108,6 @@ def problem_response(problem: ProtocolError) -> web.Response:
     if isinstance(problem, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="gentwoo"'
     return response
-
-
-async def _explained(request: web.Request, problem: ProtocolError) -> web.StreamResponse:
-    page = request.app.get(ERROR_PAGE)
-    if page is not None and not _is_for_programs(request.path):
-        return await page(request, problem)
-    return problem_response(problem)
-
-
-def _is_for_programs(path: str) -> bool:
-    return path == "/v1" or path.startswith(API) or path.endswith(".json")
 
 
 class ProblemHandler(RequestHandler):
