@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All benchmarks, one after the other, each in a process of its own: `make bench`."""
+
+import subprocess
+import sys
+
+BENCHMARKS = ("history", "daemon_idle", "latency", "live_ingest", "backfill_ingest", "storage")
+
+
+def main() -> None:
+    """Run them; what one of them finds is no reason to stop."""
+    for name in BENCHMARKS:
+        print(f"## {name}\n", flush=True)
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)
+        if done.returncode:
+            print(f"{name} ended with {done.returncode}\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
