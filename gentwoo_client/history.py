@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from gentwoo_client.errors import UsageError
 from gentwoo_client.log.files import in_order_of_time, is_packed, read_blocks
-from gentwoo_client.log.parser import split_lines
 from gentwoo_client.log.tracker import LoggedChange, MergeTracker
 from gentwoo_client.repositories import Repositories
 from gentwoo_client.wire.version import compare_versions
@@ -439,7 +438,7 @@ def _cut(path: str, *, large: bool) -> Iterator[Segment]:
             if not end:
                 break
             yield Segment(path, begin, begin + SEGMENT_SIZE + end, opening)
-            opening = window[window.rfind(b"\n", 0, start) + 1 : end - 1] if start >= 0 else b""
+            opening = window[window.rfind(b"\n", 0, start) + 1 : end] if start >= 0 else b""
             begin += SEGMENT_SIZE + end
     yield Segment(path, begin, None, opening)
 
@@ -467,7 +466,7 @@ class _Relay:
         tracker, seq, shown = MergeTracker(), 1, 0
         for segment in self._segments:
             for block in read_blocks(segment.path, segment.begin, segment.end):
-                changes = tracker.take(split_lines(block))
+                changes = tracker.feed(block)
                 shown += self._put(changes, seq)
                 seq += len(changes)
         return shown, self._form.totals()
@@ -530,7 +529,7 @@ class _Relay:
         for index in range(first, last + 1, 2):
             segment = self._segments[index]
             tracker = MergeTracker()
-            tracker.take([segment.opening])
+            tracker.feed(segment.opening)
             assumed = tracker.dump()
             changes = _track(tracker, segment)
             seq = 1
@@ -562,7 +561,7 @@ class _Gone(Exception):
 def _track(tracker: MergeTracker, segment: Segment) -> list[LoggedChange]:
     changes: list[LoggedChange] = []
     for block in read_blocks(segment.path, segment.begin, segment.end):
-        changes += tracker.take(split_lines(block))
+        changes += tracker.feed(block)
     return changes
 
 

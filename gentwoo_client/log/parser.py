@@ -1,12 +1,20 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The fields of a record of emerge.log: each is accepted whole, or the record is skipped.
+r"""The grammar of emerge.log, as one regular expression that eats whole lines.
 
-A record is `STAMP: TEXT`. Its kind is told by the eight bytes after a stamp of ten digits (`KIND`), at fixed
-columns; a shorter stamp is first padded by `aligned`. What varies inside the text is checked here, and
-remembered, because the same packages, places and roots come again and again. Nothing here raises.
+`TOKEN.finditer(block)` matches again and again without leaving a gap. Each match is one token: a record
+(`1795307625:  >>> emerge (1 of 1) app-misc/alpha-1.0 to /`) together with those that usually follow it
+directly, so that the ten lines of an ordinary merge are three tokens. What a follower says is the same as if
+it stood alone; hence the log may be cut between any two lines.
 
-Slices and dictionaries do what a large regular expression would, in less than half of the time; see
-`benchmarks/history`.
+`match.lastindex` tells the kind (each alternative ends with an empty group of its name); `*_FIELDS` are the
+groups to ask for. Lines that say nothing about packages, that are damaged or unknown are `NOISE`.
+
+Only whole records count, since the text of one may also stand inside the arguments of a command line. A
+stamp has at most ten digits, names are ASCII, no field holds a NUL; a CR before the LF (an edited log) is let
+through.
+
+How it is written matters for speed (`benchmarks/history`): alternatives that share a beginning stand in one
+branch, and `(?:X|)` is three times as fast as `(?:X)?`.
 """
 
 from __future__ import annotations
@@ -17,17 +25,184 @@ from typing import Final, NamedTuple, TypeVar
 
 from gentwoo_client.wire.cpv import split_cpv
 
-KIND: Final = slice(10, 18)
-"""Where the kind of a record stands, colon and blanks included."""
+_LF = rb"\r?\n"
+_AT = rb"[0-9]{1,10}: "
+_NUMBER = rb"[0-9]{1,6}"
+_PLACE = rb"\(" + _NUMBER + rb" of " + _NUMBER + rb"\)"
+_REST = rb"[^\n]*\n"
 
-STAMP: Final = slice(0, 10)
+
+def _time(name: bytes) -> bytes:
+    return rb"(?P<" + name + rb">[0-9]{1,10}): "
+
+
+def _cpv(name: bytes) -> bytes:
+    return rb"(?P<" + name + rb">[A-Za-z0-9+_./-]+)"
+
+
+def _place(name: bytes) -> bytes:
+    return rb"(?P<" + name + rb">" + _PLACE + rb")"
+
+
+def _item(name: bytes) -> bytes:
+    """(N of M) CPV to ROOT"""
+    root = rb" to (?P<" + name + rb"_root>/[^\n\r\0]*)" + _LF
+    return _place(name + rb"_place") + rb" " + _cpv(name + rb"_cpv") + root
+
+
+def _any(*alternatives: bytes) -> bytes:
+    return rb"(?:" + rb"|".join(alternatives) + rb")"
+
+
+def _perhaps(follower: bytes) -> bytes:
+    return rb"(?:" + follower + rb"|)"
+
+
+_WORLD = _AT + rb" === " + _PLACE + rb" Updating world" + _REST
+_CLEANED = _AT + rb" === " + _PLACE + rb" Post-Build" + _REST
+
+# Records without consequences that are frequent: synchronizing, world file, cleaning up.
+_QUIET = _AT + _any(
+    rb">>> ",
+    rb"=== S",
+    rb" (?:=== (?:" + _PLACE + rb" (?:Updating world|Post-Build)|sync|regen|metadata|Resource)",
+    rb"--- AUTOCLEAN",
+    rb">>> depclean)",
+) + _REST  # fmt: skip
+
+_START = (
+    rb"emerge " + _item(b"start")
+    + _perhaps(
+        _AT + rb" === (?P=start_place) (?P<cleaning>C)leaning \((?P=start_cpv)::[^\n]*\)" + _LF
+        + _perhaps(
+            _AT + rb" === (?P=start_place) Compiling/(?:Merg|Packag)ing"
+            rb" \((?P=start_cpv)::(?P<start_path>[^\n]*)\)" + _LF
+        )
+    )
+    + rb"(?P<START>)"
+)  # fmt: skip
+
+_AUTOCLEAN = (
+    rb"AUTOCLEAN: " + _cpv(b"autoclean_cp") + rb"(?P<slot>:[^\n\r\0]+|)" + _LF
+    + _perhaps(
+        _time(b"old_at") + rb" === Unmerging\.\.\. \(" + _cpv(b"old_cpv") + rb"\)" + _LF
+        + _time(b"old_gone_at") + rb" >>> unmerge success: (?P=old_cpv)" + _LF
+    )
+    + _perhaps(
+        _perhaps(_WORLD) + _perhaps(_CLEANED) + _time(b"done_at") + rb" ::: completed emerge " + _item(b"done")
+    )
+    + rb"(?P<AUTOCLEAN>)"
+)  # fmt: skip
+
+_REMOVED = rb"unmerge success: " + _cpv(b"removed_cpv") + _LF + rb"(?P<REMOVED>)"
+_KEPT = rb"!!! unmerge FAILURE: " + _cpv(b"kept_cpv") + _LF + rb"(?P<KEPT>)"
+_COMPLETED = rb"::: completed emerge " + _item(b"completed") + rb"(?P<COMPLETED>)"
+_REPLACING = rb"=== Unmerging\.\.\. \(" + _cpv(b"replaced_cpv") + rb"\)" + _LF + rb"(?P<REPLACING>)"
+_REMOVING = rb"=== Unmerging\.\.\. \(" + _cpv(b"removal_cpv") + rb"\)" + _LF + rb"(?P<REMOVING>)"
+_COMMAND = rb"emerge (?P<command>[^\n]*)\n(?P<COMMAND>)"
+
+_PHASE = (
+    rb"(?:===|---) " + _place(b"phase_place")
+    + rb" (?P<phase>Merging(?: Binary)?|Compiling/(?:Merg|Packag)ing|Cleaning|Fetching Binary)"
+    + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF + rb"(?P<PHASE>)"
+)  # fmt: skip
+
+_ENDING = (
+    rb"(?P<ending>Finished\. Cleaning up\.\.\.|exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
+    rb"|terminating\.|RESTARTING emerge via exec\(\) after change of portage version\.)"
+    + _LF
+    + rb"(?P<ENDING>)"
+)
+
+_STARTED = (
+    rb"Started emerge on" + _REST
+    + _perhaps(
+        _AT + rb" \*\*\* emerge (?P<started_command>[^\n]*)\n"
+        + _perhaps(rb"(?:" + _QUIET + rb")*" + _time(b"idle_until") + rb" \*\*\* terminating\." + _LF)
+    )
+    + rb"(?P<STARTED>)"
+)  # fmt: skip
+
+TOKEN: Final = re.compile(
+    _any(
+        _time(b"at")
+        + _any(
+            rb" " + _any(
+                rb">>> " + _any(_START, _AUTOCLEAN, _REMOVED),
+                _PHASE,
+                _COMPLETED,
+                _REPLACING,
+                rb"\*\*\* " + _any(_ENDING, _COMMAND),
+                _KEPT,
+            ),
+            _REMOVING,
+            _STARTED,
+        ),
+        _any(rb"(?:" + _QUIET + rb")+", _REST) + rb"(?P<NOISE>)",
+    )
+)  # fmt: skip
+"""One token, from the beginning of a line to the end of one."""
+
+
+def _groups(names: str) -> tuple[int, ...]:
+    return tuple(TOKEN.groupindex[name] for name in names.split())
+
+
+STAMP: Final = TOKEN.groupindex["at"]
+
+START: Final = TOKEN.groupindex["START"]
+"""Work on an item begins; perhaps also Cleaning and Compiling of it."""
+START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning start_path")
+
+PHASE: Final = TOKEN.groupindex["PHASE"]
+"""An item gets to fetching, compiling or merging."""
+PHASE_FIELDS: Final = _groups("at phase_place phase phase_cpv phase_path")
+
+AUTOCLEAN: Final = TOKEN.groupindex["AUTOCLEAN"]
+"""Files are in place; perhaps also: the old instance was unmerged; perhaps also: the item is completed."""
+AUTOCLEAN_FIELDS: Final = _groups(
+    "at autoclean_cp slot old_at old_cpv old_gone_at done_at done_place done_cpv done_root"
+)
+
+REPLACING: Final = TOKEN.groupindex["REPLACING"]
+"""A removal in favour of another version begins (` === Unmerging...`)."""
+REPLACING_FIELDS: Final = _groups("at replaced_cpv")
+
+REMOVING: Final = TOKEN.groupindex["REMOVING"]
+"""A removal in the manual form begins (`=== Unmerging...`, without the space in front)."""
+REMOVING_FIELDS: Final = _groups("at removal_cpv")
+
+REMOVED: Final = TOKEN.groupindex["REMOVED"]
+REMOVED_FIELDS: Final = _groups("at removed_cpv")
+
+KEPT: Final = TOKEN.groupindex["KEPT"]
+"""A removal failed."""
+KEPT_CPV: Final = TOKEN.groupindex["kept_cpv"]
+
+COMPLETED: Final = TOKEN.groupindex["COMPLETED"]
+COMPLETED_FIELDS: Final = _groups("at completed_place completed_cpv completed_root")
+
+STARTED: Final = TOKEN.groupindex["STARTED"]
+"""A process begins; perhaps also its command line; perhaps also its end, with nothing of note between."""
+STARTED_FIELDS: Final = _groups("at started_command idle_until")
+
+COMMAND: Final = TOKEN.groupindex["COMMAND"]
+COMMAND_FIELDS: Final = _groups("at command")
+
+ENDING: Final = TOKEN.groupindex["ENDING"]
+"""Finished, exiting, terminating or RESTARTING."""
+ENDING_FIELDS: Final = _groups("at ending")
+
+NOISE: Final = TOKEN.groupindex["NOISE"]
+
+
+# Fields ---------------------------------------------------------------------------------------------------
 
 _REMEMBERED = 8192  # values of each field, before all are forgotten
 _CPV_SIZE = 400  # bytes; no longer one can be valid
 
-_PLACE = re.compile(rb"\(([0-9]{1,6}) of ([0-9]{1,6})\)")
-_PACKED_ALONE = re.compile(rb"(?:^| )--(?:buildpkgonly|fetchonly|fetch-all-uri)(?: |$)")
-_JOBS = re.compile(rb"(?:^| )--jobs(?:=([0-9]+))?(?: |$)")
+_INSTALLS_NOTHING = re.compile(rb"(?:^| )--(?:buildpkgonly|fetchonly|fetch-all-uri)(?: |\r?$)")
+_JOBS = re.compile(rb"(?:^| )--jobs(?:=([0-9]+))?(?: |\r?$)")
 
 
 class Package(NamedTuple):
@@ -49,43 +224,6 @@ class Command(NamedTuple):
     """One item after the other: without --jobs, or with --jobs=1."""
 
 
-def split_lines(block: bytes) -> list[bytes]:
-    """Return the lines of a block, without LF, and without the CR of a log that was edited elsewhere."""
-    lines = block.split(b"\n")
-    if b"\r" in block:
-        lines = [line[:-1] if line[-1:] == b"\r" else line for line in lines]
-    return lines
-
-
-def aligned(line: bytes) -> bytes | None:
-    """Return `line` with its stamp padded to ten digits; None if it does not begin with a stamp."""
-    colon = line.find(b":", 1, 11)
-    if colon < 0 or not line[:colon].isdigit():
-        return None
-    return line.rjust(len(line) + 10 - colon, b"0")
-
-
-def _read_place(text: bytes) -> tuple[int, int] | None:
-    match = _PLACE.fullmatch(text)
-    return (int(match[1]), int(match[2])) if match else None
-
-
-def _read_package(text: bytes) -> Package | None:
-    if len(text) > _CPV_SIZE or not text.isascii():
-        return None
-    parts = split_cpv(text.decode("ascii"))
-    if parts is None:
-        return None
-    category, name, version = parts
-    return Package(category, name, version, f"{category}/{name}".encode("ascii"))
-
-
-def _read_root(text: bytes) -> str | None:
-    if b"\0" in text or b"\r" in text or not text.startswith(b"/"):
-        return None
-    return text.decode("utf-8", "backslashreplace")
-
-
 def read_command(text: bytes) -> Command:
     """Read the options in a command line as emerge logs it, spelled out.
 
@@ -93,10 +231,7 @@ def read_command(text: bytes) -> Command:
     from the option, and only makes us more careful.
     """
     jobs = _JOBS.search(text)
-    return Command(
-        installs=_PACKED_ALONE.search(text) is None,
-        serial=jobs is None or jobs[1] == b"1",
-    )
+    return Command(installs=_INSTALLS_NOTHING.search(text) is None, serial=jobs is None or jobs[1] == b"1")
 
 
 _Value = TypeVar("_Value")
@@ -118,8 +253,8 @@ class Memory(dict[bytes, _Value]):
         return value
 
 
-def places() -> Memory[tuple[int, int] | None]:
-    """`(N of M)` → (N, M); None if it is not that."""
+def places() -> Memory[tuple[int, int]]:
+    """`(N of M)` → (N, M)."""
     return Memory(_read_place)
 
 
@@ -128,6 +263,20 @@ def packages() -> Memory[Package | None]:
     return Memory(_read_package)
 
 
-def roots() -> Memory[str | None]:
-    """ROOT → itself as text; None if it is no path."""
-    return Memory(_read_root)
+def roots() -> Memory[str]:
+    """ROOT → itself as text."""
+    return Memory(_read_path)
+
+
+def _read_place(text: bytes) -> tuple[int, int]:
+    n, _, m = text[1:-1].partition(b" of ")
+    return int(n), int(m)
+
+
+def _read_package(text: bytes) -> Package | None:
+    parts = split_cpv(text.decode("ascii")) if len(text) <= _CPV_SIZE else None
+    return Package(*parts, text[: len(parts[0]) + 1 + len(parts[1])]) if parts else None
+
+
+def _read_path(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")

@@ -20,13 +20,12 @@ Semantics: DESIGN §3 "Record"; facts about the log: reference/emerge-log.md, §
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
-from itertools import accumulate
-from operator import length_hint
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from gentwoo_client.log import parser
-from gentwoo_client.log.parser import KIND, STAMP, Command, Package
+from gentwoo_client.log.parser import Command, Package
 
 AT_WORK_FOR_AT_MOST: Final = 7 * 86400
 """Seconds after which an item that never completed no longer counts as being at work."""
@@ -57,6 +56,18 @@ _KILLED = "killed"
 _UNCLEAR = "unclear"
 
 _NEVER = 1 << 62
+
+Match: TypeAlias = re.Match[bytes]
+
+
+# The last groups of records, to find their ends.
+_START_ROOT, _CLEANING, _START_PATH, _PHASE_PATH, _SLOT, _OLD_GONE_AT, _DONE_ROOT = (
+    parser.TOKEN.groupindex[name]
+    for name in ("start_root", "cleaning", "start_path", "phase_path", "slot", "old_gone_at", "done_root")
+)
+_REMOVED_CPV, _COMPLETED_ROOT, _IDLE_UNTIL, _ENDING = (
+    parser.TOKEN.groupindex[name] for name in ("removed_cpv", "completed_root", "idle_until", "ending")
+)
 _FORMAT = 1
 
 
@@ -85,7 +96,15 @@ class LoggedChange(NamedTuple):
     """Mean number of merges at work meanwhile, itself included, two decimals; None as `time_delta`."""
     start_seen: bool
     end: int
-    """Just after the line that decided it: offset in the bytes given to `feed`, count of lines for `take`."""
+    """Offset, within the bytes fed, just after the line that decided this."""
+
+
+_new = tuple.__new__
+
+
+def _change(*fields: Any) -> LoggedChange:
+    """Return `LoggedChange(*fields)` in half of the time."""
+    return _new(LoggedChange, fields)
 
 
 class _Run:
@@ -199,59 +218,36 @@ class MergeTracker:
         self._last_done: tuple[bytes, bytes, bytes] | None = None  # the last completion, until the next start
 
         self._changes: list[LoggedChange] = []
-        self._lines = 0
-        self._rest: Iterator[bytes] = iter(())
+        self._match: Match | None = None  # the token at hand,
+        self._group = 0  # and the last group of its record at hand
         self._places = parser.places()
         self._packages = parser.packages()
         self._roots = parser.roots()
-        self._handlers: dict[bytes, Callable[[bytes, int], None]] = {
-            b":  >>> e": self._on_start,
-            b":  === (": self._on_phase,
-            b":  --- (": self._on_phase,
-            b":  >>> A": self._on_autoclean,
-            b":  === U": self._on_replacement,
-            b": === Un": self._on_removal,
-            b":  >>> u": self._on_removed,
-            b":  !!! u": self._on_kept,
-            b":  ::: c": self._on_completed,
-            b": Starte": self._on_started,
-            b":  *** e": self._on_command_or_exit,
-            b":  *** F": self._on_finished,
-            b":  *** t": self._on_terminating,
-            b":  *** R": self._on_restart,
+        handlers: dict[int, Callable[[Match], None]] = {
+            parser.START: self._on_start,
+            parser.PHASE: self._on_phase,
+            parser.AUTOCLEAN: self._on_autoclean,
+            parser.REPLACING: self._on_replacing,
+            parser.REMOVING: self._on_removing,
+            parser.REMOVED: self._on_removed,
+            parser.KEPT: self._on_kept,
+            parser.COMPLETED: self._on_completed,
+            parser.STARTED: self._on_started,
+            parser.COMMAND: self._on_command,
+            parser.ENDING: self._on_ending,
         }
+        self._handlers = [handlers.get(kind) for kind in range(parser.TOKEN.groups + 1)]
 
     def feed(self, lines: bytes) -> list[LoggedChange]:
         """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped."""
-        changes = self.take(parser.split_lines(lines))
-        if not changes:
-            return changes
-        ends = list(accumulate((len(line) + 1 for line in lines.split(b"\n")), initial=0))
-        return [change._replace(end=ends[change.end]) for change in changes]
-
-    def take(self, lines: list[bytes]) -> list[LoggedChange]:
-        """As `feed`, with the lines already separated, without LF (and CR)."""
-        changes: list[LoggedChange] = []
-        self._changes = changes
-        self._lines = len(lines)
-        self._rest = rest = iter(lines)
-        handler_of = self._handlers.get
-        last, at = b"", 0
-        for line in rest:
-            handle = handler_of(line[KIND])
-            if handle is None:
-                if line[10:12] == b": ":
-                    continue
-                padded = parser.aligned(line)
-                if padded is None or (handle := handler_of(padded[KIND])) is None:
-                    continue
-                line = padded
-            stamp = line[STAMP]
-            if stamp != last:
-                if not stamp.isdigit():
-                    continue
-                last, at = stamp, int(stamp)
-            handle(line, at)
+        changes = self._changes = []
+        handlers = self._handlers
+        for match in parser.TOKEN.finditer(lines):
+            handle = handlers[match.lastindex]  # type: ignore[index]  # every alternative ends with a group
+            if handle is not None:
+                self._match = match
+                handle(match)
+        self._match = None
         return changes
 
     def boot(self, at: int) -> None:
@@ -268,18 +264,22 @@ class MergeTracker:
 
     # What a record says ---------------------------------------------------------------------------------
 
-    def _on_start(self, line: bytes, at: int) -> None:
-        """Handle ` >>> emerge (N of M) CPV to ROOT`."""
-        close = line.find(b") ", 24)
-        to = line.find(b" to ", close)
-        if close < 0 or to < 0 or line[18:24] != b"merge ":
-            return
-        text = line[24 : close + 1]
-        cpv = line[close + 2 : to]
-        root = line[to + 4 :]
-        place, package = self._places[text], self._packages[cpv]
-        if place is None or package is None or self._roots[root] is None:
-            return
+    def _on_start(self, match: Match) -> None:
+        """Handle ` >>> emerge (N of M) CPV to ROOT`, Cleaning and Compiling."""
+        stamp, place, cpv, root, cleaning, path = match.group(*parser.START_FIELDS)
+        at = int(stamp)
+        package = self._packages[cpv]
+        if package is not None:
+            self._group = _START_ROOT
+            self._start(at, place, cpv, package, root)
+        if cleaning is not None:
+            self._group = _CLEANING
+            self._reach(at, place, cpv, b"Cleaning", b"")
+            if path is not None:
+                self._group = _START_PATH
+                self._reach(at, place, cpv, b"Compiling/Merging", path)
+
+    def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> None:
         self._last_done = None
         key = package.key
         same = self._open.get(key)
@@ -289,8 +289,8 @@ class MergeTracker:
                     self._supersede(item, at)
                     same = self._open.get(key)
         self._advance(at)
-        run = self._run_of_start(place[0], place[1], at)
-        item = _Item(cpv, package, root, text, run, at, self._area, self._time)
+        run = self._run_of_start(*self._places[place], at)
+        item = _Item(cpv, package, root, place, run, at, self._area, self._time)
         run.items.append(item)
         if same is None:
             self._open[key] = [item]
@@ -305,54 +305,60 @@ class MergeTracker:
         if self._at_work > OPEN_ITEMS:
             self._conclude(next(self._items()), at, _KILLED)
 
-    def _on_phase(self, line: bytes, at: int) -> None:
+    def _on_phase(self, match: Match) -> None:
         """Handle ` === (N of M) Merging (CPV::PATH)` and its like."""
-        close = line.find(b") ", 17)
-        begin = line.find(b" (", close)
-        phase = _PHASES.get(line[close + 2 : begin])
-        end = line.find(b"::", begin)
-        if close < 0 or begin < 0 or phase is None or end < 0 or line[-1:] != b")":
-            return
-        cpv = line[begin + 2 : end]
+        stamp, place, phase, cpv, path = match.group(*parser.PHASE_FIELDS)
+        self._group = _PHASE_PATH
+        self._reach(int(stamp), place, cpv, phase, path)
+
+    def _reach(self, at: int, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
+        """Note how far the item at `place` has got."""
         package = self._packages[cpv]
-        if package is None or self._places[text := line[17 : close + 1]] is None:
+        if package is None:
             return
         for item in reversed(self._open.get(package.key, ())):
-            if item.cpv == cpv and item.place == text:
-                install_type, built = phase
-                item.install_type = install_type
+            if item.cpv == cpv and item.place == place:
+                item.install_type, built = _PHASES[phase]
                 if built:
                     item.built = True
-                if install_type == "source":
-                    item.ebuild = line[end + 2 : -1]
+                if phase in _OF_AN_EBUILD:
+                    item.ebuild = path
                 self._heard_of(item.run, at)
                 return
 
-    def _on_autoclean(self, line: bytes, at: int) -> None:
-        """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`: the files of an item are in place."""
-        if line[17:28] != b"AUTOCLEAN: ":
-            return
-        key, colon, _slot = line[28:].partition(b":")
+    def _on_autoclean(self, match: Match) -> None:
+        """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, the replacement of the old version, and the completion."""
+        at, key, slot, old_at, old, old_gone_at, done_at, place, cpv, root = match.group(
+            *parser.AUTOCLEAN_FIELDS
+        )
+        self._group = _SLOT
         candidate = None
         for item in self._open.get(key, ()):
             if not item.in_place and (candidate is None or item.built >= candidate.built):
                 candidate = item
         if candidate is not None:
             candidate.in_place = candidate.built = True
-            candidate.slotless = not colon
-            self._heard_of(candidate.run, at)
+            candidate.slotless = not slot
+            self._heard_of(candidate.run, int(at))
+        if old is not None:
+            self._begin_removal(int(old_at), old, replacing=True)
+            self._group = _OLD_GONE_AT
+            self._end_removal(int(old_gone_at), old)
+        if cpv is not None:
+            self._group = _DONE_ROOT
+            self._complete(int(done_at), place, cpv, root)
 
-    def _on_replacement(self, line: bytes, at: int) -> None:
+    def _on_replacing(self, match: Match) -> None:
         """Handle ` === Unmerging... (CPV)`."""
-        if line[17:31] == b"Unmerging... (" and line[-1:] == b")":
-            self._begin_removal(line[31:-1], at, replacing=True)
+        at, cpv = match.group(*parser.REPLACING_FIELDS)
+        self._begin_removal(int(at), cpv, replacing=True)
 
-    def _on_removal(self, line: bytes, at: int) -> None:
+    def _on_removing(self, match: Match) -> None:
         """Handle `=== Unmerging... (CPV)`, without the space in front."""
-        if line[16:30] == b"Unmerging... (" and line[-1:] == b")":
-            self._begin_removal(line[30:-1], at, replacing=False)
+        at, cpv = match.group(*parser.REMOVING_FIELDS)
+        self._begin_removal(int(at), cpv, replacing=False)
 
-    def _begin_removal(self, cpv: bytes, at: int, *, replacing: bool) -> None:
+    def _begin_removal(self, at: int, cpv: bytes, *, replacing: bool) -> None:
         if self._packages[cpv] is None:
             return
         self._advance(at)
@@ -361,10 +367,15 @@ class MergeTracker:
         self._removals.pop(cpv, None)
         self._removals[cpv] = _Removal(replacing, at, self._area, self._time)
 
-    def _on_removed(self, line: bytes, at: int) -> None:
+    def _on_removed(self, match: Match) -> None:
         """Handle ` >>> unmerge success: CPV`."""
-        cpv = line[34:]
-        if line[17:34] != b"unmerge success: " or (package := self._packages[cpv]) is None:
+        at, cpv = match.group(*parser.REMOVED_FIELDS)
+        self._group = _REMOVED_CPV
+        self._end_removal(int(at), cpv)
+
+    def _end_removal(self, at: int, cpv: bytes) -> None:
+        package = self._packages[cpv]
+        if package is None:
             return
         self._advance(at)
         removal = self._removals.pop(cpv, None)
@@ -376,14 +387,17 @@ class MergeTracker:
         delta = concurrency = None
         if removal is not None and at >= removal.start:
             delta = at - removal.start
-            own = 0.0 if replaced else 1.0
-            concurrency = max(1.0, own + self._mean(removal.area, removal.time))
+            concurrency = self._mean(removal.area, removal.time)
+            if not replaced:
+                concurrency += 1.0
+            elif concurrency < 1.0:
+                concurrency = 1.0
         root = self._roots[item.root] if item is not None and replaced else None
         self._changes.append(
-            LoggedChange(
+            _change(
                 "uninstall", package.category, package.name, package.version, root, None, None,
                 "replaced" if replaced else "manual", None, at, delta, concurrency, removal is not None,
-                self._taken(),
+                self._end_of_record(),
             )
         )  # fmt: skip
 
@@ -397,47 +411,52 @@ class MergeTracker:
                 candidate = item
         return candidate
 
-    def _on_kept(self, line: bytes, at: int) -> None:
+    def _on_kept(self, match: Match) -> None:
         """Handle ` !!! unmerge FAILURE: CPV`."""
-        if line[17:34] == b"unmerge FAILURE: ":
-            self._removals.pop(line[34:], None)
+        self._removals.pop(match[parser.KEPT_CPV], None)
 
-    def _on_completed(self, line: bytes, at: int) -> None:
+    def _on_completed(self, match: Match) -> None:
         """Handle ` ::: completed emerge (N of M) CPV to ROOT`."""
-        close = line.find(b") ", 34)
-        to = line.find(b" to ", close)
-        if close < 0 or to < 0 or line[18:34] != b"ompleted emerge ":
+        at, place, cpv, root = match.group(*parser.COMPLETED_FIELDS)
+        self._group = _COMPLETED_ROOT
+        self._complete(int(at), place, cpv, root)
+
+    def _complete(self, at: int, place: bytes, cpv: bytes, root: bytes) -> None:
+        package = self._packages[cpv]
+        if package is None:
             return
-        text = line[34 : close + 1]
-        cpv = line[close + 2 : to]
-        root = line[to + 4 :]
-        package, where = self._packages[cpv], self._roots[root]
-        if self._places[text] is None or package is None or where is None:
-            return
+        done = (place, cpv, root)
         for item in reversed(self._open.get(package.key, ())):
             if item.cpv == cpv and item.root == root:
-                break
-        else:
-            if self._last_done != (text, cpv, root):
-                self._last_done = (text, cpv, root)
-                self._changes.append(
-                    LoggedChange(
-                        "install", package.category, package.name, package.version, where, None, None,
-                        None, None, at, None, None, False, self._taken(),
-                    )
-                )  # fmt: skip
-            return
-        self._last_done = (text, cpv, root)
-        self._advance(at)
-        self._emit_install(item, at, known_end=True)
-        run = item.run
-        self._remove(item)
-        self._heard_of(run, at)
+                self._last_done = done
+                self._advance(at)
+                self._emit_install(item, at, known_end=True)
+                self._remove(item)
+                self._heard_of(item.run, at)
+                return
+        if self._last_done != done:
+            self._last_done = done
+            self._changes.append(
+                _change(
+                    "install", package.category, package.name, package.version, self._roots[root], None, None,
+                    None, None, at, None, None, False, self._end_of_record(),
+                )
+            )  # fmt: skip
 
-    def _on_started(self, line: bytes, at: int) -> None:
-        """Handle `Started emerge on: …`: a process begins. A good moment to give up what is long dead."""
-        if line[18:29] != b"d emerge on":
-            return
+    def _on_started(self, match: Match) -> None:
+        """Handle `Started emerge on: …`, and what followed if that was only the command and `terminating`."""
+        stamp, command, idle_until = match.group(*parser.STARTED_FIELDS)
+        at = int(stamp)
+        self._group = parser.STAMP
+        self._begin_run(at)
+        if command is not None:
+            self._command(at, command)
+        if idle_until is not None:
+            self._group = _IDLE_UNTIL
+            self._terminate(int(idle_until))
+
+    def _begin_run(self, at: int) -> None:
+        """A process begins: a good moment to give up what is long dead."""
         while self._loose:
             at_end, how, runs = self._loose.pop(0)
             self._close(next(run for run in reversed(self._runs) if run in runs), at_end, how)
@@ -460,26 +479,35 @@ class MergeTracker:
         if len(self._runs) > OPEN_ITEMS:
             self._close(self._runs[0], at, _KILLED)
 
-    def _on_command_or_exit(self, line: bytes, at: int) -> None:
-        """Handle ` *** emerge …`, ` *** exiting successfully.`, ` *** exiting unsuccessfully …`."""
-        text = line[17:]
-        if text == b"exiting successfully.":
-            self._on_exit(at, _SUCCEEDED if at >= STATUS_SINCE else _FAILED)
-        elif text.startswith(b"exiting unsuccessfully with status '") and text.endswith(b"'."):
-            self._on_exit(at, _FAILED)
-        elif text.startswith(b"emerge "):
-            run = next((run for run in self._runs if run.command is None), None)
-            if run is None:
-                run = _Run(at)
-                self._runs.append(run)
-            run.command = parser.read_command(text[7:])
+    def _on_command(self, match: Match) -> None:
+        """Handle ` *** emerge OPTIONS --ACTION ARGUMENTS`."""
+        at, command = match.group(*parser.COMMAND_FIELDS)
+        self._command(int(at), command)
 
-    def _on_finished(self, line: bytes, at: int) -> None:
-        """Handle ` *** Finished. Cleaning up...`: a list is done; how, `exiting` will tell."""
-        if line[17:] == b"Finished. Cleaning up..." and len(self._finished) < OPEN_ITEMS:
-            self._finished.append(at)
+    def _command(self, at: int, text: bytes) -> None:
+        run = next((run for run in self._runs if run.command is None), None)
+        if run is None:
+            run = _Run(at)
+            self._runs.append(run)
+        run.command = parser.read_command(text)
 
-    def _on_exit(self, at: int, how: str) -> None:
+    def _on_ending(self, match: Match) -> None:
+        """Handle what a process says at its end."""
+        stamp, text = match.group(*parser.ENDING_FIELDS)
+        at = int(stamp)
+        self._group = _ENDING
+        if text == b"terminating.":
+            self._terminate(at)
+        elif text == b"exiting successfully.":
+            self._exit(at, _SUCCEEDED if at >= STATUS_SINCE else _FAILED)
+        elif text.startswith(b"exiting"):
+            self._exit(at, _FAILED)
+        elif text.startswith(b"RESTARTING"):
+            self._end(at, _SUCCEEDED, finished=True)
+        elif len(self._finished) < OPEN_ITEMS:
+            self._finished.append(at)  # how it went, `exiting` will tell
+
+    def _exit(self, at: int, how: str) -> None:
         self._closing += 1
         self._exited = at
         if self._finished:
@@ -487,10 +515,8 @@ class MergeTracker:
         else:
             self._end(at, how, finished=False)
 
-    def _on_terminating(self, line: bytes, at: int) -> None:
-        """Handle ` *** terminating.`: the last record of a process; its only one if it was interrupted."""
-        if line[17:] != b"terminating.":
-            return
+    def _terminate(self, at: int) -> None:
+        """The last record of a process; its only one if it was interrupted."""
         again = at < SINGLE_END_SINCE and self._terminated == at
         self._terminated = at
         if self._closing:
@@ -500,11 +526,6 @@ class MergeTracker:
             self._end(self._finished.pop(0), _FAILED, finished=True)
         elif not again:
             self._end(at, _TERMINATED, finished=False)
-
-    def _on_restart(self, line: bytes, at: int) -> None:
-        """Handle ` *** RESTARTING emerge via exec() after change of portage version.`."""
-        if line[17:] == b"RESTARTING emerge via exec() after change of portage version.":
-            self._end(at, _SUCCEEDED, finished=True)
 
     # Runs -----------------------------------------------------------------------------------------------
 
@@ -646,10 +667,10 @@ class MergeTracker:
             concurrency = 1.0 if self._area - item.area == self._time - item.time else self._concurrency(item)
         ebuild = item.ebuild
         self._changes.append(
-            LoggedChange(
+            _change(
                 "install", package.category, package.name, package.version, self._roots[item.root],
                 ebuild.decode("utf-8", "backslashreplace") if ebuild else None, install_type, None,
-                item.replaces, at, delta, concurrency, True, self._taken(),
+                item.replaces, at, delta, concurrency, True, self._end_of_record(),
             )
         )  # fmt: skip
 
@@ -669,10 +690,10 @@ class MergeTracker:
             delta, concurrency = at - item.start, self._concurrency(item)
         ebuild = item.ebuild
         self._changes.append(
-            LoggedChange(
+            _change(
                 "failure", package.category, package.name, package.version, self._roots[item.root],
                 ebuild.decode("utf-8", "backslashreplace") if ebuild else None, item.install_type,
-                cause, None, at, delta, concurrency, True, self._taken(),
+                cause, None, at, delta, concurrency, True, self._end_of_record(),
             )
         )  # fmt: skip
 
@@ -686,9 +707,11 @@ class MergeTracker:
         item.run.items.remove(item)
         self._stop_work(item)
 
-    def _taken(self) -> int:
-        """Return how many lines of this call were taken so far."""
-        return self._lines - length_hint(self._rest)
+    def _end_of_record(self) -> int:
+        """Return where the record at hand ends in the bytes that were fed."""
+        match = self._match
+        assert match is not None
+        return match.string.index(b"\n", match.end(self._group)) + 1
 
     # Time at work ---------------------------------------------------------------------------------------
 
@@ -854,6 +877,7 @@ def _fitness(run: _Run, how: str, *, finished: bool) -> int:
     return 1 if finished else 3
 
 
+_OF_AN_EBUILD: Final = frozenset({b"Compiling/Merging", b"Compiling/Packaging", b"Merging"})
 _PHASES: Final[dict[bytes, tuple[str, bool]]] = {
     b"Cleaning": ("source", False),
     b"Compiling/Merging": ("source", True),
