@@ -466,7 +466,7 @@ class _Relay:
         tracker, seq, shown = MergeTracker(), 1, 0
         for segment in self._segments:
             for block in read_blocks(segment.path, segment.begin, segment.end):
-                changes = tracker.feed(block)
+                changes = tracker.feed(block, locate=False)
                 shown += self._put(changes, seq)
                 seq += len(changes)
         return shown, self._form.totals()
@@ -561,7 +561,7 @@ class _Gone(Exception):
 def _track(tracker: MergeTracker, segment: Segment) -> list[LoggedChange]:
     changes: list[LoggedChange] = []
     for block in read_blocks(segment.path, segment.begin, segment.end):
-        changes += tracker.feed(block)
+        changes += tracker.feed(block, locate=False)
     return changes
 
 

@@ -89,7 +89,8 @@ _AUTOCLEAN = (
         + _time(b"old_gone_at") + rb" >>> unmerge success: (?P=old_cpv)" + _LF
     )
     + _perhaps(
-        _perhaps(_WORLD) + _perhaps(_CLEANED) + _time(b"done_at") + rb" ::: completed emerge " + _item(b"done")
+        _perhaps(_WORLD) + _perhaps(_CLEANED)
+        + _time(b"done_at") + rb" ::: completed emerge " + _item(b"done")
     )
     + rb"(?P<AUTOCLEAN>)"
 )  # fmt: skip
@@ -107,12 +108,14 @@ _PHASE = (
     + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF + rb"(?P<PHASE>)"
 )  # fmt: skip
 
+_STATUS = rb"exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
+_TERMINATED = _time(b"terminated_at") + rb" \*\*\* terminating\." + _LF
 _ENDING = (
-    rb"(?P<ending>Finished\. Cleaning up\.\.\.|exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
-    rb"|terminating\.|RESTARTING emerge via exec\(\) after change of portage version\.)"
-    + _LF
-    + rb"(?P<ENDING>)"
-)
+    rb"(?P<ending>Finished\. Cleaning up\.\.\.|" + _STATUS + rb"|terminating\."
+    rb"|RESTARTING emerge via exec\(\) after change of portage version\.)" + _LF
+    + _perhaps(_time(b"exited_at") + rb" \*\*\* (?P<status>" + _STATUS + rb")" + _LF)
+    + _perhaps(_TERMINATED) + rb"(?P<ENDING>)"
+)  # fmt: skip
 
 _STARTED = (
     rb"Started emerge on" + _REST
@@ -156,12 +159,12 @@ START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning star
 
 PHASE: Final = TOKEN.groupindex["PHASE"]
 """An item gets to fetching, compiling or merging."""
-PHASE_FIELDS: Final = _groups("at phase_place phase phase_cpv phase_path")
+PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path")
 
 AUTOCLEAN: Final = TOKEN.groupindex["AUTOCLEAN"]
 """Files are in place; perhaps also: the old instance was unmerged; perhaps also: the item is completed."""
 AUTOCLEAN_FIELDS: Final = _groups(
-    "at autoclean_cp slot old_at old_cpv old_gone_at done_at done_place done_cpv done_root"
+    "autoclean_cp slot old_at old_cpv old_gone_at done_at done_place done_cpv done_root"
 )
 
 REPLACING: Final = TOKEN.groupindex["REPLACING"]
@@ -190,8 +193,8 @@ COMMAND: Final = TOKEN.groupindex["COMMAND"]
 COMMAND_FIELDS: Final = _groups("at command")
 
 ENDING: Final = TOKEN.groupindex["ENDING"]
-"""Finished, exiting, terminating or RESTARTING."""
-ENDING_FIELDS: Final = _groups("at ending")
+"""Finished, exiting, terminating or RESTARTING; perhaps also the exiting and terminating that follow."""
+ENDING_FIELDS: Final = _groups("at ending exited_at status terminated_at")
 
 NOISE: Final = TOKEN.groupindex["NOISE"]
 

@@ -65,8 +65,9 @@ _START_ROOT, _CLEANING, _START_PATH, _PHASE_PATH, _SLOT, _OLD_GONE_AT, _DONE_ROO
     parser.TOKEN.groupindex[name]
     for name in ("start_root", "cleaning", "start_path", "phase_path", "slot", "old_gone_at", "done_root")
 )
-_REMOVED_CPV, _COMPLETED_ROOT, _IDLE_UNTIL, _ENDING = (
-    parser.TOKEN.groupindex[name] for name in ("removed_cpv", "completed_root", "idle_until", "ending")
+_REMOVED_CPV, _COMPLETED_ROOT, _IDLE_UNTIL, _ENDING, _STATUS, _TERMINATED_AT = (
+    parser.TOKEN.groupindex[name]
+    for name in ("removed_cpv", "completed_root", "idle_until", "ending", "status", "terminated_at")
 )
 _FORMAT = 1
 
@@ -219,6 +220,7 @@ class MergeTracker:
 
         self._changes: list[LoggedChange] = []
         self._match: Match | None = None  # the token at hand,
+        self._locate = True
         self._group = 0  # and the last group of its record at hand
         self._places = parser.places()
         self._packages = parser.packages()
@@ -238,8 +240,12 @@ class MergeTracker:
         }
         self._handlers = [handlers.get(kind) for kind in range(parser.TOKEN.groups + 1)]
 
-    def feed(self, lines: bytes) -> list[LoggedChange]:
-        """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped."""
+    def feed(self, lines: bytes, *, locate: bool = True) -> list[LoggedChange]:
+        """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped.
+
+        Without `locate` the changes do not say where they end, which saves a little time.
+        """
+        self._locate = locate
         changes = self._changes = []
         handlers = self._handlers
         for match in parser.TOKEN.finditer(lines):
@@ -267,19 +273,26 @@ class MergeTracker:
     def _on_start(self, match: Match) -> None:
         """Handle ` >>> emerge (N of M) CPV to ROOT`, Cleaning and Compiling."""
         stamp, place, cpv, root, cleaning, path = match.group(*parser.START_FIELDS)
-        at = int(stamp)
         package = self._packages[cpv]
+        item = None
         if package is not None:
             self._group = _START_ROOT
-            self._start(at, place, cpv, package, root)
-        if cleaning is not None:
+            item = self._start(int(stamp), place, cpv, package, root)
+        if cleaning is None:
+            return
+        if item is None or self._loose or self._runs[-1] is not item.run:
             self._group = _CLEANING
-            self._reach(at, place, cpv, b"Cleaning", b"")
+            self._reach(place, cpv, b"Cleaning", b"")
             if path is not None:
                 self._group = _START_PATH
-                self._reach(at, place, cpv, b"Compiling/Merging", path)
+                self._reach(place, cpv, b"Compiling/Merging", path)
+        else:  # the same, as the run has just been heard of
+            item.install_type = "source"
+            if path is not None:
+                item.built = True
+                item.ebuild = path
 
-    def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> None:
+    def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> _Item:
         self._last_done = None
         key = package.key
         same = self._open.get(key)
@@ -304,14 +317,15 @@ class MergeTracker:
             self._deadline = limit
         if self._at_work > OPEN_ITEMS:
             self._conclude(next(self._items()), at, _KILLED)
+        return item
 
     def _on_phase(self, match: Match) -> None:
         """Handle ` === (N of M) Merging (CPV::PATH)` and its like."""
-        stamp, place, phase, cpv, path = match.group(*parser.PHASE_FIELDS)
+        place, phase, cpv, path = match.group(*parser.PHASE_FIELDS)
         self._group = _PHASE_PATH
-        self._reach(int(stamp), place, cpv, phase, path)
+        self._reach(place, cpv, phase, path)
 
-    def _reach(self, at: int, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
+    def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
         package = self._packages[cpv]
         if package is None:
@@ -323,15 +337,12 @@ class MergeTracker:
                     item.built = True
                 if phase in _OF_AN_EBUILD:
                     item.ebuild = path
-                self._heard_of(item.run, at)
+                self._heard_of(item.run)
                 return
 
     def _on_autoclean(self, match: Match) -> None:
         """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, the replacement of the old version, and the completion."""
-        at, key, slot, old_at, old, old_gone_at, done_at, place, cpv, root = match.group(
-            *parser.AUTOCLEAN_FIELDS
-        )
-        self._group = _SLOT
+        key, slot, old_at, old, old_gone_at, done_at, place, cpv, root = match.group(*parser.AUTOCLEAN_FIELDS)
         candidate = None
         for item in self._open.get(key, ()):
             if not item.in_place and (candidate is None or item.built >= candidate.built):
@@ -339,11 +350,15 @@ class MergeTracker:
         if candidate is not None:
             candidate.in_place = candidate.built = True
             candidate.slotless = not slot
-            self._heard_of(candidate.run, int(at))
+            self._group = _SLOT
+            self._heard_of(candidate.run)
         if old is not None:
-            self._begin_removal(int(old_at), old, replacing=True)
-            self._group = _OLD_GONE_AT
-            self._end_removal(int(old_gone_at), old)
+            package = self._packages[old]
+            if package is not None:
+                self._advance(begin := int(old_at))
+                self._removals.pop(old, None)
+                self._group = _OLD_GONE_AT
+                self._end_removal(int(old_gone_at), package, _Removal(True, begin, self._area, self._time))
         if cpv is not None:
             self._group = _DONE_ROOT
             self._complete(int(done_at), place, cpv, root)
@@ -370,15 +385,13 @@ class MergeTracker:
     def _on_removed(self, match: Match) -> None:
         """Handle ` >>> unmerge success: CPV`."""
         at, cpv = match.group(*parser.REMOVED_FIELDS)
-        self._group = _REMOVED_CPV
-        self._end_removal(int(at), cpv)
-
-    def _end_removal(self, at: int, cpv: bytes) -> None:
         package = self._packages[cpv]
-        if package is None:
-            return
+        if package is not None:
+            self._group = _REMOVED_CPV
+            self._end_removal(int(at), package, self._removals.pop(cpv, None))
+
+    def _end_removal(self, at: int, package: Package, removal: _Removal | None) -> None:
         self._advance(at)
-        removal = self._removals.pop(cpv, None)
         item = self._replacer(package, replacing=removal is None or removal.replacing)
         if item is not None:
             item.replaces = package.version
@@ -432,7 +445,8 @@ class MergeTracker:
                 self._advance(at)
                 self._emit_install(item, at, known_end=True)
                 self._remove(item)
-                self._heard_of(item.run, at)
+                item.run.seen = at
+                self._heard_of(item.run)
                 return
         if self._last_done != done:
             self._last_done = done
@@ -449,6 +463,12 @@ class MergeTracker:
         at = int(stamp)
         self._group = parser.STAMP
         self._begin_run(at)
+        if idle_until is not None and len(self._runs) == 1 and not self._closing:
+            # It was alone and merged nothing.
+            self._runs.clear()
+            self._advance(int(idle_until))
+            self._terminated = self._now
+            return
         if command is not None:
             self._command(at, command)
         if idle_until is not None:
@@ -492,10 +512,18 @@ class MergeTracker:
         run.command = parser.read_command(text)
 
     def _on_ending(self, match: Match) -> None:
-        """Handle what a process says at its end."""
-        stamp, text = match.group(*parser.ENDING_FIELDS)
-        at = int(stamp)
+        """Handle what a process says at its end: Finished, exiting, terminating."""
+        stamp, text, exited_at, status, terminated_at = match.group(*parser.ENDING_FIELDS)
         self._group = _ENDING
+        self._say_ending(int(stamp), text)
+        if status is not None:
+            self._group = _STATUS
+            self._say_ending(int(exited_at), status)
+        if terminated_at is not None:
+            self._group = _TERMINATED_AT
+            self._terminate(int(terminated_at))
+
+    def _say_ending(self, at: int, text: bytes) -> None:
         if text == b"terminating.":
             self._terminate(at)
         elif text == b"exiting successfully.":
@@ -547,10 +575,9 @@ class MergeTracker:
                     item.ended = at
                     self._stop_work(item)
         run.n, run.m = n, m
+        run.seen = at
         if certain:
-            self._heard_of(run, at)
-        else:
-            run.seen = at
+            self._heard_of(run)
         return run
 
     def _likeliest_run(self, n: int, m: int) -> tuple[_Run, bool]:
@@ -567,13 +594,10 @@ class MergeTracker:
                 return run, False
         return newest_first[0], False
 
-    def _heard_of(self, run: _Run, at: int) -> None:
+    def _heard_of(self, run: _Run) -> None:
         """Note that `run` is alive; whatever ended meanwhile was another."""
-        if run is self._limbo:
-            return
-        run.seen = at
         runs = self._runs
-        if runs[-1] is not run:
+        if runs[-1] is not run and run is not self._limbo:
             runs.remove(run)
             runs.append(run)
         if self._loose:
@@ -710,7 +734,8 @@ class MergeTracker:
     def _end_of_record(self) -> int:
         """Return where the record at hand ends in the bytes that were fed."""
         match = self._match
-        assert match is not None
+        if match is None or not self._locate:
+            return 0
         return match.string.index(b"\n", match.end(self._group)) + 1
 
     # Time at work ---------------------------------------------------------------------------------------
