@@ -125,6 +125,7 @@ class _Daemon:
         self._sender = sender
         self._signals = signals
         self._watchdog = watchdog_interval()
+        self._acknowledged = journal.acknowledged()
         self._has_space = True
         self._is_trimmed = False
 
@@ -210,6 +211,10 @@ class _Daemon:
             self._sender.postpone(self._asked_delay())
         elif code != 0:
             logger.warning("sending failed (%s); trying again", _describe(code))
+            acknowledged = self._journal.acknowledged()
+            if acknowledged > self._acknowledged:
+                self._sender.forgive()
+            self._acknowledged = acknowledged
             self._sender.postpone()
         elif self._journal.unsent_count():
             # It left just before we woke it. If that is all it does, not in a tight loop.
@@ -291,6 +296,10 @@ class _Sender:
             self.postpone()
         else:
             self._due_at = time.monotonic()
+
+    def forgive(self) -> None:
+        """Forget earlier failures: the child that ended had sent something."""
+        self._failures = 0
 
     def postpone(self, delay: float | None = None) -> None:
         """Have a child started after `delay` seconds, or after the back-off of repeated failures."""

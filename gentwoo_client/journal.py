@@ -131,6 +131,15 @@ class Journal:
         assert row is not None
         return int(row[0])
 
+    def acknowledged(self) -> int:
+        """Return the last number of the chain in use that the collector has; 0 before the first."""
+        row = self._one(
+            f"SELECT coalesce(max(last_seq), 0) FROM segments WHERE chain = {_CHAIN}"
+            " AND acknowledged IS NOT NULL"
+        )
+        assert row is not None
+        return int(row[0])
+
     def iter_records(self) -> Iterator[JournalRecord]:
         """Yield everything that happened, in the order of the log."""
         rows = self._connection.execute("SELECT seq, root, withheld, record FROM records ORDER BY id")
