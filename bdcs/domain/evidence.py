@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import lru_cache
 from typing import Final
 
 from gentwoo_client.wire import base64url
@@ -45,9 +46,12 @@ class Envelope:
         """Return the payload's beginning, up to the quote before the time, as our own client writes it."""
         prev = "null" if self.prev is None else f'"{base64url.encode(self.prev)}"'
         return (
-            f'{{"machine":"{self.machine}","audience":{json.dumps(self.audience)},"first_seq":{self.first_seq},'
+            f'{{"machine":"{self.machine}","audience":{_quoted(self.audience)},"first_seq":{self.first_seq},'
             f'"prev":{prev},"created_at":"'
         ).encode()
+
+
+_quoted = lru_cache(maxsize=8)(json.dumps)
 
 
 def pack(envelope: Envelope, header: bytes, payload: bytes) -> tuple[Form, bytes]:

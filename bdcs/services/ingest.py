@@ -309,15 +309,21 @@ def _accepted(arrived: Arrived, *, repeated: bool) -> Accepted:
 
 def next_change(connection: Connection, count: int) -> int:
     """Reserve `count` consecutive change ids; return the first. They are never given out again."""
-    sequence = tables.sequences
-    taken = connection.execute(
-        update(sequence).where(sequence.c.name == "change").values(value=sequence.c.value + count)
-    )
-    if taken.rowcount == 0:
-        connection.execute(sequence.insert().values(name="change", value=count))
+    last: int | None = connection.execute(_TAKE, {"count": count}).scalar()
+    if last is None:
+        connection.execute(_SEQUENCE.insert().values(name=_CHANGE, value=count))
         return 1
-    last: int = connection.execute(select(sequence.c.value).where(sequence.c.name == "change")).scalar_one()
     return last - count + 1
+
+
+_CHANGE: Final = "change"
+_SEQUENCE: Final = tables.sequences
+_TAKE: Final = (
+    update(_SEQUENCE)
+    .where(_SEQUENCE.c.name == _CHANGE)
+    .values(value=_SEQUENCE.c.value + bindparam("count"))
+    .returning(_SEQUENCE.c.value)
+)
 
 
 ChangeRow = tuple[Any, ...]

@@ -8,10 +8,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, Unpack
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchMachine
@@ -76,16 +76,16 @@ class Keys:
 
 def find(connection: Connection, machine: UUID) -> Machine | None:
     """Return the machine, or None."""
-    row = connection.execute(select(machines).where(machines.c.uuid == str(machine))).first()
-    return None if row is None else _machine(row._mapping)
+    return find_all(connection, [machine]).get(machine)
 
 
 def find_all(connection: Connection, wanted: list[UUID]) -> dict[UUID, Machine]:
     """Return those of `wanted` that are registered."""
-    rows = connection.execute(
-        select(machines).where(machines.c.uuid.in_([str(machine) for machine in wanted]))
-    )
-    return {found.uuid: found for found in (_machine(row._mapping) for row in rows)}
+    rows = connection.execute(_THESE, {"uuids": [str(machine) for machine in wanted]})
+    return {found.uuid: found for found in map(_machine, rows)}
+
+
+_THESE: Final = select(machines).where(machines.c.uuid.in_(bindparam("uuids", expanding=True)))
 
 
 def require(connection: Connection, machine: UUID) -> Machine:
@@ -119,7 +119,7 @@ def listed(connection: Connection, visit: Callable[[Machine], None]) -> int:
     """Call `visit` for every machine in order of registration; return how many there are."""
     count = 0
     for row in connection.execution_options(yield_per=500).execute(select(machines).order_by(machines.c.id)):
-        visit(_machine(row._mapping))
+        visit(_machine(row))
         count += 1
     return count
 
@@ -139,8 +139,14 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def _machine(row: object) -> Machine:
-    values = dict(row)  # type: ignore[call-overload]
-    values["uuid"] = UUID(values["uuid"])
-    values["state"] = State(values["state"])
-    return Machine(**values)
+def _machine(row: Row[Unpack[tuple[Any, ...]]]) -> Machine:
+    number, uuid, public_key, state, registered_at, head_seq, head_digest = row
+    return Machine(
+        id=number,
+        uuid=UUID(uuid),
+        public_key=public_key,
+        state=State(state),
+        registered_at=registered_at,
+        head_seq=head_seq,
+        head_digest=head_digest,
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ Work = Callable[[Connection], Any]
 GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 
 BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
+GATHERING = 0.01  # seconds that a batch may take to become as large as the one before
 WAITING_WEIGHT = 200_000  # records that may wait; more are refused until some are written
 
 
@@ -64,7 +65,10 @@ class Store:
             self._writer.connect().close()  # makes the file
         self._reader = engines.create_reader(path)
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: deque[_Job] = deque()
+        self._work = threading.Condition()
+        self._enough = 1  # jobs that the writer waits for
+        self._closing = False
         self._weight = 0
         self._mirrors: list[Transactional] = []
         self._thread: threading.Thread | None = None
@@ -105,7 +109,9 @@ class Store:
     async def close(self) -> None:
         """Finish what waits, then leave."""
         if self._thread is not None:
-            self._jobs.put(None)
+            with self._work:
+                self._closing = True
+                self._work.notify()
             await asyncio.to_thread(self._thread.join)
             self._thread = None
         await asyncio.to_thread(self._readers.shutdown)
@@ -122,7 +128,10 @@ class Store:
             self._thread.start()
         future: asyncio.Future[Any] = loop.create_future()
         self._weight += weight
-        self._jobs.put(_Job(work=work, group=group, item=item, weight=weight, future=future))
+        with self._work:
+            self._jobs.append(_Job(work=work, group=group, item=item, weight=weight, future=future))
+            if len(self._jobs) == 1 or len(self._jobs) == self._enough:
+                self._work.notify()
         return await future
 
     def _read(self, work: Callable[[Connection], T]) -> T:
@@ -139,21 +148,22 @@ class Store:
                 self._loop.call_soon_threadsafe(self._answer, batch)
 
     def _next_batch(self) -> list[_Job] | None:
-        """Wait for a job; return it with all that wait behind it, or None when there will be no more."""
-        first = self._jobs.get()
-        if first is None:
-            return None
-        batch, weight = [first], first.weight
-        while weight < BATCH_WEIGHT:
-            try:
-                job = self._jobs.get_nowait()
-            except queue.Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            batch.append(job)
-            weight += job.weight
+        """Wait for a job; return it with all that wait behind it, or None when there will be no more.
+
+        Where many wrote together the last time, they are likely to do so again: they get a moment to arrive.
+        """
+        with self._work:
+            self._work.wait_for(lambda: self._jobs or self._closing)
+            if self._enough > 1:
+                self._work.wait_for(lambda: len(self._jobs) >= self._enough or self._closing, GATHERING)
+            if not self._jobs:
+                return None
+            batch: list[_Job] = []
+            weight = 0
+            while self._jobs and weight < BATCH_WEIGHT:
+                batch.append(self._jobs.popleft())
+                weight += batch[-1].weight
+            self._enough = len(batch)
         return batch
 
     def _write_batch(self, batch: list[_Job]) -> None:

@@ -124,8 +124,8 @@ class MachineAPI:
             self.metrics.accepted.inc()
             self.metrics.records.inc(accepted.records)
         self.metrics.push_seconds.observe(time.perf_counter() - started)
-        head = {"head": {"seq": accepted.seq, "segment": accepted.segment}}
-        return web.Response(body=json.dumps(head).encode(), content_type=JSON)
+        head = f'{{"head":{{"seq":{accepted.seq},"segment":"{accepted.segment}"}}}}'
+        return web.Response(body=head.encode(), content_type=JSON)
 
     async def register(self, request: web.Request) -> web.Response:
         """POST a public key."""

@@ -26,7 +26,7 @@ def create_app(store: Store, metrics: Metrics) -> web.Application:
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await handler(request)
-        metrics.requests.labels(response.status).inc()
+        metrics.answered(response.status)
         return response
 
     app = web.Application(middlewares=[count, problems], client_max_size=limits.ENCODED_BODY_SIZE)

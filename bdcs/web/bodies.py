@@ -23,8 +23,11 @@ async def read_body(request: web.Request, limit: int) -> bytes:
     if declared is not None and declared > limit:
         raise TooLarge(f"more than {limit} bytes")
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        if request.content.is_eof():  # it came along with the headers: nothing to wait for
             body = await request.read()
+        else:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                body = await request.read()
     except web.RequestPayloadError as error:
         raise Malformed("the body does not arrive as its headers say") from error
     if len(body) > limit:

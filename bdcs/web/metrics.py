@@ -22,6 +22,7 @@ class Metrics:
         self.requests = Counter(
             "bdcs_requests", "HTTP requests by status", ["status"], registry=self.registry
         )
+        self._by_status: dict[int, Counter] = {}
         self.push_seconds = Histogram(
             "bdcs_push_seconds",
             "Time from a segment's arrival to its being durable",
@@ -37,6 +38,13 @@ class Metrics:
         self.accepted = self.segments.labels("accepted")
         self.repeated = self.segments.labels("repeated")
         self.refused = self.segments.labels("refused")
+
+    def answered(self, status: int) -> None:
+        """Count an answer."""
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self.requests.labels(status)
+        counter.inc()
 
     def text(self) -> bytes:
         """Return all of it."""

@@ -4,6 +4,7 @@
 import hashlib
 import re
 import uuid
+from functools import lru_cache
 from typing import Final
 
 from gentwoo_client.wire import base64url
@@ -14,6 +15,8 @@ KEY_SIZE: Final = 32  # bytes of a raw Ed25519 public key
 _CONTEXT = b"gentwoo-machine-v1\0"
 UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 """Of version 8 and the RFC's variant, in lower case: the only form that is accepted."""
+
+UUID_LENGTH: Final = 36  # characters
 
 _UUID = re.compile(UUID)
 
@@ -33,6 +36,7 @@ _SMALL_ORDER = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def machine_uuid(public_key: bytes) -> uuid.UUID:
     """The UUID of the machine that holds the private half of `public_key` (32 raw bytes).
 
@@ -46,6 +50,11 @@ def machine_uuid(public_key: bytes) -> uuid.UUID:
 
 def parse_machine(text: str) -> uuid.UUID | None:
     """The machine's UUID that `text` writes in its only accepted form, lower case with hyphens; else None."""
+    return _parsed(text) if len(text) == UUID_LENGTH else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> uuid.UUID | None:
     return uuid.UUID(text) if _UUID.fullmatch(text) else None
 
 

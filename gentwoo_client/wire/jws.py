@@ -92,6 +92,7 @@ def _load(public_key: bytes) -> Ed25519PublicKey:
     return Ed25519PublicKey.from_public_bytes(public_key)
 
 
+@lru_cache(maxsize=4096)
 def _kid(header: bytes, kind: str) -> uuid.UUID:
     """The UUID in a header that holds alg, typ and kid with the only right values, and nothing else."""
     if len(header) > limits.HEADER_SIZE:

@@ -27,7 +27,7 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 def definitions(connection: Connection) -> dict[str, list[str]]:
     """What SQLite was told to make; the words are sorted, since the order of constraints means nothing."""
     rows = connection.execute(text("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")).all()
-    marks = str.maketrans({mark: " " for mark in '",()'})
+    marks = str.maketrans(dict.fromkeys('",()', " "))
     return {name: sorted(sql.translate(marks).split()) for name, sql in rows if "alembic" not in name}
 
 
