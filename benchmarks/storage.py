@@ -2,8 +2,8 @@
 """Storage: bytes a record, with tables, indexes and evidence, in segments of four on average.
 
 The segments are real but for their signatures, which are random bytes and were never verified: that is what
-takes time, and not space. Everything after that is the collector's own code. `--records 10000000` is the whole
-target.
+takes time, and not space. Everything after that is the collector's own code. The whole target is
+`--records 10000000`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from bdcs.domain import evidence
 from bdcs.domain.machines import State
@@ -129,9 +129,7 @@ def fill(path: Path, records: int) -> tuple[int, int]:
         writer.names.committed()
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         stored += sum(len(arrived.records) for arrived in batch)
-    with engine.connect() as connection:
-        connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))
-    engine.dispose()
+    engine.dispose()  # the last connection moves what is in the write-ahead log to its place
     return stored, path.stat().st_size
 
 
