@@ -70,31 +70,39 @@ _QUIET = _AT + _any(
     rb">>> depclean)",
 ) + _REST  # fmt: skip
 
+
+def _in_place(name: bytes) -> bytes:
+    """AUTOCLEAN, perhaps the removal of the old version, perhaps the completion."""
+    removal = (
+        _time(name + b"_old_at") + rb" === Unmerging\.\.\. \(" + _cpv(name + b"_old") + rb"\)" + _LF
+        + _time(name + b"_gone_at") + rb" >>> unmerge success: (?P=" + name + rb"_old)" + _LF
+    )  # fmt: skip
+    completion = (
+        _perhaps(_WORLD) + _perhaps(_CLEANED)
+        + _time(name + b"_done_at") + rb" ::: completed emerge " + _item(name + b"_done")
+    )  # fmt: skip
+    slot = rb"(?P<" + name + rb"_slot>:[^\n\r\0]+|)"
+    return rb"AUTOCLEAN: " + _cpv(name + b"_cp") + slot + _LF + _perhaps(removal) + _perhaps(completion)
+
+
+_SAME = rb" \((?P=start_cpv)::"
 _START = (
     rb"emerge " + _item(b"start")
     + _perhaps(
-        _AT + rb" === (?P=start_place) (?P<cleaning>C)leaning \((?P=start_cpv)::[^\n]*\)" + _LF
+        _AT + rb" === (?P=start_place) (?P<cleaning>C)leaning" + _SAME + rb"[^\n]*\)" + _LF
         + _perhaps(
-            _AT + rb" === (?P=start_place) Compiling/(?:Merg|Packag)ing"
-            rb" \((?P=start_cpv)::(?P<start_path>[^\n]*)\)" + _LF
+            _AT + rb" === (?P=start_place) Compiling/(?:Merg|Packag)ing" + _SAME
+            + rb"(?P<start_path>[^\n]*)\)" + _LF
+            + _perhaps(
+                _AT + rb" === (?P=start_place) (?P<merging>M)erging" + _SAME + rb"(?P=start_path)\)" + _LF
+                + _AT + rb" >>> " + _in_place(b"whole")
+            )
         )
     )
     + rb"(?P<START>)"
 )  # fmt: skip
 
-_AUTOCLEAN = (
-    rb"AUTOCLEAN: " + _cpv(b"autoclean_cp") + rb"(?P<slot>:[^\n\r\0]+|)" + _LF
-    + _perhaps(
-        _time(b"old_at") + rb" === Unmerging\.\.\. \(" + _cpv(b"old_cpv") + rb"\)" + _LF
-        + _time(b"old_gone_at") + rb" >>> unmerge success: (?P=old_cpv)" + _LF
-    )
-    + _perhaps(
-        _perhaps(_WORLD) + _perhaps(_CLEANED)
-        + _time(b"done_at") + rb" ::: completed emerge " + _item(b"done")
-    )
-    + rb"(?P<AUTOCLEAN>)"
-)  # fmt: skip
-
+_AUTOCLEAN = _in_place(b"late") + rb"(?P<AUTOCLEAN>)"
 _REMOVED = rb"unmerge success: " + _cpv(b"removed_cpv") + _LF + rb"(?P<REMOVED>)"
 _KEPT = rb"!!! unmerge FAILURE: " + _cpv(b"kept_cpv") + _LF + rb"(?P<KEPT>)"
 _COMPLETED = rb"::: completed emerge " + _item(b"completed") + rb"(?P<COMPLETED>)"
@@ -105,7 +113,8 @@ _COMMAND = rb"emerge (?P<command>[^\n]*)\n(?P<COMMAND>)"
 _PHASE = (
     rb"(?:===|---) " + _place(b"phase_place")
     + rb" (?P<phase>Merging(?: Binary)?|Compiling/(?:Merg|Packag)ing|Cleaning|Fetching Binary)"
-    + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF + rb"(?P<PHASE>)"
+    + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF
+    + _perhaps(_AT + rb" >>> " + _in_place(b"then")) + rb"(?P<PHASE>)"
 )  # fmt: skip
 
 _STATUS = rb"exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
@@ -153,19 +162,23 @@ def _groups(names: str) -> tuple[int, ...]:
 
 STAMP: Final = TOKEN.groupindex["at"]
 
+_IN_PLACE = (
+    "{0}_cp {0}_slot {0}_old_at {0}_old {0}_gone_at {0}_done_at {0}_done_place {0}_done_cpv {0}_done_root"
+)
+
 START: Final = TOKEN.groupindex["START"]
-"""Work on an item begins; perhaps also Cleaning and Compiling of it."""
-START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning start_path")
+"""Work on an item begins; perhaps also Cleaning, Compiling, Merging and all that follows in `AUTOCLEAN`."""
+START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning start_path merging")
+WHOLE_FIELDS: Final = _groups(_IN_PLACE.format("whole"))
 
 PHASE: Final = TOKEN.groupindex["PHASE"]
-"""An item gets to fetching, compiling or merging."""
-PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path")
+"""An item gets to fetching, compiling or merging; perhaps also what follows in `AUTOCLEAN`."""
+PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path then_cp")
+THEN_FIELDS: Final = _groups(_IN_PLACE.format("then"))
 
 AUTOCLEAN: Final = TOKEN.groupindex["AUTOCLEAN"]
 """Files are in place; perhaps also: the old instance was unmerged; perhaps also: the item is completed."""
-AUTOCLEAN_FIELDS: Final = _groups(
-    "autoclean_cp slot old_at old_cpv old_gone_at done_at done_place done_cpv done_root"
-)
+AUTOCLEAN_FIELDS: Final = _groups(_IN_PLACE.format("late"))
 
 REPLACING: Final = TOKEN.groupindex["REPLACING"]
 """A removal in favour of another version begins (` === Unmerging...`)."""

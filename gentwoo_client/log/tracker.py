@@ -61,15 +61,22 @@ Match: TypeAlias = re.Match[bytes]
 
 
 # The last groups of records, to find their ends.
-_START_ROOT, _CLEANING, _START_PATH, _PHASE_PATH, _SLOT, _OLD_GONE_AT, _DONE_ROOT = (
-    parser.TOKEN.groupindex[name]
-    for name in ("start_root", "cleaning", "start_path", "phase_path", "slot", "old_gone_at", "done_root")
-)
-_REMOVED_CPV, _COMPLETED_ROOT, _IDLE_UNTIL, _ENDING, _STATUS, _TERMINATED_AT = (
-    parser.TOKEN.groupindex[name]
-    for name in ("removed_cpv", "completed_root", "idle_until", "ending", "status", "terminated_at")
-)
-_FORMAT = 1
+_GROUPS = parser.TOKEN.groupindex
+_START_ROOT: Final = _GROUPS["start_root"]
+_CLEANING: Final = _GROUPS["cleaning"]
+_START_PATH: Final = _GROUPS["start_path"]
+_MERGING: Final = _GROUPS["merging"]
+_WHOLE_GONE_AT: Final = _GROUPS["whole_gone_at"]
+_WHOLE_ROOT: Final = _GROUPS["whole_done_root"]
+_PHASE_PATH: Final = _GROUPS["phase_path"]
+_REMOVED_CPV: Final = _GROUPS["removed_cpv"]
+_COMPLETED_ROOT: Final = _GROUPS["completed_root"]
+_IDLE_UNTIL: Final = _GROUPS["idle_until"]
+_ENDING: Final = _GROUPS["ending"]
+_STATUS: Final = _GROUPS["status"]
+_TERMINATED_AT: Final = _GROUPS["terminated_at"]
+
+_FORMAT: Final = 1
 
 
 class LoggedChange(NamedTuple):
@@ -271,8 +278,10 @@ class MergeTracker:
     # What a record says ---------------------------------------------------------------------------------
 
     def _on_start(self, match: Match) -> None:
-        """Handle ` >>> emerge (N of M) CPV to ROOT`, Cleaning and Compiling."""
-        stamp, place, cpv, root, cleaning, path = match.group(*parser.START_FIELDS)
+        """Handle ` >>> emerge (N of M) CPV to ROOT`, and what followed of the same item."""
+        stamp, place, cpv, root, cleaning, path, merging = match.group(*parser.START_FIELDS)
+        if merging is not None and self._whole(match, int(stamp), place, cpv, root, path):
+            return
         package = self._packages[cpv]
         item = None
         if package is not None:
@@ -280,17 +289,73 @@ class MergeTracker:
             item = self._start(int(stamp), place, cpv, package, root)
         if cleaning is None:
             return
-        if item is None or self._loose or self._runs[-1] is not item.run:
-            self._group = _CLEANING
-            self._reach(place, cpv, b"Cleaning", b"")
-            if path is not None:
-                self._group = _START_PATH
-                self._reach(place, cpv, b"Compiling/Merging", path)
-        else:  # the same, as the run has just been heard of
-            item.install_type = "source"
+        if merging is None and item is not None and not self._loose and self._runs[-1] is item.run:
+            item.install_type = "source"  # as below; the run has just been heard of
             if path is not None:
                 item.built = True
                 item.ebuild = path
+            return
+        self._group = _CLEANING
+        self._reach(place, cpv, b"Cleaning", b"")
+        if path is not None:
+            self._group = _START_PATH
+            self._reach(place, cpv, b"Compiling/Merging", path)
+        if merging is not None:
+            self._group = _MERGING
+            self._reach(place, cpv, b"Merging", path)
+            self._in_place(match, parser.WHOLE_FIELDS)
+
+    def _whole(self, match: Match, at: int, place: bytes, cpv: bytes, root: bytes, path: bytes) -> bool:
+        """Do at once what the handlers of each record would: an ordinary install while nothing else is open.
+
+        Returns False, having done nothing, where it is anything else.
+        """
+        key, slot, old_at, old, gone_at, done_at, *done = match.group(*parser.WHOLE_FIELDS)
+        package = self._packages[cpv]
+        if (
+            done != [place, cpv, root]
+            or package is None
+            or key != package.key
+            or not slot
+            or self._open
+            or self._removals
+            or self._loose
+            or len(self._runs) != 1
+        ):
+            return False
+        end = int(done_at)
+        if at < self._now or at < self._boot or not 0 <= end - at < AT_WORK_FOR_AT_MOST:
+            return False
+        replaces = None
+        if old is not None:
+            gone = self._packages[old]
+            begin, past = int(old_at), int(gone_at)
+            if gone is None or gone.key != key or not at <= begin <= past <= end:
+                return False
+            replaces = gone.version
+            self._group = _WHOLE_GONE_AT
+            self._changes.append(
+                _change(
+                    "uninstall", package.category, package.name, replaces, self._roots[root], None, None,
+                    "replaced", None, past, past - begin, 1.0, True, self._end_of_record(),
+                )
+            )  # fmt: skip
+        self._group = _WHOLE_ROOT
+        self._changes.append(
+            _change(
+                "install", package.category, package.name, package.version, self._roots[root],
+                path.decode("utf-8", "backslashreplace"), "source", None, replaces, end, end - at, 1.0, True,
+                self._end_of_record(),
+            )
+        )  # fmt: skip
+        run = self._runs[0]
+        run.n, run.m = self._places[place]
+        run.seen = end
+        self._area += end - at
+        self._time += end - self._now
+        self._now = end
+        self._last_done = (place, cpv, root)
+        return True
 
     def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> _Item:
         self._last_done = None
@@ -321,9 +386,11 @@ class MergeTracker:
 
     def _on_phase(self, match: Match) -> None:
         """Handle ` === (N of M) Merging (CPV::PATH)` and its like."""
-        place, phase, cpv, path = match.group(*parser.PHASE_FIELDS)
+        place, phase, cpv, path, then = match.group(*parser.PHASE_FIELDS)
         self._group = _PHASE_PATH
         self._reach(place, cpv, phase, path)
+        if then is not None:
+            self._in_place(match, parser.THEN_FIELDS)
 
     def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
@@ -342,7 +409,10 @@ class MergeTracker:
 
     def _on_autoclean(self, match: Match) -> None:
         """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, the replacement of the old version, and the completion."""
-        key, slot, old_at, old, old_gone_at, done_at, place, cpv, root = match.group(*parser.AUTOCLEAN_FIELDS)
+        self._in_place(match, parser.AUTOCLEAN_FIELDS)
+
+    def _in_place(self, match: Match, fields: tuple[int, ...]) -> None:
+        key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
         candidate = None
         for item in self._open.get(key, ()):
             if not item.in_place and (candidate is None or item.built >= candidate.built):
@@ -350,17 +420,17 @@ class MergeTracker:
         if candidate is not None:
             candidate.in_place = candidate.built = True
             candidate.slotless = not slot
-            self._group = _SLOT
+            self._group = fields[1]
             self._heard_of(candidate.run)
         if old is not None:
             package = self._packages[old]
             if package is not None:
                 self._advance(begin := int(old_at))
                 self._removals.pop(old, None)
-                self._group = _OLD_GONE_AT
-                self._end_removal(int(old_gone_at), package, _Removal(True, begin, self._area, self._time))
+                self._group = fields[4]
+                self._end_removal(int(gone_at), package, _Removal(True, begin, self._area, self._time))
         if cpv is not None:
-            self._group = _DONE_ROOT
+            self._group = fields[8]
             self._complete(int(done_at), place, cpv, root)
 
     def _on_replacing(self, match: Match) -> None:
