@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon at rest, after it has pushed: memory (PSS), and wake-ups while the log's neighbour is written."""
+"""The daemon at rest, after it has pushed: memory (PSS), and wake-ups while its log has a busy neighbour."""
 
 import tempfile
 import threading

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Latency: from emerge's write of a completion to the record durable at the collector, over loopback.
 
-Durable is when another connection to the collector's database sees the record committed; it is asked about
-twice a millisecond, which is the error of these figures. The first after a rest includes the start of the push
-child.
+Durable is when another connection to the database of the collector sees the record committed; it is asked
+about twice a millisecond, which is the error of these figures. The first after a rest includes the start of
+the push child.
 """
 
 import contextlib
