@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, Unpack
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, bindparam, func, select, update
@@ -139,7 +139,7 @@ def count_by_state(connection: Connection) -> dict[str, int]:
     return {row[0]: row[1] for row in rows}
 
 
-def _machine(row: Row[Unpack[tuple[Any, ...]]]) -> Machine:
+def _machine(row: Row[*tuple[Any, ...]]) -> Machine:
     number, uuid, public_key, state, registered_at, head_seq, head_digest = row
     return Machine(
         id=number,

@@ -36,7 +36,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def versions(site: Site) -> list[str]:
-    return [record["version"] for record in site.changes()]
+    return [record["version"] for record in site.checked_changes()]
 
 
 def daemon(site: Site, **env: str) -> Process:
