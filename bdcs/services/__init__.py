@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the collector does, one use case a module; no HTTP here."""
+"""Use cases of the collector, one a module. They know the store, not HTTP."""
