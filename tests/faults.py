@@ -363,7 +363,9 @@ class Site:
         return JournalView.of(self.state_dir)
 
     def is_drained(self) -> bool:
-        """Whether everything in the log was read, and all of it is acknowledged."""
+        """Whether everything in the log was read, and all of it is acknowledged. The daemon has to be there."""
+        assert self.daemon is not None
+        assert self.daemon.is_running(), self.daemon.output
         view = self.journal()
         return view.has_read(self.log) and not view.unsent and not view.unacknowledged
 
