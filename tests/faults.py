@@ -363,7 +363,7 @@ class Site:
         return JournalView.of(self.state_dir)
 
     def is_drained(self) -> bool:
-        """Whether everything in the log was read, and all of it is acknowledged. The daemon has to be there."""
+        """Whether all of the log was read and all of it acknowledged. The daemon has to be running."""
         assert self.daemon is not None
         assert self.daemon.is_running(), self.daemon.output
         view = self.journal()
