@@ -146,9 +146,7 @@ class _Repository:
         self._repositories = repositories
         self._names: dict[str, str | None] = {}
 
-    def __call__(self, ebuild: str | None) -> str | None:
-        if ebuild is None:
-            return None
+    def __call__(self, ebuild: str) -> str | None:
         location = ebuild.rsplit("/", 3)[0]
         try:
             return self._names[location]
@@ -159,41 +157,47 @@ class _Repository:
             return name
 
 
-class _Days:
-    """The dates of days, remembered. Days of UTC, counted from the epoch, where `local` is False."""
-
-    def __init__(self, form: str, *, local: bool) -> None:
-        self._form = form
-        self._local = local
-        self._days: dict[int, tuple[str, int]] = {}
-
-    def __call__(self, day: int) -> tuple[str, int]:
-        """Return the date of a day of UTC, and the seconds to add there for local time.
-
-        Where clocks are changed within the day, the seconds are -1: ask the system.
-        """
-        known = self._days.get(day)
-        if known is not None:
-            return known
-        if len(self._days) >= _REMEMBERED:
-            self._days.clear()
-        start = day * DAY
-        offset = 0
-        if self._local:
-            first, last = time.localtime(start), time.localtime(start + DAY)
-            offset = first.tm_gmtoff
-        same = not self._local or first.tm_gmtoff == last.tm_gmtoff
-        known = self._days[day] = (time.strftime(self._form, time.gmtime(start)), offset if same else -1)
-        return known
-
-
 _TWO = [f"{number:02}" for number in range(60)]
+_MINUTES = [f"{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
 
 
-def _clock_time(second: int) -> str:
-    """Return the second of a day as HH:MM:SS."""
-    minute, second = divmod(second, 60)
-    return f"{_TWO[minute // 60]}:{_TWO[minute % 60]}:{_TWO[second]}"
+class _UtcMoments(dict[int, str]):
+    """Days since the epoch → `2026-11-22T`, remembered."""
+
+    def __missing__(self, day: int) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        date = self[day] = time.strftime("%Y-%m-%dT", time.gmtime(day * DAY))
+        return date
+
+
+class _LocalMoments:
+    """Unix times as local date and time. What is the same all day is remembered."""
+
+    def __init__(self) -> None:
+        self._dates: dict[int, tuple[str, int | None]] = {}  # by day of UTC: the date, and the offset there
+
+    def __call__(self, at: int) -> str:
+        day = at // DAY
+        known = self._dates.get(day) or self._date(day)
+        offset = known[1]
+        if offset is None:  # clocks are changed within the day
+            return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+        local = at + offset
+        later, second = divmod(local, DAY)
+        if later != day:
+            known = self._dates.get(later) or self._date(later)
+        minute, second = divmod(second, 60)
+        return f"{known[0]}{_MINUTES[minute]}{_TWO[second]}"
+
+    def _date(self, day: int) -> tuple[str, int | None]:
+        if len(self._dates) >= _REMEMBERED:
+            self._dates.clear()
+        start = day * DAY
+        first, last = time.localtime(start).tm_gmtoff, time.localtime(start + DAY).tm_gmtoff
+        known = time.strftime("%Y-%m-%d ", time.gmtime(start)), first if first == last else None
+        self._dates[day] = known
+        return known
 
 
 class _Quoted(dict["str | None", str]):
@@ -206,21 +210,34 @@ class _Quoted(dict["str | None", str]):
         return text
 
 
+class _Roots(dict[str, str]):
+    """ROOT → how the line of a record ends, remembered."""
+
+    def __missing__(self, root: str) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        text = self[root] = f',"root":{json.dumps(root)}{_END}'
+        return text
+
+
+_END = "}\n"
+
+
 class JsonFormat:
     """One `PackageStateChange` a line, as in DESIGN §3, then `root` where the log names one."""
 
     def __init__(self, selection: Selection, repositories: Repositories) -> None:
         self._selection = None if selection.is_everything else selection
         self._repository = _Repository(repositories)
-        self._dates = _Days("%Y-%m-%dT", local=False)
+        self._days = _UtcMoments()
         self._json = _Quoted()
+        self._roots = _Roots()
 
     def lines(self, changes: Iterable[LoggedChange], seq: int) -> list[str]:
-        selection, dates, repository_of, as_json = self._selection, self._dates, self._repository, self._json
+        selection, days, repository_of, as_json = self._selection, self._days, self._repository, self._json
+        minutes, two = _MINUTES, _TWO
         lines = []
-        number = seq - 1
-        for change in changes:
-            number += 1
+        for number, change in enumerate(changes, seq):
             (
                 event,
                 category,
@@ -234,22 +251,23 @@ class JsonFormat:
                 at,
                 delta,
                 mean,
-                *_,
+                _,
+                _,
             ) = change
-            repository = repository_of(ebuild)
+            repository = None if ebuild is None else repository_of(ebuild)
             if selection is not None and not selection.has(change, repository):
                 continue
+            minute, second = divmod(at, 60)
             # Names and versions by PMS need no escapes.
             lines.append(
                 f'{{"seq":{number},"event":"{event}","category":"{category}","name":"{name}",'
                 f'"version":"{version}","repository":{as_json[repository]},'
                 f'"install_type":{as_json[install_type]},"cause":{as_json[cause]},'
                 f'"replaces":{as_json[replaces]},'
-                f'"recorded_at":"{dates(at // DAY)[0]}{_clock_time(at % DAY)}+00:00",'
+                f'"recorded_at":"{days[minute // 1440]}{minutes[minute % 1440]}{two[second]}+00:00",'
                 f'"time_delta":{"null" if delta is None else delta},'
                 f'"concurrency":{"null" if mean is None else mean},'
-                '"observed":"backfill","clock":"unknown"'
-                + ("}\n" if root is None else f',"root":{as_json[root]}}}\n')
+                f'"observed":"backfill","clock":"unknown"{_END if root is None else self._roots[root]}'
             )
         return lines
 
@@ -284,13 +302,15 @@ class TableFormat:
         self._repository = _Repository(repositories)
         self._fold = "uninstall" not in selection.events
         self._colours = _COLOURS if colour else _PLAIN
-        self._dates = _Days("%Y-%m-%d ", local=True)
-        self._durations: dict[int | None, str] = {None: "?"}
-        self._relations: dict[tuple[str, str], tuple[str, str]] = {}
+        self._when = _LocalMoments()
+        self._durations: dict[int | None, str] = {}
+        self._relations: dict[tuple[str, str | None], tuple[str, str]] = {}
         self._totals = [0, 0, 0, 0]
 
     def lines(self, changes: Iterable[LoggedChange], seq: int) -> list[str]:
-        selection, fold, totals = self._selection, self._fold, self._totals
+        selection, fold, when, colours = self._selection, self._fold, self._when, self._colours
+        durations, relations, off = self._durations, self._relations, colours["off"]
+        merges, seconds, removals, failures = self._totals
         lines = []
         for change in changes:
             (
@@ -311,25 +331,27 @@ class TableFormat:
             ) = change
             if fold and cause == "replaced":
                 continue
-            if selection is not None and not selection.has(change, self._repository(ebuild)):
+            if selection is not None and not selection.has(change, ebuild and self._repository(ebuild)):
                 continue
             if event == "install":
-                totals[0] += 1
-                totals[1] += delta or 0
-                colour, what = self._relation(version, replaces) if seen else ("new", "")
+                merges += 1
+                seconds += delta or 0
+                colour, what = relations.get((version, replaces)) or self._relation(version, replaces, seen)
             elif event == "uninstall":
-                totals[2] += 1
+                removals += 1
                 colour, what = "removed", "replaced" if cause == "replaced" else "removed"
             else:
-                totals[3] += 1
+                failures += 1
                 colour, what = "failed", f"failed ({cause})" if cause else "failed"
-            if root is not None and root != "/":
-                what += f" in {root}"
-            duration = self._durations.get(delta) or self._duration(delta)
-            atom = f"{category}/{name}-{version}"
-            text = f"{self._when(at)}  {duration:>9}  {install_type or '':<6}  {atom:<48}  {what}"
-            paint = self._colours[colour]
-            lines.append(f"{paint}{text.rstrip()}{self._colours['off'] if paint else ''}\n")
+            if root != "/" and root is not None:
+                what = f"{what} in {root}"
+            text = (
+                f"{when(at)}  {durations.get(delta) or self._duration(delta)}  "
+                f"{_TYPES[install_type]}  {f'{category}/{name}-{version}':<48}  {what}"
+            )
+            paint = colours[colour]
+            lines.append(f"{paint}{text}{off}\n" if paint else f"{text}\n")
+        self._totals = [merges, seconds, removals, failures]
         return lines
 
     def totals(self) -> list[int]:
@@ -346,37 +368,29 @@ class TableFormat:
             parts.append(_count(failures, "failure"))
         return f"{', '.join(parts)}\n"
 
-    def _when(self, at: int) -> str:
-        day = at // DAY
-        _, offset = self._dates(day)
-        if offset == -1:
-            return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
-        local = at + offset
-        return self._dates(local // DAY)[0] + _clock_time(local % DAY)
-
     def _duration(self, seconds: int | None) -> str:
         if len(self._durations) >= _REMEMBERED:
             self._durations.clear()
-        text = self._durations[seconds] = "?" if seconds is None else _span(seconds)
+        text = self._durations[seconds] = f"{'?' if seconds is None else _span(seconds):>9}"
         return text
 
-    def _relation(self, version: str, replaces: str | None) -> tuple[str, str]:
+    def _relation(self, version: str, replaces: str | None, seen: bool) -> tuple[str, str]:
         """Return what an install meant: its colour, and in words."""
         if replaces is None:
-            return "new", "new"
-        known = self._relations.get((version, replaces))
-        if known is None:
-            if len(self._relations) >= _REMEMBERED:
-                self._relations.clear()
-            order = compare_versions(version, replaces)
-            known = self._relations[version, replaces] = (
-                ("rebuild", "rebuild")
-                if version == replaces
-                else ("upgrade", f"upgrade from {replaces}")
-                if order >= 0
-                else ("downgrade", f"downgrade from {replaces}")
-            )
+            return ("new", "new") if seen else ("new", "?")
+        if len(self._relations) >= _REMEMBERED:
+            self._relations.clear()
+        if version == replaces:
+            known = ("rebuild", "rebuild")
+        elif compare_versions(version, replaces) >= 0:
+            known = ("upgrade", f"upgrade from {replaces}")
+        else:
+            known = ("downgrade", f"downgrade from {replaces}")
+        self._relations[version, replaces] = known
         return known
+
+
+_TYPES = {None: "      ", "source": "source", "binary": "binary"}
 
 
 def _span(seconds: int) -> str:

@@ -551,6 +551,9 @@ class MergeTracker:
             at_end, how, runs = self._loose.pop(0)
             self._close(next(run for run in reversed(self._runs) if run in runs), at_end, how)
         self._advance(at)
+        for item in self._limbo.items[:]:
+            if item.ended is not None or at - item.start > FORGOTTEN_AFTER:
+                self._conclude(item, at, _SUCCEEDED)
         for run in self._runs[:]:
             for item in run.items[:]:
                 if at - item.start > FORGOTTEN_AFTER:
@@ -714,8 +717,10 @@ class MergeTracker:
     def _close(self, run: _Run, at: int, how: str) -> None:
         self._advance(at)
         for item in run.items[:]:
-            if how == _SUCCEEDED and not item.in_place and len(self._runs) > 1:
-                # Nothing failed there: it must be another's.
+            if (how == _SUCCEEDED or item.in_place) and len(self._runs) > 1:
+                # It has not completed, yet did not fail either: perhaps it is another's.
+                if how != _SUCCEEDED and item.ended is None:
+                    item.ended = at
                 run.items.remove(item)
                 self._limbo.items.append(item)
                 item.run = self._limbo
@@ -748,7 +753,7 @@ class MergeTracker:
         if item.in_place:
             # Only pkg_postinst failed: the package is there.
             self._emit_install(item, at if item.ended is None else item.ended, known_end=how != _KILLED)
-        elif item.run.installs and how != _SUCCEEDED:
+        elif item.run.installs and item.run is not self._limbo and how != _SUCCEEDED:
             self._emit_failure(item, at, how)
         self._remove(item)
 
