@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup run check test-fast test test-long format lock clean
+.PHONY: help setup run check test-fast test test-long bench format lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: setup check  ## everything that needs no other engine or init system
 
 test-long: setup  ## thousands of faults; hours
 	$(PYTEST) -n $(WORKERS) --dist loadgroup -m long --timeout 0
+
+bench: setup  ## measure speed and memory, each target beside its peer or limit
+	.venv/bin/python -m benchmarks
 
 format: setup  ## rewrite the sources as ruff wants them
 	.venv/bin/ruff format .
