@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Protocol
 
 from gentwoo_client.errors import UsageError
-from gentwoo_client.log.files import in_order_of_time, is_packed, read_blocks
+from gentwoo_client.log.files import in_order_of_time, read_blocks
+from gentwoo_client.log.packed import is_packed
 from gentwoo_client.log.tracker import LoggedChange, MergeTracker
 from gentwoo_client.repositories import Repositories
 from gentwoo_client.wire.version import compare_versions

@@ -218,6 +218,8 @@ _REMEMBERED = 8192  # values of each field, before all are forgotten
 _CPV_SIZE = 400  # bytes; no longer one can be valid
 
 _INSTALLS_NOTHING = re.compile(rb"(?:^| )--(?:buildpkgonly|fetchonly|fetch-all-uri)(?: |\r?$)")
+_COMMAND_SIZE = 1000  # bytes
+_OPTION = re.compile(rb"(?<= )--[a-z-]+(?:=[0-9]+)?(?= |\r?$)")
 _JOBS = re.compile(rb"(?:^| )--jobs(?:=([0-9]+))?(?: |\r?$)")
 
 
@@ -231,23 +233,24 @@ class Package(NamedTuple):
     """CATEGORY/NAME as in the log."""
 
 
-class Command(NamedTuple):
-    """What the command line of a run tells about the records that follow."""
+# What is asked of a command line as emerge logs it, options spelled out. Arguments are raw text of the user;
+# one that spells an option inside a longer argument cannot be told from it, and only makes us more careful.
 
-    installs: bool
+
+def options(command: bytes) -> bytes:
+    """Return what of a command line has to be kept for the questions below."""
+    return command if len(command) <= _COMMAND_SIZE else b" ".join(_OPTION.findall(command))[:_COMMAND_SIZE]
+
+
+def installs(command: bytes) -> bool:
     """False with --fetchonly or --buildpkgonly: items begin and never complete, and none fails for us."""
-    serial: bool
+    return _INSTALLS_NOTHING.search(command) is None
+
+
+def is_serial(command: bytes) -> bool:
     """One item after the other: without --jobs, or with --jobs=1."""
-
-
-def read_command(text: bytes) -> Command:
-    """Read the options in a command line as emerge logs it, spelled out.
-
-    Arguments are raw text of the user; one that spells an option inside a longer argument cannot be told
-    from the option, and only makes us more careful.
-    """
-    jobs = _JOBS.search(text)
-    return Command(installs=_INSTALLS_NOTHING.search(text) is None, serial=jobs is None or jobs[1] == b"1")
+    jobs = _JOBS.search(command)
+    return jobs is None or jobs[1] == b"1"
 
 
 _Value = TypeVar("_Value")

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from gentwoo_client.log import parser
-from gentwoo_client.log.parser import Command, Package
+from gentwoo_client.log.parser import Package
 
 AT_WORK_FOR_AT_MOST: Final = 7 * 86400
 """Seconds after which an item that never completed no longer counts as being at work."""
@@ -118,41 +118,47 @@ def _change(*fields: Any) -> LoggedChange:
 class _Run:
     """A process that merges, unmerges, synchronizes, …"""
 
-    __slots__ = ("command", "items", "m", "n", "seen")
+    __slots__ = ("_serial", "command", "items", "m", "n", "seen")
 
     def __init__(self, seen: int) -> None:
-        self.command: Command | None = None
+        self.command: bytes | None = None
+        self._serial: bool | None = None
         self.seen = seen
         self.n = 0
         self.m = 0
         self.items: list[_Item] = []
 
+    def obey(self, command: bytes) -> None:
+        self.command = command
+        self._serial = None
+
     @property
     def installs(self) -> bool:
-        return self.command is None or self.command.installs
+        return self.command is None or parser.installs(self.command)
+
+    @property
+    def is_serial(self) -> bool:
+        if self._serial is None:
+            self._serial = self.command is not None and parser.is_serial(self.command)
+        return self._serial
 
 
 class _Item:
     """A merge that began and has not ended yet."""
 
-    __slots__ = (
-        "area",
-        "at_work",
-        "built",
-        "cpv",
-        "ebuild",
-        "ended",
-        "in_place",
-        "install_type",
-        "package",
-        "place",
-        "replaces",
-        "root",
-        "run",
-        "slotless",
-        "start",
-        "time",
-    )
+    at_work = True
+    """It counts in `concurrency`."""
+    ended: int | None = None
+    """It ended before its run did: the list began anew without it."""
+    built = False
+    """Something was compiled or merged."""
+    in_place = False
+    """Its files are installed (AUTOCLEAN)."""
+    slotless = False
+    """… by a Portage whose replacements look like manual removals."""
+    install_type: str | None = None
+    ebuild: bytes | None = None
+    replaces: str | None = None
 
     def __init__(
         self,
@@ -173,14 +179,6 @@ class _Item:
         self.start = start
         self.area = area  # of the tracker when it began
         self.time = time  # of the tracker when it began
-        self.at_work = True
-        self.ended: int | None = None  # it ended before its run did: the list began anew without it
-        self.built = False  # something was compiled or merged
-        self.in_place = False  # its files are installed (AUTOCLEAN)
-        self.slotless = False  # … by a Portage whose replacements look like manual removals
-        self.install_type: str | None = None
-        self.ebuild: bytes | None = None
-        self.replaces: str | None = None
 
 
 class _LooseEnd(NamedTuple):
@@ -335,18 +333,18 @@ class MergeTracker:
             replaces = gone.version
             self._group = _WHOLE_GONE_AT
             self._changes.append(
-                _change(
+                _new(LoggedChange, (
                     "uninstall", package.category, package.name, replaces, self._roots[root], None, None,
-                    "replaced", None, past, past - begin, 1.0, True, self._end_of_record(),
-                )
+                    "replaced", None, past, past - begin, 1.0, True, self._locate and self._end_of_record(),
+                ))
             )  # fmt: skip
         self._group = _WHOLE_ROOT
         self._changes.append(
-            _change(
+            _new(LoggedChange, (
                 "install", package.category, package.name, package.version, self._roots[root],
                 path.decode("utf-8", "backslashreplace"), "source", None, replaces, end, end - at, 1.0, True,
-                self._end_of_record(),
-            )
+                self._locate and self._end_of_record(),
+            ))
         )  # fmt: skip
         run = self._runs[0]
         run.n, run.m = self._places[place]
@@ -365,9 +363,15 @@ class MergeTracker:
             for item in same[::-1]:
                 if item.cpv == cpv and item.root == root:
                     self._supersede(item, at)
-                    same = self._open.get(key)
+            same = self._open.get(key)
         self._advance(at)
-        run = self._run_of_start(*self._places[place], at)
+        n, m = self._places[place]
+        runs = self._runs
+        if len(runs) == 1 and not self._loose and (not runs[0].items or (n > 1 and not runs[0].is_serial)):
+            run = runs[0]  # as below
+            run.n, run.m, run.seen = n, m, at
+        else:
+            run = self._run_of_start(n, m, at)
         item = _Item(cpv, package, root, place, run, at, self._area, self._time)
         run.items.append(item)
         if same is None:
@@ -387,10 +391,87 @@ class MergeTracker:
     def _on_phase(self, match: Match) -> None:
         """Handle ` === (N of M) Merging (CPV::PATH)` and its like."""
         place, phase, cpv, path, then = match.group(*parser.PHASE_FIELDS)
+        if then is not None and self._usual_end(match, parser.THEN_FIELDS, (place, cpv, phase, path)):
+            return
         self._group = _PHASE_PATH
         self._reach(place, cpv, phase, path)
         if then is not None:
             self._in_place(match, parser.THEN_FIELDS)
+
+    def _usual_end(
+        self, match: Match, fields: tuple[int, ...], merging: tuple[bytes, bytes, bytes, bytes] | None
+    ) -> bool:
+        """Do at once what the handlers of each record would: the end of an item beside others.
+
+        `merging` are place, CPV, phase and path of the phase just before. Returns False, having done nothing,
+        where it is anything else.
+        """
+        key, slot, old_at, old, gone_at, done_at, place, cpv, root_text = match.group(*fields)
+        same = self._open.get(key)
+        if same is None or len(same) != 1 or self._loose or done_at is None or not slot:
+            return False
+        item = same[0]
+        run, package = item.run, item.package
+        if item.cpv != cpv or item.root != root_text or item.in_place or not item.at_work:
+            return False
+        if merging is not None and (merging[0] != place or merging[1] != cpv or item.place != place):
+            return False
+        now, end, working = self._now, int(done_at), self._at_work
+        if end > self._deadline or now > end or run is self._limbo:
+            return False
+        root = self._roots[item.root]
+        replaces = item.replaces
+        if old is not None:
+            gone = self._packages[old]
+            begin, past = int(old_at), int(gone_at)
+            if gone is None or gone.key != key or not now <= begin <= past <= end:
+                return False
+            replaces = gone.version
+            if self._removals:
+                self._removals.pop(old, None)
+            self._group = fields[4]
+            self._changes.append(
+                _new(LoggedChange, (
+                    "uninstall", package.category, package.name, replaces, root, None, None, "replaced", None,
+                    past, past - begin, float(working), True, self._locate and self._end_of_record(),
+                ))
+            )  # fmt: skip
+        self._area += working * (end - now)
+        self._time += end - now
+        self._now = end
+        delta = concurrency = None
+        if end >= item.start:
+            delta = end - item.start
+            area, passed = self._area - item.area, self._time - item.time
+            # As `_mean`, and never less than itself.
+            concurrency = max(1.0, round(area / passed, 2)) if passed else float(working)
+        install_type, ebuild = item.install_type, item.ebuild
+        if merging is not None:
+            install_type = _PHASES[merging[2]][0]
+            if merging[2] in _OF_AN_EBUILD:
+                ebuild = merging[3]
+        self._group = fields[8]
+        self._changes.append(
+            _new(LoggedChange, (
+                "install", package.category, package.name, package.version, root,
+                ebuild.decode("utf-8", "backslashreplace") if ebuild else None,
+                "binary" if install_type == "binary" else "source", None, replaces, end, delta, concurrency,
+                True,
+                self._locate and self._end_of_record(),
+            ))
+        )  # fmt: skip
+        del self._open[key]
+        run.items.remove(item)
+        self._at_work = working - 1
+        if working == 1:
+            self._deadline = _NEVER
+        self._last_done = (place, cpv, root_text)
+        run.seen = end
+        runs = self._runs
+        if runs[-1] is not run:
+            runs.remove(run)
+            runs.append(run)
+        return True
 
     def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
@@ -409,7 +490,8 @@ class MergeTracker:
 
     def _on_autoclean(self, match: Match) -> None:
         """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, the replacement of the old version, and the completion."""
-        self._in_place(match, parser.AUTOCLEAN_FIELDS)
+        if not self._usual_end(match, parser.AUTOCLEAN_FIELDS, None):
+            self._in_place(match, parser.AUTOCLEAN_FIELDS)
 
     def _in_place(self, match: Match, fields: tuple[int, ...]) -> None:
         key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
@@ -531,14 +613,17 @@ class MergeTracker:
         """Handle `Started emerge on: …`, and what followed if that was only the command and `terminating`."""
         stamp, command, idle_until = match.group(*parser.STARTED_FIELDS)
         at = int(stamp)
+        if idle_until is not None and not self._runs and not self._closing:
+            # It was alone and merged nothing; as below.
+            until = int(idle_until)
+            self._finished.clear()
+            self._removals.clear()
+            self._area, self._time = 0, max(0, until - at)
+            self._now = self._terminated = until
+            self._last_done = None
+            return
         self._group = parser.STAMP
         self._begin_run(at)
-        if idle_until is not None and len(self._runs) == 1 and not self._closing:
-            # It was alone and merged nothing.
-            self._runs.clear()
-            self._advance(int(idle_until))
-            self._terminated = self._now
-            return
         if command is not None:
             self._command(at, command)
         if idle_until is not None:
@@ -582,13 +667,27 @@ class MergeTracker:
         if run is None:
             run = _Run(at)
             self._runs.append(run)
-        run.command = parser.read_command(text)
+        run.obey(parser.options(text))
 
     def _on_ending(self, match: Match) -> None:
         """Handle what a process says at its end: Finished, exiting, terminating."""
         stamp, text, exited_at, status, terminated_at = match.group(*parser.ENDING_FIELDS)
+        at = int(stamp)
+        if len(self._runs) == 1 and not (self._open or self._loose or self._finished or self._closing):
+            # The only run ends with nothing open; as below.
+            if terminated_at is not None and (status is not None or text.startswith(b"exiting")):
+                self._runs.clear()
+                self._advance(at)
+                self._exited = 0
+                self._terminated = int(terminated_at)
+                return
+            if text == b"terminating." and terminated_at is None and self._terminated != at:
+                self._runs.clear()
+                self._advance(at)
+                self._terminated = at
+                return
         self._group = _ENDING
-        self._say_ending(int(stamp), text)
+        self._say_ending(at, text)
         if status is not None:
             self._group = _STATUS
             self._say_ending(int(exited_at), status)
@@ -641,7 +740,7 @@ class MergeTracker:
             run = runs[0]
         else:
             run, certain = self._likeliest_run(n, m)
-        if certain and run.items and (n == 1 or (run.command is not None and run.command.serial)):
+        if certain and run.items and (n == 1 or run.is_serial):
             # Only one item at a time, or a new list (--keep-going): those before have ended.
             for item in run.items:
                 if item.ended is None:
@@ -865,7 +964,7 @@ class MergeTracker:
                 run.seen,
                 run.n,
                 run.m,
-                None if run.command is None else list(run.command),
+                None if run.command is None else _text(run.command),
                 [_pack(i) for i in run.items],
             ]
             for run in self._runs
@@ -902,7 +1001,7 @@ class MergeTracker:
         for seen, n, m, command, items in state["runs"]:
             run = _Run(seen)
             run.n, run.m = n, m
-            run.command = None if command is None else Command(*command)
+            run.command = None if command is None else _bytes(command)
             run.items.extend(self._unpack(run, *fields) for fields in items)
             self._runs.append(run)
         self._limbo.items.extend(self._unpack(self._limbo, *fields) for fields in state["limbo"])
