@@ -8,6 +8,7 @@ CollectorError
 ├── StoreError
 │   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
 │   │   └── StoreFull         no space is left; nothing was lost, nothing was accepted
+│   ├── StoreDamaged          the database, or a value in it, cannot be what was written; exit code 1
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
 │   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
@@ -80,6 +81,12 @@ class StoreFull(StoreUnavailable):
     retry_after = 30  # seconds
 
 
+class StoreDamaged(StoreError):
+    """The database, or a value in it, cannot be what this program wrote."""
+
+    advice = "restore the store from a backup (docs/operating.md); `bdcs check` says what of it is sound"
+
+
 class SchemaMismatch(StoreError):
     """The store's schema is not the one this version works with."""
 
@@ -89,7 +96,11 @@ class SchemaMismatch(StoreError):
         super().__init__(f"the store has schema {found or 'none'}, this version works with {wanted}")
         self.found = found
         self.wanted = wanted
-        self.advice = "run `bdcs schema upgrade`, or `bdcs serve`, which does it at its start"
+        self.advice = (
+            "newer software made it: install that version, or one that is newer still"
+            if found is not None and found > wanted
+            else "run `bdcs schema upgrade`, or `bdcs serve`, which does it at its start"
+        )
 
 
 class EvidenceDamaged(StoreError):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import secrets
 import signal
 import ssl
@@ -18,6 +19,7 @@ from typing import Any, Final
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
+from bdcs.errors import CollectorError
 from bdcs.services.figures import Renewal
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
@@ -42,6 +44,7 @@ SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter w
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises `CollectorError` where it cannot begin."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_connections()
     context = tls_context(settings.tls_certificate, settings.tls_key)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, context))
@@ -110,11 +113,22 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
     """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(coroutine) for coroutine in work]
-        await stopping.wait()
-        for task in tasks:
-            task.cancel()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in work]
+            await stopping.wait()
+            for task in tasks:
+                task.cancel()
+    except ExceptionGroup as group:
+        if isinstance(group.exceptions[0], CollectorError):
+            raise group.exceptions[0] from None
+        raise
+
+
+def _allow_connections() -> None:
+    """Have as many open files as this user may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _loop_factory() -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bdcs.domain.networks import Network
+from bdcs.domain.thresholds import DEFAULT_THRESHOLD, LOWEST_THRESHOLD
 from bdcs.errors import ConfigurationError, UnknownSetting
 from gentwoo_client.wire.errors import InvalidSegment
 from gentwoo_client.wire.segments import check_audience
@@ -20,7 +21,6 @@ DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
-LEAST_THRESHOLD: Final = 5  # machines
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class Settings:
         default=(), metadata={"doc": "networks whose X-Forwarded-For is believed, such as `127.0.0.1/32`"}
     )
     threshold: int = field(
-        default=10,
-        metadata={"doc": f"machines that a public figure counts at least; not below {LEAST_THRESHOLD}"},
+        default=DEFAULT_THRESHOLD,
+        metadata={"doc": f"machines that a public figure counts at least; not below {LOWEST_THRESHOLD}"},
     )
     approval: str = field(
         default="open",
@@ -169,7 +169,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "data": _path,
     "store": _text,
     "trusted_proxies": _networks,
-    "threshold": lambda name, value: _number(name, value, LEAST_THRESHOLD),
+    "threshold": lambda name, value: _number(name, value, LOWEST_THRESHOLD),
     "approval": lambda name, value: _choice(name, value, APPROVALS),
     "registrations_per_network": lambda name, value: _number(name, value, 1),
     "tls_certificate": _path,

@@ -17,12 +17,13 @@ from sqlalchemy import Connection, Engine, func, select
 
 from bdcs.domain import codes, installations
 from bdcs.domain.evidence import Envelope, Form, unpack
-from bdcs.errors import EvidenceDamaged
+from bdcs.errors import EvidenceDamaged, StoreDamaged
 from bdcs.services.machines import Machine, find
 from bdcs.store import tables
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.records import stored_changes
 from bdcs.store.store import transaction
+from gentwoo_client.wire import base64url
 from gentwoo_client.wire.errors import ProtocolError
 from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import assemble, open_segment
@@ -66,7 +67,11 @@ def check(engine: Engine, progress: Callable[[int, int], None]) -> Report:
     for done, uuid in enumerate(uuids):
         progress(done, len(uuids))
         with transaction(engine) as connection:
-            machine = find(connection, UUID(uuid))
+            try:
+                machine = find(connection, UUID(uuid))
+            except (ValueError, StoreDamaged) as error:
+                report.differ(f"machine {uuid}: {error}")
+                continue
             if machine is not None:  # it may just have been erased
                 _MachineCheck(connection, codec, machine, report).run()
     progress(len(uuids), len(uuids))
@@ -109,6 +114,9 @@ class _MachineCheck:
         """Compare chain, records, head and installations."""
         seq, digest = 0, None
         for row in self._segments():
+            if not _is_sound(row):
+                self._differ(f"segment at seq {row.first_seq}: its row holds what cannot be")
+                continue
             if row.first_seq != seq + 1:
                 self._differ(f"a segment begins with seq {row.first_seq} where {seq + 1} is due")
             records = self._records_of(row, digest)
@@ -142,17 +150,24 @@ class _MachineCheck:
             return ()
         if hashlib.sha256(compact).digest() != row.digest:
             self._differ(f"segment at seq {row.first_seq}: its digest is another")
-        if opened.segment.first_seq != row.first_seq or len(opened.segment.records) != row.records:
+        segment = opened.segment
+        if segment.first_seq != row.first_seq or len(segment.records) != row.records:
             self._differ(f"segment at seq {row.first_seq}: its row tells another number of records")
-        return opened.segment.records
+        if segment.prev != (None if prev is None else base64url.encode(prev)):
+            self._differ(f"segment at seq {row.first_seq}: it does not continue the one before")
+        if segment.audience != row.audience:
+            self._differ(f"segment at seq {row.first_seq}: its row names another collector")
+        return segment.records
 
     def _compare_records(self, row: Any, records: tuple[PackageStateChange, ...]) -> None:
         last = row.first_change + row.records - 1
-        stored = {change.id: change for change in stored_changes(self.connection, row.first_change, last)}
+        stored = dict(stored_changes(self.connection, row.first_change, last))
         for number, record in enumerate(records, row.first_change):
             change = stored.get(number)
-            if change is None:
+            if number not in stored:
                 self._differ(f"seq {record.seq}: change {number} is missing in the table")
+            elif change is None:
+                self._differ(f"seq {record.seq}: change {number} is no record")
             elif change.record != record or change.machine != str(self.machine.uuid):
                 self._differ(f"seq {record.seq}: change {number} says something else than the evidence")
             elif change.created_at != row.created_at:
@@ -190,8 +205,8 @@ class _MachineCheck:
                 tables.repositories.c.name.label("repository"),
             )
             .select_from(table)
-            .join(tables.packages, tables.packages.c.id == table.c.package_id)
-            .join(tables.versions, tables.versions.c.id == table.c.version_id)
+            .outerjoin(tables.packages, tables.packages.c.id == table.c.package_id)
+            .outerjoin(tables.versions, tables.versions.c.id == table.c.version_id)
             .outerjoin(tables.repositories, tables.repositories.c.id == table.c.repository_id)
             .where(
                 table.c.machine_id == self.machine.id,
@@ -202,7 +217,7 @@ class _MachineCheck:
             (self.machine.id, (row.category, row.name), row.text): (row.installed_at, row.repository)
             for row in self.connection.execute(query)
         }
-        for key in sorted(stored.keys() | self.present.keys()):
+        for key in sorted(stored.keys() | self.present.keys(), key=repr):
             if stored.get(key) != self.present.get(key):
                 _, (category, name), version = key
                 self._differ(
@@ -212,3 +227,11 @@ class _MachineCheck:
 
     def _differ(self, text: str) -> None:
         self.report.differ(f"machine {self.machine.uuid}: {text}")
+
+
+def _is_sound(row: Any) -> bool:
+    """Whether the row of a segment holds numbers and bytes where these belong; SQLite takes anything."""
+    numbers = (row.first_seq, row.records, row.first_change, row.created_at, row.dictionary_id, row.form)
+    return all(isinstance(number, int) for number in numbers) and all(
+        isinstance(octets, bytes) for octets in (row.digest, row.signature, row.evidence)
+    )

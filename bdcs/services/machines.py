@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from bdcs.domain.machines import State
-from bdcs.errors import NoSuchMachine
+from bdcs.errors import NoSuchMachine, StoreDamaged
 from bdcs.services import figures
 from bdcs.store.store import Store
 from bdcs.store.tables import machines, secrets, tombstones
@@ -141,12 +141,15 @@ def count_by_state(connection: Connection) -> dict[str, int]:
 
 def _machine(row: Row[*tuple[Any, ...]]) -> Machine:
     number, uuid, public_key, state, registered_at, head_seq, head_digest = row
-    return Machine(
-        id=number,
-        uuid=UUID(uuid),
-        public_key=public_key,
-        state=State(state),
-        registered_at=registered_at,
-        head_seq=head_seq,
-        head_digest=head_digest,
-    )
+    try:
+        return Machine(
+            id=number,
+            uuid=UUID(uuid),
+            public_key=public_key,
+            state=State(state),
+            registered_at=registered_at,
+            head_seq=head_seq,
+            head_digest=head_digest,
+        )
+    except ValueError as error:
+        raise StoreDamaged(f"machine {number} in the table: {error}") from error

@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from bdcs.errors import ConfigurationError, NoPermission, NoStore, StoreFull, StoreUnavailable
+from bdcs.errors import (
+    ConfigurationError,
+    NoPermission,
+    NoStore,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
 
 SQLITE_NAME = "bdcs.sqlite"
 READERS = 4
@@ -44,6 +53,7 @@ def create_writer(path: Path) -> Engine:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except PermissionError as error:
         raise NoPermission(path.parent) from error
+    _require_access(path)
     engine = _sqlite(path, begin="BEGIN IMMEDIATE", cache=CACHE_SIZE, poolclass=StaticPool)
 
     @event.listens_for(engine, "connect")
@@ -59,10 +69,11 @@ def create_writer(path: Path) -> Engine:
 def create_reader(path: Path) -> Engine:
     """Return the engine that only reads; each transaction sees one state of the store.
 
-    Raises `NoStore` where there is none to read.
+    Raises `NoStore` where there is none to read, `NoPermission`.
     """
     if not path.exists():
         raise NoStore(path)
+    _require_access(path)
     engine = _sqlite(
         path,
         begin="BEGIN",
@@ -77,6 +88,18 @@ def create_reader(path: Path) -> Engine:
         connection.execute("PRAGMA query_only = ON")
 
     return engine
+
+
+def _require_access(path: Path) -> None:
+    """Raise `NoPermission` unless the database and its directory may be written; `ConfigurationError`.
+
+    Who reads must be allowed to write as well: in WAL mode readers take part in the locks.
+    """
+    if path.is_dir():
+        raise ConfigurationError(f"{path} is a directory, no store")
+    for place in (path.parent, path):
+        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
+            raise NoPermission(place)
 
 
 def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:
@@ -107,11 +130,18 @@ def engine_errors() -> Iterator[None]:
         raise translated(error) from error
 
 
-def translated(error: DBAPIError) -> Exception:
+def translated(error: DBAPIError) -> DBAPIError | StoreError:
     """Return our own error for what the engine reports, or `error` itself where it is a bug of ours."""
     reason = str(error.orig)
-    if "disk is full" in reason or "disk I/O error" in reason:
-        return StoreFull(reason)
-    if "locked" in reason or "unable to open" in reason or "readonly" in reason or "read-only" in reason:
-        return StoreUnavailable(reason)
+    for kind, signs in _SIGNS.items():
+        if any(sign in reason for sign in signs):
+            return kind(reason)
     return error
+
+
+_SIGNS: Final[Mapping[type[StoreError], tuple[str, ...]]] = {
+    StoreFull: ("disk is full", "disk I/O error"),
+    StoreUnavailable: ("locked", "unable to open", "readonly", "read-only"),
+    StoreDamaged: ("malformed", "not a database", "no such table", "no such column"),
+}
+"""What SQLite says, and what that is."""

@@ -28,13 +28,15 @@ class EvidenceCodec:
     """Compresses with a store's newest dictionary and reads what any of them wrote; usable in any thread."""
 
     def __init__(self, contents: Mapping[int, bytes]) -> None:
-        self._dictionaries = {number: zstd.ZstdDict(content) for number, content in contents.items()}
+        if not contents:
+            raise EvidenceDamaged("the store has no dictionary for evidence")
+        self._dictionaries = {number: _dictionary(number, content) for number, content in contents.items()}
         self.dictionary_id = max(contents)
         self._own = threading.local()
 
     @classmethod
     def load(cls, connection: Connection) -> EvidenceCodec:
-        """Return a codec with the store's dictionaries."""
+        """Return a codec with the store's dictionaries. Raises `EvidenceDamaged`."""
         rows = connection.execute(select(dictionaries.c.id, dictionaries.c.content))
         return cls({row.id: row.content for row in rows})
 
@@ -65,3 +67,10 @@ class EvidenceCodec:
         if not decompressor.eof or len(kept) > KEPT_SIZE:
             raise EvidenceDamaged("the evidence does not end where it should")
         return kept
+
+
+def _dictionary(number: int, content: bytes) -> zstd.ZstdDict:
+    try:
+        return zstd.ZstdDict(content)
+    except (TypeError, ValueError) as error:
+        raise EvidenceDamaged(f"dictionary {number}: {error}") from error

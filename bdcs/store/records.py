@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import Connection, select
 
 from bdcs.domain import codes
+from bdcs.errors import StoreDamaged
 from bdcs.store import tables
 from gentwoo_client.wire.records import PackageStateChange
 
@@ -48,23 +49,31 @@ class StoredChange:
     record: PackageStateChange
 
 
-def stored_changes(connection: Connection, first: int, last: int) -> Iterator[StoredChange]:
-    """Yield the changes with ids from `first` to `last`, in their order."""
-    yield from _stored(connection, _CHANGES.c.id.between(first, last))
+def stored_changes(
+    connection: Connection, first: int, last: int
+) -> Iterator[tuple[int, StoredChange | None]]:
+    """Yield the changes with ids from `first` to `last`, in their order; None for what no record can be."""
+    for row in connection.execute(_QUERY.where(_CHANGES.c.id.between(first, last))):
+        try:
+            yield row.id, _change(row)
+        except StoreDamaged:
+            yield row.id, None
 
 
 def changes_after(connection: Connection, since: int, limit: int) -> list[StoredChange]:
-    """Return the next `limit` changes after the one with id `since`."""
+    """Return the next `limit` changes after the one with id `since`. Raises `StoreDamaged`."""
     rows = connection.execute(_QUERY.where(_CHANGES.c.id > since).limit(limit))
     return [_change(row) for row in rows]
 
 
-def _stored(connection: Connection, condition: ColumnElement[bool]) -> Iterator[StoredChange]:
-    for row in connection.execute(_QUERY.where(condition)):
-        yield _change(row)
-
-
 def _change(row: Any) -> StoredChange:
+    try:
+        return _as_it_is(row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreDamaged(f"change {row.id} in the table is no record") from error
+
+
+def _as_it_is(row: Any) -> StoredChange:
     return StoredChange(
         id=row.id,
         machine=row.uuid,

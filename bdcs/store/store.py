@@ -57,7 +57,7 @@ class _Job:
 
 
 class Store:
-    """Relational state behind two doors: `write` and `read`. Made by `open_store`, closed by `close`."""
+    """Relational state behind two doors: `write` and `read`. Ended by `close`."""
 
     def __init__(self, path: Path) -> None:
         self._writer = engines.create_writer(path)

@@ -28,7 +28,7 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         else:
             async with asyncio.timeout(BODY_TIMEOUT):
                 body = await request.read()
-    except web.RequestPayloadError as error:
+    except (web.RequestPayloadError, ConnectionError) as error:
         raise Malformed("the body does not arrive as its headers say") from error
     if len(body) > limit:
         raise TooLarge(f"more than {limit} bytes")

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from typing import Final
 
 from markupsafe import Markup
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
-_UNITS = (("d", "h", DAY, HOUR), ("h", "min", HOUR, MINUTE), ("min", "s", MINUTE, 1))
+_UNITS: Final = (("d", "h", DAY, HOUR), ("h", "min", HOUR, MINUTE), ("min", "s", MINUTE, 1))
+"""A unit, the next smaller one, and how many seconds each has."""
 
 # Month names are ours: those of `strftime` follow the server's locale.
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -35,11 +37,7 @@ def width(part: int, whole: int) -> str:
 
 def duration(seconds: int) -> str:
     """A duration in its two largest units: `40 s`, `6 min 40 s`, `2 h 5 min`, `3 d 4 h`."""
-    for unit, smaller, size, smaller_size in (
-        ("d", "h", DAY, HOUR),
-        ("h", "min", HOUR, MINUTE),
-        ("min", "s", MINUTE, 1),
-    ):
+    for unit, smaller, size, smaller_size in _UNITS:
         if seconds >= size:
             rest = seconds % size // smaller_size
             return f"{seconds // size:,} {unit} {rest} {smaller}" if rest else f"{seconds // size:,} {unit}"

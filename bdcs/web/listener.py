@@ -16,7 +16,7 @@ from bdcs.web.problems import MAX_LINE, ProblemHandler
 
 BACKLOG: Final = 1024  # connections that wait to be taken
 KEEP_ALIVE: Final = 75.0  # seconds that an idle connection stays open
-SHUTDOWN_TIMEOUT: Final = 30.0  # seconds that requests under way have to finish
+SHUTDOWN_TIMEOUT: Final = 10.0  # seconds that requests under way have to finish
 MAX_FIELD: Final = 16 * 1024  # bytes of a header line
 
 
@@ -41,8 +41,12 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     if certificate is None or key is None:
         raise ConfigurationError("tls_certificate and tls_key belong together")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+
+    def passphrase() -> str:
+        raise ConfigurationError(f"tls_key {key} is encrypted; a collector needs one that it can read alone")
+
     try:
-        context.load_cert_chain(certificate, key)
+        context.load_cert_chain(certificate, key, passphrase)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"tls_certificate {certificate}, tls_key {key}: {error}") from error
     return context

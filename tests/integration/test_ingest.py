@@ -355,6 +355,16 @@ async def test_an_id_is_not_reused_when_the_newest_records_are_forgotten(world: 
         (update(tables.segments).values(evidence=b"\0"), "segment at seq 1"),
         (delete(tables.machines), "belong to no machine"),
         (text("UPDATE versions SET text = '9.9'"), "says something else"),
+        # What no record, segment or machine can be: SQLite takes any value in any column.
+        (update(tables.package_state_changes).values(event=99), "is no record"),
+        (text("UPDATE package_state_changes SET concurrency = 'x'"), "is no record"),
+        (update(tables.package_state_changes).values(extra="["), "is no record"),
+        (text("UPDATE segments SET records = 'x'"), "its row holds what cannot be"),
+        (text("UPDATE segments SET evidence = 'x'"), "its row holds what cannot be"),
+        (update(tables.segments).values(audience_id=9), "segment at seq 1"),
+        (update(tables.machines).values(state="x"), "is not a valid State"),
+        (update(tables.machines).values(uuid=tables.machines.c.uuid + "x"), "badly formed"),
+        (update(tables.installations).values(version_id=99), "is installed by table or evidence"),
     ],
 )
 async def test_the_check_finds_what_was_changed(world: World, statement: Any, told: str) -> None:

@@ -2,10 +2,13 @@
 """`bdcs serve` as a process of its own: its answers, its manners, and the commands beside it."""
 
 import concurrent.futures
+import contextlib
 import json
 import os
+import shlex
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import threading
@@ -15,8 +18,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
-from tests.peer import Peer, problem_of, request
+from tests.peer import JOSE, Peer, problem_of, record, request
 from tests.processes import BDCS, Collector, Process, run
 from tests.waiting import until
 
@@ -140,6 +145,113 @@ def test_commands_without_a_store_say_so(tmp_path: Path) -> None:
         done = run([*BDCS, command, "--data", tmp_path / "absent"], check=False)
         assert done.returncode == 78
         assert "no store" in done.stderr
+
+
+@pytest.mark.parametrize("command", [["export"], ["check"], ["admin", "machines", "list"], ["serve"]])
+def test_a_damaged_store_is_told(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "bdcs.sqlite").write_bytes(b"no database" * 1000)
+    done = run([*BDCS, *command, "--data", tmp_path], check=False)
+    assert done.returncode == 1
+    assert "not a database" in done.stderr
+    assert "backup" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_directory_in_place_of_the_store_is_told(tmp_path: Path) -> None:
+    (tmp_path / "bdcs.sqlite").mkdir()
+    done = run([*BDCS, "serve", "--listen", "127.0.0.1:0", "--data", tmp_path], check=False)
+    assert (done.returncode, "is a directory" in done.stderr) == (78, True)
+
+
+def test_an_export_of_impossible_values_says_so(collector: Collector) -> None:
+    peer = Peer(collector.url)
+    peer.register()
+    peer.push(2)
+    with contextlib.closing(sqlite3.connect(collector.data / "bdcs.sqlite")) as store, store:
+        store.execute("UPDATE package_state_changes SET recorded_at = 'x' WHERE id = 2")
+    done = collector.bdcs("export", check=False)
+    assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
+    assert "change 2 in the table is no record" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_check_reads_what_it_need_not_rebuild(collector: Collector) -> None:
+    """A payload with blanks is kept whole, so that nothing in it follows from the row."""
+    peer = Peer(collector.url)
+    peer.register()
+    peer.push()
+    peer.push()
+    with contextlib.closing(sqlite3.connect(collector.data / "bdcs.sqlite")) as store, store:
+        store.execute("UPDATE audiences SET url = 'https://elsewhere.example'")
+        store.execute("DELETE FROM segments WHERE first_seq = 1")
+    done = collector.bdcs("check", check=False)
+    assert done.returncode == 1
+    assert "names another collector" in done.stdout
+    assert "does not continue the one before" in done.stdout
+
+
+@pytest.mark.parametrize("since", ["x", "-5", "1e3", "99999999999999999999"])
+def test_an_export_begins_after_a_number(tmp_path: Path, since: str) -> None:
+    done = run([*BDCS, "export", f"--since={since}", "--data", tmp_path], check=False)
+    assert (done.returncode, "no `id` of a record" in done.stderr) == (2, True)
+
+
+def test_a_reader_that_has_gone_is_no_error(collector: Collector) -> None:
+    peer = Peer(collector.url)
+    peer.register()
+    for _ in range(3):
+        peer.push(1000)
+    command = shlex.join([*map(str, BDCS), "export", "--data", str(collector.data)])
+    done = run(["bash", "-c", f"{command} | head -1; exit ${{PIPESTATUS[0]}}"], check=False)
+    assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (141, 1, "")
+
+
+def test_a_client_that_goes_away_is_no_error_of_ours(collector: Collector) -> None:
+    peer = Peer(collector.url)
+    peer.register()
+    host, _, port = collector.url.removeprefix("http://").partition(":")
+    for ending in (b"abc", b""):
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                f"POST {peer.path}/segments HTTP/1.1\r\nHost: x\r\nContent-Type: application/jose\r\n"
+                "Content-Length: 10\r\n\r\n".encode()
+                + ending
+            )
+    until(lambda: 'status="400"' in request(collector.url, "GET", "/metrics").body.decode())
+    assert collector.process is not None
+    assert "internal error" not in collector.process.output
+
+
+def test_an_encrypted_key_is_not_asked_for(tmp_path: Path) -> None:
+    key = Ed25519PrivateKey.generate().private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / "key.pem").write_bytes(key)
+    trustme.CA().issue_cert("collector.example").cert_chain_pems[0].write_to_path(tmp_path / "chain.pem")
+    config = tmp_path / "bdcs.toml"
+    config.write_text(f'tls_certificate = "{tmp_path / "chain.pem"}"\ntls_key = "{tmp_path / "key.pem"}"\n')
+    done = run([*BDCS, "serve", "--config", config, "--data", tmp_path / "data"], check=False)
+    assert (done.returncode, "is encrypted" in done.stderr) == (78, True)
+
+
+def test_two_on_one_store_agree(collector: Collector) -> None:
+    """A chain may go on at either; what each remembers of the other's store is never wrong."""
+    other = Collector(collector.home, options=["--public-url", collector.url])
+    with other:
+        peers = [Peer(collector.url) for _ in range(4)]
+        for peer in peers:
+            assert peer.register().status == 201
+        for turn in range(6):
+            for peer in peers:
+                name = f"made-in-turn{turn}x"
+                compact = peer.signed(peer.payload(records=[record(peer.seq + 1, name=name)]))
+                door = (collector, other)[turn % 2].url
+                answer = request(door, "POST", f"{peer.path}/segments", body=compact, headers=JOSE)
+                assert answer.status == 200, answer
+                peer.seq, peer.prev = peer.seq + 1, answer.document["head"]["segment"]
+        assert other.stop() == 0
+    assert len(collector.export()) == 24
+    assert "no differences" in collector.bdcs("check").stdout
 
 
 def test_it_can_be_upgraded_before_it_serves(tmp_path: Path) -> None:
