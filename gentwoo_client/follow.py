@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,11 @@ class Follower:
     def has_uncommitted(self) -> bool:
         """Whether lines were read that brought no record; `flush` stores the place after them."""
         return self._uncommitted > 0
+
+    @property
+    def is_denied(self) -> bool:
+        """Whether this user may not read the log, as of the last `advance`."""
+        return self._tail.is_denied
 
     @property
     def retry_in(self) -> float | None:
@@ -240,20 +246,17 @@ class Follower:
         return since is not None and (self._is_live or since <= logged.at + CLOCK_TOLERANCE)
 
 
-def read_to_end(settings: Settings) -> int:
-    """Read the log into the journal to its end, once; return how many new records may be sent.
+def read_to_end(settings: Settings) -> bool:
+    """Read the log into the journal to its end, once; return False where this user may not read the log.
 
     The caller holds `reader.lock`. Raises `JournalError`.
     """
-    journal = Journal.open(settings.state_dir)
-    try:
-        follower = Follower(journal, settings)
-        try:
-            return follower.read_to_end()
-        finally:
-            follower.close()
-    finally:
-        journal.close()
+    with (
+        closing(Journal.open(settings.state_dir)) as journal,
+        closing(Follower(journal, settings)) as follower,
+    ):
+        follower.read_to_end()
+        return not follower.is_denied
 
 
 def _pf(logged: LoggedChange) -> str:

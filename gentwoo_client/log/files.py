@@ -8,23 +8,20 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Final
 
-BLOCK_SIZE: Final = 1 << 20
+from gentwoo_client.log.packed import is_packed as is_packed
+from gentwoo_client.log.packed import open_packed
+
+BLOCK_SIZE: Final = 512 << 10
 """Bytes read at once."""
 
 LINE_SIZE: Final = 1 << 20
 """Bytes; a longer line is damage (power loss leaves blocks of NULs) and is skipped."""
 
-_PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst")
 _FIRST_STAMP = re.compile(rb"^([0-9]{1,10}): ", re.MULTILINE)
 
 
 class DamagedFile(OSError):
     """A compressed file that cannot be unpacked."""
-
-
-def is_packed(path: str) -> bool:
-    """Return whether `path` names a compressed file, by its ending."""
-    return path.endswith(_PACKED)
 
 
 def read_blocks(path: str, begin: int = 0, end: int | None = None) -> Iterator[bytes]:
@@ -74,8 +71,6 @@ def _open(path: str) -> IO[bytes]:
         return open(path, "rb", buffering=0)
     if not os.path.isfile(path):
         open(path, "rb").close()
-    from gentwoo_client.log.rotation import open_packed
-
     return open_packed(path)
 
 

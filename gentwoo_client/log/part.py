@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import IO, Protocol
 
+from gentwoo_client.log.packed import open_packed
 from gentwoo_client.log.position import HEAD_SIZE, TAIL_SIZE, Position
-from gentwoo_client.log.rotation import RotatedFile, open_packed
+from gentwoo_client.log.rotation import RotatedFile
 
 BLOCK_SIZE = 64 * 1024
 """Bytes read at once."""

@@ -12,10 +12,9 @@ import os
 import re
 import stat
 from dataclasses import dataclass
-from typing import IO, cast
+from typing import cast
 
-PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst")
-"""Endings of compressed files that can be read."""
+from gentwoo_client.log.packed import PACKED
 
 _SUFFIX = re.compile(r"[.-](?:(?P<number>\d{1,5})|(?P<date>\d[\d.T:_-]{5,})|old)")
 
@@ -59,35 +58,6 @@ def rotated_files(log: str) -> list[RotatedFile]:
     if all(file.date is not None for file in parts):
         return sorted(parts, key=lambda file: cast("str", file.date))
     return sorted(parts, key=lambda file: file.modified)
-
-
-def open_packed(path: str) -> IO[bytes]:
-    """Open a compressed file, by its ending, for reading what is inside.
-
-    Raises OSError. What a damaged one raises while it is read differs from library to library.
-    """
-    ending = os.path.splitext(path)[1]
-    if ending == ".gz":
-        import gzip
-
-        return cast("IO[bytes]", gzip.open(path))
-    if ending == ".bz2":
-        import bz2
-
-        return cast("IO[bytes]", bz2.open(path))
-    if ending == ".zst":
-        return _open_zstd(path)
-    import lzma
-
-    return cast("IO[bytes]", lzma.open(path))
-
-
-def _open_zstd(path: str) -> IO[bytes]:
-    try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
-    except ImportError:
-        from backports import zstd
-    return cast("IO[bytes]", zstd.open(path))
 
 
 def _examine(directory: str, entry: str, name: str) -> RotatedFile | None:

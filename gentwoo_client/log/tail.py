@@ -65,6 +65,9 @@ class LogTail:
         self._repetition: _Repetition | None = None
         self._complaint: str | None = None
         self._leaving_since: float | None = None
+        self.is_denied = False
+        """Whether the last `read` failed because this user may not read the log."""
+
         self.at_end = False
         """After `read` returned None: whether this was the end of the log as it is now."""
 
@@ -84,13 +87,14 @@ class LogTail:
 
     def read(self) -> Block | None:
         """Return the next lines, or None when there are none now. Does not wait, does not raise OSError."""
-        self.at_end = False
+        self.at_end = self.is_denied = False
         while True:
             try:
                 if self._part is None and not self._open():
                     return None
                 chunk = self._next_chunk()
             except OSError as error:
+                self.is_denied = isinstance(error, PermissionError)
                 self._complain(logging.WARNING, f"cannot be read: {error.strerror or error}")
                 self._leave()
                 return None

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import pwd
 import shutil
 import sys
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -71,24 +75,39 @@ def test_a_fifo_does_not_block(log: Path) -> None:
 
 
 def test_an_unreadable_log_is_said_once_and_is_not_its_end(
-    log: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    log: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     append(log, ONE)
     tail = LogTail(log)
-    real_open = os.open
+    with as_ordinary_user(log.parent):
+        log.chmod(0o000)
+        assert everything(tail) == everything(tail) == b""
+        assert tail.is_denied
+        assert not tail.at_end
+        assert caplog.text.count("Permission denied") == 1
+        log.chmod(0o600)
+        assert everything(tail) == ONE
+        assert not tail.is_denied
 
-    def refusing(path: str, *rest: int) -> int:
-        if path == str(log):
-            raise PermissionError(13, "Permission denied")
-        return real_open(path, *rest)
 
-    # root may read everything; acceptance tests do it as an ordinary user
-    monkeypatch.setattr(os, "open", refusing)
-    assert everything(tail) == everything(tail) == b""
-    assert not tail.at_end
-    assert caplog.text.count("Permission denied") == 1
-    monkeypatch.undo()
-    assert everything(tail) == ONE
+@contextmanager
+def as_ordinary_user(directory: Path) -> Iterator[None]:
+    """Let the file system see an ordinary user, who owns `directory`; root may read everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    nobody = pwd.getpwnam("nobody")
+    libc = ctypes.CDLL(None)
+    for path in (directory, *directory.iterdir()):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    for parent in directory.parents:
+        if parent.stat().st_mode & 0o011 != 0o011:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    libc.setfsuid(nobody.pw_uid)  # of this thread; the kernel drops what lets root read everything
+    try:
+        yield
+    finally:
+        libc.setfsuid(0)
 
 
 def test_the_old_file_is_read_once_more_after_it_was_renamed(log: Path, tmp_path: Path) -> None:
