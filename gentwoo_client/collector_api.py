@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Literal, Self, TypeVar
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import aiohttp
@@ -33,8 +32,10 @@ from gentwoo_client.errors import (
     CollectorRefused,
     CollectorUnreachable,
     TryLater,
+    printable,
 )
 from gentwoo_client.machine_key import MachineKey
+from gentwoo_client.settings import is_loopback
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire import base64url, limits
 from gentwoo_client.wire.errors import (
@@ -322,24 +323,6 @@ class _Refusal(Exception):
 _WORTH_COMPRESSING = 1024  # bytes; below, a frame's own overhead and the thread cost more than they save
 
 
-def is_loopback(url: str) -> bool:
-    """Whether `url` leads to this very machine, so that nobody can read on the way."""
-    from ipaddress import ip_address
-
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def printable(text: str) -> str:
-    """Return `text` without what could command a terminal, and not longer than a few lines."""
-    return "".join(c if c.isprintable() else " " for c in text[:500]).strip()
-
-
 def _compress(content: bytes) -> bytes:
     if sys.version_info >= (3, 14):
         from compression import zstd
@@ -376,7 +359,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     if not text:
         return None
     try:
-        wait = float(int(text)) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
+        wait = int(text) if text.isdecimal() else parsedate_to_datetime(text).timestamp() - time.time()
     except ValueError:
         return None
-    return min(max(wait, 0.0), float(limits.RETRY_AFTER_MAX))
+    return float(min(max(wait, 0), limits.RETRY_AFTER_MAX))

@@ -71,7 +71,7 @@ class _Leaving(Enum):
 def run_daemon(settings: Settings, *, reload: Callable[[], Settings], options: Sequence[str]) -> None:
     """Follow the log until SIGTERM or SIGINT; SIGHUP reads the configuration again, through `reload`.
 
-    `options` are the global ones for the child. Raises `AlreadyRunning`, `NotConfigured` where somebody has
+    `options` are those of `push` for the child. Raises `AlreadyRunning`, `NotConfigured` where somebody has
     to act (not registered, or the collector refused for good) and `JournalError`.
     """
     with exclusive_lock(settings.state_dir, READER), _Signals() as signals:
@@ -86,7 +86,10 @@ def _run_once(settings: Settings, signals: _Signals, options: Sequence[str]) -> 
         registration = current_registration(journal.get, settings)
         follower = Follower(journal, registration.settings)
         watch = LogWatch(registration.settings.log)
-        sender = _Sender([sys.executable, "-m", "gentwoo_client", *options, "push", "--linger", str(LINGER)])
+        # -P: what lies in the directory that we were started in is not to be imported.
+        sender = _Sender(
+            [sys.executable, "-P", "-m", "gentwoo_client", "push", "--linger", str(LINGER), *options]
+        )
         try:
             notify(READY)
             return _Daemon(journal, follower, watch, sender, signals).run()

@@ -142,6 +142,11 @@ class CollectorRefused(PushingStopped):
     """The collector said no, and the same request would get the same answer."""
 
 
+def printable(text: str) -> str:
+    """Return foreign text for a message: without what could command a terminal, and a few lines at most."""
+    return "".join(c if c.isprintable() else " " for c in text[:500]).strip()
+
+
 def journal_error(error: sqlite3.Error) -> JournalError:
     """Our error for what SQLite reports about the journal."""
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":

@@ -16,7 +16,7 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -53,7 +53,7 @@ class JournalRecord:
     root: str | None
     """The ROOT that the log names."""
     withheld: str | None
-    """Why it stays on this machine: `root`, `repository`, `history`; None where it may be sent."""
+    """Why it stays on this machine: a reason of `gentwoo_client.privacy`; None where it may be sent."""
 
 
 class Journal:
@@ -147,7 +147,7 @@ class Journal:
             for seq, root, withheld, text in rows:
                 # `from_json` knows no seq 0.
                 change = PackageStateChange.from_json({"seq": seq or 1, **json.loads(text)})
-                yield JournalRecord(change=_numbered(change, seq or 0), root=root, withheld=withheld)
+                yield JournalRecord(change=replace(change, seq=seq or 0), root=root, withheld=withheld)
 
     def repository_of_last_install(self, cpv: str) -> str | None:
         """Return the repository that `cpv` was last installed from into our own root, as far as known."""
@@ -212,12 +212,6 @@ class Journal:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-
-
-def _numbered(change: PackageStateChange, seq: int) -> PackageStateChange:
-    from dataclasses import replace
-
-    return replace(change, seq=seq)
 
 
 def _prepare(path: Path, *, create: bool) -> None:

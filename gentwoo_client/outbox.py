@@ -22,7 +22,7 @@ from typing import Literal, Self
 
 import aiosqlite
 
-from gentwoo_client.errors import JournalError, NotRegistered, journal_error
+from gentwoo_client.errors import JournalError, journal_error
 from gentwoo_client.journal import JOURNAL_NAME, Journal
 from gentwoo_client.machine_key import MachineKey
 from gentwoo_client.privacy import HISTORY
@@ -73,10 +73,6 @@ class Outbox:
     async def open(cls, state_dir: Path, *, create: bool = False) -> AsyncIterator[Self]:
         """Open the journal in `state_dir`. Raises `NotRegistered` where there is none, unless `create`."""
         path = state_dir / JOURNAL_NAME
-        if not create and not path.exists():
-            raise NotRegistered(
-                f"this machine is not registered: there is no {path}", advice="run `gentwoo register`"
-            )
         # The journal's owner makes it, and brings an older one up to date.
         Journal.open(state_dir, create=create).close()
         try:

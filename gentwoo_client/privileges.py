@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import pwd
 import shlex
+import stat
 import sys
 from pathlib import Path
 
-from gentwoo_client.errors import NoPermission, NotRegistered
+from gentwoo_client.errors import NoPermission, NotRegistered, SettingsError
 
 SERVICE_USER = "gentwoo"
 """Owner of a state directory that root creates, where the system has such a user (acct-user/gentwoo)."""
@@ -27,7 +28,7 @@ def enter_state_directory(state_dir: Path, *, create: bool = False) -> None:
     not exist is made. Raises `NotRegistered` where there is none, `NoPermission` where this user may not
     read and write it.
     """
-    os.umask(0o077)
+    umask = os.umask(0o077)
     try:
         owner = os.stat(state_dir)
     except (FileNotFoundError, NotADirectoryError):
@@ -35,13 +36,21 @@ def enter_state_directory(state_dir: Path, *, create: bool = False) -> None:
             raise NotRegistered(
                 f"this machine is not registered: there is no {state_dir}", advice="run `gentwoo register`"
             ) from None
-        _create(state_dir)
+        _create(state_dir, umask)
         owner = os.stat(state_dir)
     except PermissionError as error:
         raise _refused(state_dir, None) from error
+    if not stat.S_ISDIR(owner.st_mode):
+        raise SettingsError(f"{state_dir}: is not a directory", advice="name another --state-dir")
     if os.geteuid() == 0 and owner.st_uid != 0:
         become(owner.st_uid, owner.st_gid)
     if not os.access(state_dir, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        if os.geteuid() == owner.st_uid:
+            raise NoPermission(
+                f"{state_dir}: may not be written, though it is this user's own",
+                advice=f"run `chmod 700 {shlex.quote(str(state_dir))}`, or have its file system mounted"
+                " writable",
+            )
         raise _refused(state_dir, owner.st_uid)
 
 
@@ -63,10 +72,19 @@ def command_as(user: str) -> str:
     return shlex.join(["sudo", "-u", user, "gentwoo", *sys.argv[1:]])
 
 
-def _create(state_dir: Path) -> None:
+def _create(state_dir: Path, umask: int) -> None:
+    """Make the directory. Those above it are made as any program makes them (`umask`): others pass them."""
     try:
-        state_dir.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        private = os.umask(umask)
+        try:
+            state_dir.parent.mkdir(parents=True, exist_ok=True)
+        finally:
+            os.umask(private)
         state_dir.mkdir(mode=0o700, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise SettingsError(
+            f"{error.filename}: is not a directory", advice="name another --state-dir"
+        ) from error
     except PermissionError as error:
         raise NoPermission(
             f"{error.filename}: may not be created",
@@ -77,7 +95,7 @@ def _create(state_dir: Path) -> None:
             entry = pwd.getpwnam(SERVICE_USER)
         except KeyError:
             return
-        os.chown(state_dir, entry.pw_uid, entry.pw_gid)
+        os.chown(state_dir, entry.pw_uid, entry.pw_gid, follow_symlinks=False)
 
 
 def _refused(state_dir: Path, uid: int | None) -> NoPermission:

@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gentwoo_client.errors import CollectorRefused, KeyUnusable, NotRegistered, PushingStopped
+from gentwoo_client.journal import Journal
+from gentwoo_client.locks import exclusive_locks
 from gentwoo_client.machine_key import (
     KEY_NAME,
     NEW_KEY_NAME,
@@ -98,19 +101,12 @@ def current_registration(get: Callable[[str], str | None], settings: Settings) -
     return Registration(machine=machine, collector=collector, settings=settings)
 
 
-async def read_state(outbox: Outbox) -> dict[str, str | None]:
-    """Return the part of the journal's state that this module is about."""
-    return {name: await outbox.get(name) for name in STATE_KEYS}
-
-
-async def open_registration(
-    outbox: Outbox, state_dir: Path, settings: Settings
-) -> tuple[Registration, MachineKey]:
+def open_registration(settings: Settings) -> tuple[Registration, MachineKey]:
     """Return the registration in force and its key. Raises `NotRegistered`, `KeyUnusable`, `NoPermission`."""
-    state = await read_state(outbox)
-    registration = current_registration(state.get, settings)
-    settle_keys(state_dir, registration.machine)
-    key = load_machine_key(state_dir)
+    with closing(Journal.open(settings.state_dir)) as journal:
+        registration = current_registration(journal.get, settings)
+    settle_keys(settings.state_dir, registration.machine)
+    key = load_machine_key(settings.state_dir)
     if str(key.machine) != registration.machine:
         raise KeyUnusable(
             f"{key.path} is the key of {key.machine}, but the journal is that of {registration.machine}",
@@ -143,18 +139,61 @@ async def register(
 ) -> Registered:
     """Make the machine known to `collector`. May be repeated at any time, and after any crash.
 
-    With `renew`, or where the collector was asked to forget it, the machine gets a new identity. Raises
+    With `renew`, or where the collector was asked to forget it, the machine gets a new identity; nobody may
+    read or send meanwhile (`AlreadyRunning`), lest records of the new one be signed with the old key. Raises
     `NotRegistered` where it is registered elsewhere, and what `CollectorAPI` raises.
     """
-    state = await read_state(outbox)
-    settle_keys(state_dir, state["machine"])
-    if renew:
-        return await _renew(outbox, state_dir, state, collector=collector, history=history)
-    if state["machine"] and state["collector"] not in (None, collector):
+    with ExitStack() as locks:
+        if renew or not await outbox.get("machine"):
+            locks.enter_context(exclusive_locks(state_dir))
+        state = await _read_state(outbox)
+        settle_keys(state_dir, state["machine"])
+        if renew:
+            return await _renew(outbox, state_dir, state, collector=collector, history=history)
+        if not state["machine"]:
+            return await _register_first(outbox, state_dir, state, collector=collector, history=history)
+        return await _register_again(
+            outbox, state_dir, state, collector=collector, history=history, locks=locks
+        )
+
+
+async def _read_state(outbox: Outbox) -> dict[str, str | None]:
+    return {name: await outbox.get(name) for name in STATE_KEYS}
+
+
+async def _register_again(
+    outbox: Outbox,
+    state_dir: Path,
+    state: dict[str, str | None],
+    *,
+    collector: str,
+    history: str,
+    locks: ExitStack,
+) -> Registered:
+    """See what the collector says of a machine that the journal knows to be registered."""
+    if state["collector"] not in (None, collector):
         raise NotRegistered(
             f"this machine is already registered with {state['collector']}",
             advice=f"`gentwoo register --renew --collector {collector}` moves there as a new machine",
         )
+    key = _own_key(state_dir, state)
+    try:
+        answer = await _tell(collector, key)
+    except CollectorRefused as error:
+        if error.reason != "forgotten":
+            raise
+        # Erased, and the journal did not learn of it: a crash within `forget`, or another copy of the key.
+        locks.enter_context(exclusive_locks(state_dir))
+        state = {**await _read_state(outbox), "forgotten": str(key.machine)}
+        return await _renew(outbox, state_dir, state, collector=collector, history=history)
+    await outbox.put(registration=answer.state, stopped=None, retry_at=None, attempts=None)
+    return Registered(state=answer, is_new=False, carried=0)
+
+
+async def _register_first(
+    outbox: Outbox, state_dir: Path, state: dict[str, str | None], *, collector: str, history: str
+) -> Registered:
+    """Register a machine whose journal knows no identity: there never was one, or it was forgotten."""
     key = _own_key(state_dir, state)
     if str(key.machine) == state["forgotten"]:
         return await _renew(outbox, state_dir, state, collector=collector, history=history)
@@ -163,12 +202,8 @@ async def register(
     except CollectorRefused as error:
         if error.reason != "forgotten":
             raise
-        # Erased, and the journal did not learn of it: a crash within `forget`, or another copy of the key.
-        state["forgotten"] = str(key.machine)
-        return await _renew(outbox, state_dir, state, collector=collector, history=history)
-    if state["machine"]:
-        await outbox.put(registration=answer.state, stopped=None, retry_at=None, attempts=None)
-        return Registered(state=answer, is_new=False, carried=0)
+        erased = {**state, "forgotten": str(key.machine)}
+        return await _renew(outbox, state_dir, erased, collector=collector, history=history)
     if answer.head.seq > 0:
         raise PushingStopped(
             f"{collector} has {answer.head.seq} records of this machine that its journal does not know",
@@ -193,7 +228,7 @@ async def forget(outbox: Outbox, state_dir: Path, registration: Registration, ke
         sync_directory(state_dir)
 
 
-def former_identities(state: Mapping[str, str | None]) -> dict[str, str]:
+def _former_identities(state: Mapping[str, str | None]) -> dict[str, str]:
     """Identities that were given up and not erased: UUID to collector."""
     former: dict[str, str] = json.loads(state.get("former") or "{}")
     return former
@@ -201,7 +236,7 @@ def former_identities(state: Mapping[str, str | None]) -> dict[str, str]:
 
 async def forget_former(outbox: Outbox, state_dir: Path) -> list[str]:
     """Have the collectors erase the identities that were given up; return their UUIDs."""
-    former = former_identities(await read_state(outbox))
+    former = _former_identities(await _read_state(outbox))
     erased = []
     for machine, collector in list(former.items()):
         path = kept_key_path(state_dir, machine)
@@ -227,7 +262,7 @@ async def _renew(
     path = state_dir / NEW_KEY_NAME
     key = load_key(path) if path.exists() else create_key(path)
     answer = await _tell(collector, key)
-    former = former_identities(state)
+    former = _former_identities(state)
     erased = state["forgotten"]
     if state["machine"] and state["collector"] and state["machine"] != erased:
         former[state["machine"]] = state["collector"]

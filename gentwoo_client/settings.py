@@ -183,6 +183,20 @@ def checked_collector(url: str) -> str:
         raise ValueError(f"{url!r} is not a URL that the protocol allows") from None
 
 
+def is_loopback(url: str) -> bool:
+    """Whether `url` leads to this very machine, so that nobody can read on the way."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def checked_history(text: str) -> str:
     """Return `text` if it is `all`, `none` or a date. Raises ValueError that says so otherwise."""
     from datetime import date
@@ -277,11 +291,15 @@ def _path(value: object) -> Path:
     text = _text(value)
     if not text:
         raise ValueError("is empty; a path is needed")
+    if "\0" in text:
+        raise ValueError(f"{text!r} cannot be a path")
     return Path(text).absolute()
 
 
 def _eprefix(value: object) -> str:
     text = _text(value).rstrip("/")
+    if "\0" in text:
+        raise ValueError(f"{text!r} cannot be a path")
     if text and not text.startswith("/"):
         raise ValueError(f"{text!r} is not an absolute path")
     return text

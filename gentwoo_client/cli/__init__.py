@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from types import ModuleType
 
 from gentwoo_client.errors import DONE, EXIT_CODES, FAILED, LATER, NO_PERMISSION, USAGE, GentwooError
@@ -48,7 +50,45 @@ _GLOBAL_OPTIONS_WITH_VALUE = ("--config", "--state-dir", "--log-level")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Only usage errors and --help leave by SystemExit."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    _settle_streams()
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _give_up_stdout()
+        return BROKEN_PIPE
+    except OSError as error:
+        _give_up_stdout()
+        return _tell(error)
+
+
+def _settle_streams() -> None:
+    """Have a place for what is printed, and a way to print it, whatever we were started with."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed. The number must be taken, lest the journal be opened under it and printed into.
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            with suppress(OSError):  # of a stream that was exchanged since it was opened
+                stream.reconfigure(errors="backslashreplace")
+
+
+def _give_up_stdout() -> None:
+    """Keep the interpreter from complaining at its exit about what could not be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _run(words: list[str]) -> int:
     position = _command_position(words)
     if position is None:
         return _without_command(words)
@@ -65,14 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in WITHOUT_LOGGING:
             _start_logging(settings)
         code: int = module.run(arguments, settings)
-        sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone; keep the interpreter from complaining about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        raise
     except Exception as error:
         if debug:
             import traceback
@@ -189,11 +224,9 @@ def _flags(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def _start_logging(settings: Settings) -> None:
-    import logging
+    from gentwoo_client.cli import messages
 
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(levelname)s: %(message)s", stream=sys.stderr, force=True
-    )
+    messages.start(settings.log_level)
 
 
 def _tell(error: Exception) -> int:
@@ -203,17 +236,21 @@ def _tell(error: Exception) -> int:
     if isinstance(error, GentwooError):
         code = error.exit_code
     elif isinstance(error, PermissionError):
-        code, message = NO_PERMISSION, f"{error.filename}: {error.strerror}"
+        code, message = NO_PERMISSION, _of_system(error)
     elif isinstance(error, OSError):
         import errno
 
         code = LATER if error.errno in (errno.ENOSPC, errno.EDQUOT) else FAILED
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        message = _of_system(error)
     elif not hasattr(error, "problem"):
         # Neither ours nor of the wire protocol: a bug, and whoever reports it needs the traceback.
         message = f"unexpected {type(error).__name__}: {error}"
         advice = "please report this, with the output of the same command and --log-level debug"
-    print(f"gentwoo: {message}", file=sys.stderr)
-    if advice:
-        print(f"gentwoo: {advice}", file=sys.stderr)
+    from gentwoo_client.cli import messages
+
+    messages.fail([message, advice] if advice else [message])
     return code
+
+
+def _of_system(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
-import sys
 
 from gentwoo_client.errors import DONE
 from gentwoo_client.settings import Settings, load_settings
@@ -40,16 +38,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         "log_level": arguments.log_level,
     }
     config = os.path.abspath(arguments.config) if arguments.config else None
+    options = _child_options(settings, config)
     if arguments.detach:
         _detach(settings)
-    elif _is_journal(sys.stderr.fileno()):
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(_WithPriority())
+        options.append("--syslog")
 
     def reload() -> Settings:
         return load_settings(flags, config=config)
 
-    run_daemon(settings, reload=reload, options=_child_options(settings, config))
+    run_daemon(settings, reload=reload, options=options)
     return DONE
 
 
@@ -62,6 +59,7 @@ def _detach(settings: Settings) -> None:
     """Go to the background, after everything that a person should see was checked."""
     import daemon
 
+    from gentwoo_client.cli import messages
     from gentwoo_client.journal import Journal
     from gentwoo_client.locks import READER, exclusive_lock
     from gentwoo_client.registration import current_registration
@@ -74,37 +72,7 @@ def _detach(settings: Settings) -> None:
             journal.close()
     if "GENTWOO_CONFIG" in os.environ:
         os.environ["GENTWOO_CONFIG"] = os.path.abspath(os.environ["GENTWOO_CONFIG"])
-    logging.getLogger().handlers[:] = [_Syslog()]
+    messages.to_syslog()
     daemon.DaemonContext(
         umask=0o077, working_directory=str(settings.state_dir), detach_process=True, signal_map={}
     ).open()
-
-
-def _is_journal(descriptor: int) -> bool:
-    """Whether systemd's journal reads `descriptor`."""
-    status = os.fstat(descriptor)
-    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
-
-
-class _WithPriority(logging.Formatter):
-    """`<N>` before each message, as sd-daemon(3) has it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return f"<{_priority(record)}>{super().format(record)}"
-
-
-class _Syslog(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        import syslog
-
-        syslog.openlog("gentwoo", syslog.LOG_PID, syslog.LOG_DAEMON)
-        syslog.syslog(_priority(record), self.format(record))
-
-
-def _priority(record: logging.LogRecord) -> int:
-    """The priority of syslog(3) that belongs to a level."""
-    if record.levelno >= logging.ERROR:
-        return 3
-    if record.levelno >= logging.WARNING:
-        return 4
-    return 6 if record.levelno >= logging.INFO else 7

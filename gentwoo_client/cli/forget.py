@@ -6,9 +6,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from gentwoo_client.errors import DONE, FAILED, UsageError
 from gentwoo_client.settings import Settings
+
+if TYPE_CHECKING:
+    from gentwoo_client.machine_key import MachineKey
+    from gentwoo_client.registration import Registration
 
 NAME = "forget"
 HELP = "have the collector erase everything of this machine, and stop pushing"
@@ -28,28 +33,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Forget; return 0, or 1 where the person said no."""
     from gentwoo_client.privileges import enter_state_directory
+    from gentwoo_client.registration import open_registration
 
     enter_state_directory(settings.state_dir)
-    return asyncio.run(_forget(settings, is_sure=arguments.yes))
-
-
-async def _forget(settings: Settings, *, is_sure: bool) -> int:
-    from gentwoo_client.outbox import Outbox
-    from gentwoo_client.registration import forget, former_identities, open_registration, read_state
-
-    async with Outbox.open(settings.state_dir) as outbox:
-        registration, key = await open_registration(outbox, settings.state_dir, settings)
-        if not is_sure and not _confirm(registration.machine, registration.collector):
-            print("Nothing was done.")
-            return FAILED
-        await forget(outbox, settings.state_dir, registration, key)
-        print(f"{registration.collector} has erased everything of {registration.machine}.")
-        print("Nothing is sent any more; a daemon that runs ends at the next merge. The journal here stays.")
-        if former_identities(await read_state(outbox)):
-            print(
-                "Identities that were given up earlier are not erased: `gentwoo register --forget-old` would."
-            )
+    registration, key = open_registration(settings)
+    if not arguments.yes and not _confirm(registration.machine, registration.collector):
+        print("Nothing was done.")
+        return FAILED
+    has_former = asyncio.run(_forget(registration, key))
+    print(f"{registration.collector} has erased everything of {registration.machine}.")
+    print("Nothing is sent any more; a daemon that runs ends at the next merge. The journal here stays.")
+    if has_former:
+        print("Identities that were given up earlier are not erased: `gentwoo register --forget-old` would.")
     return DONE
+
+
+async def _forget(registration: Registration, key: MachineKey) -> bool:
+    """Forget; return whether there are identities that were given up earlier."""
+    from gentwoo_client.outbox import Outbox
+    from gentwoo_client.registration import forget
+
+    state_dir = registration.settings.state_dir
+    async with Outbox.open(state_dir) as outbox:
+        await forget(outbox, state_dir, registration, key)
+        return await outbox.get("former") is not None
 
 
 def _confirm(machine: str, collector: str) -> bool:

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 import time
-from contextlib import AsyncExitStack, closing
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
-from gentwoo_client.errors import DONE
-from gentwoo_client.settings import Settings
+from gentwoo_client.errors import DONE, NoPermission
+from gentwoo_client.settings import Settings, is_loopback
 
 if TYPE_CHECKING:
+    from gentwoo_client.machine_key import MachineKey
     from gentwoo_client.outbox import Tally
+    from gentwoo_client.registration import Registration
 
 NAME = "push"
 HELP = "read the log to its end and send what is new (for cron or a timer)"
@@ -41,69 +42,92 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="for the daemon: do not read the log, but send at once and then for every byte that arrives on"
         " standard input; end when none came for so long, or at its end",
     )
+    parser.add_argument("--syslog", action="store_true", help="messages go to syslog, not to stderr")
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Push; return 0. Errors say whether later (75) or somebody must act (78)."""
+    """Push; return 0. Errors say whether later (75) or somebody must act (77, 78)."""
     from gentwoo_client.privileges import enter_state_directory
 
+    if arguments.syslog:
+        from gentwoo_client.cli import messages
+
+        messages.to_syslog()
     enter_state_directory(settings.state_dir)
     if arguments.linger is None:
-        return asyncio.run(_one_pass(settings))
-    return asyncio.run(_linger(settings, arguments.linger))
+        _push_once(settings)
+    else:
+        _linger(settings, arguments.linger)
+    return DONE
 
 
-def catch_up(settings: Settings) -> None:
-    """Read the log to its end into the journal. Whoever calls holds `reader.lock`."""
-    from gentwoo_client.follow import Follower
-    from gentwoo_client.journal import Journal
-
-    if sys.stderr.isatty() and settings.log.exists() and settings.log.stat().st_size > LARGE_LOG:
-        print(f"reading {settings.log}", file=sys.stderr)
-    with (
-        closing(Journal.open(settings.state_dir)) as journal,
-        closing(Follower(journal, settings)) as follower,
-    ):
-        follower.read_to_end()
-
-
-async def _one_pass(settings: Settings) -> int:
-    from gentwoo_client.collector_api import CollectorAPI
+def _push_once(settings: Settings) -> None:
+    from gentwoo_client.follow import read_to_end
     from gentwoo_client.locks import exclusive_locks
-    from gentwoo_client.outbox import Outbox
     from gentwoo_client.registration import open_registration
+
+    with exclusive_locks(settings.state_dir):
+        registration, key = open_registration(settings)
+        if sys.stderr.isatty() and settings.log.exists() and settings.log.stat().st_size > LARGE_LOG:
+            print(f"reading {settings.log}", file=sys.stderr)
+        may_read = read_to_end(registration.settings)
+        _run(registration.collector, _send_all(registration, key))
+    if not may_read:
+        raise NoPermission(
+            f"{settings.log}: this user may not read it; what was read before is sent",
+            advice="it belongs to group portage: have the state directory's user become a member of it",
+        )
+
+
+def _linger(settings: Settings, seconds: float) -> None:
+    from gentwoo_client.locks import SENDER, exclusive_lock
+    from gentwoo_client.registration import open_registration
+
+    with exclusive_lock(settings.state_dir, SENDER):
+        registration, key = open_registration(settings)
+        _run(registration.collector, _send_as_woken(registration, key, seconds))
+
+
+def _run(collector: str, sending: Coroutine[object, object, None]) -> None:
+    """Run `sending`, without TLS where nobody can read on the way.
+
+    aiohttp reads all certificates of the system as soon as it is imported, which takes a quarter of the time
+    until the first record is sent; where `ssl` cannot be imported, it and asyncio do without.
+    """
+    if collector.startswith("http:") and is_loopback(collector):
+        sys.modules.setdefault("ssl", None)  # type: ignore[arg-type]  # so that importing it fails
+    import asyncio
+
+    asyncio.run(sending)
+
+
+async def _send_all(registration: Registration, key: MachineKey) -> None:
+    from gentwoo_client.collector_api import CollectorAPI
+    from gentwoo_client.outbox import Outbox
     from gentwoo_client.uploader import Uploader
 
-    async with AsyncExitStack() as stack:
-        stack.enter_context(exclusive_locks(settings.state_dir))
-        outbox = await stack.enter_async_context(Outbox.open(settings.state_dir))
-        registration, key = await open_registration(outbox, settings.state_dir, settings)
-        catch_up(registration.settings)
+    async with (
+        Outbox.open(registration.settings.state_dir) as outbox,
+        CollectorAPI(registration.collector, key) as collector,
+    ):
         progress = _Progress(await outbox.tally())
-        collector = await stack.enter_async_context(CollectorAPI(registration.collector, key))
         try:
             await Uploader(outbox, collector, key, progress=progress.sent).send(patience=PATIENCE)
         finally:
             progress.finish()
-    return DONE
 
 
-async def _linger(settings: Settings, seconds: float) -> int:
+async def _send_as_woken(registration: Registration, key: MachineKey, seconds: float) -> None:
     from gentwoo_client.collector_api import CollectorAPI
-    from gentwoo_client.locks import SENDER, exclusive_lock
     from gentwoo_client.outbox import Outbox
-    from gentwoo_client.registration import open_registration
     from gentwoo_client.uploader import Uploader, Wakes, linger
 
-    async with AsyncExitStack() as stack:
-        stack.enter_context(exclusive_lock(settings.state_dir, SENDER))
-        outbox = await stack.enter_async_context(Outbox.open(settings.state_dir))
-        registration, key = await open_registration(outbox, settings.state_dir, settings)
-        collector = await stack.enter_async_context(CollectorAPI(registration.collector, key))
+    async with (
+        Outbox.open(registration.settings.state_dir) as outbox,
+        CollectorAPI(registration.collector, key) as collector,
+    ):
         uploader = Uploader(outbox, collector, key)
-        wakes = Wakes(sys.stdin.fileno())
-        await linger(uploader, wakes, seconds=seconds, patience=LINGERING_PATIENCE)
-    return DONE
+        await linger(uploader, Wakes(sys.stdin.fileno()), seconds=seconds, patience=LINGERING_PATIENCE)
 
 
 class _Progress:

@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
+import os
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gentwoo_client.errors import DONE, NotConfigured, UsageError
-from gentwoo_client.settings import DEFAULT, DEFAULT_CONFIG, Settings, checked_collector, checked_history
+from gentwoo_client.settings import (
+    DEFAULT,
+    DEFAULT_CONFIG,
+    Settings,
+    checked_collector,
+    checked_history,
+    is_loopback,
+)
 
 NAME = "register"
 HELP = "make this machine known to a collector"
@@ -75,48 +85,43 @@ class _Terms:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Register; return 0."""
+    from gentwoo_client.journal import Journal
     from gentwoo_client.privileges import enter_state_directory
 
     enter_state_directory(settings.state_dir, create=True)
-    return asyncio.run(_register(arguments, settings))
-
-
-async def _register(arguments: argparse.Namespace, settings: Settings) -> int:
-    from gentwoo_client.locks import exclusive_locks
-    from gentwoo_client.outbox import Outbox
-    from gentwoo_client.registration import forget_former, read_state, register
-
-    async with Outbox.open(settings.state_dir, create=True) as outbox:
-        state = await read_state(outbox)
-        is_known = state["machine"] is not None and not arguments.renew
-        chosen = settings.with_choices(
-            # A renewal may lead elsewhere, so an earlier choice is no more than a default.
-            collector=state["collector"],
-            history=state["history"],
+    with closing(Journal.open(settings.state_dir, create=True)) as journal:
+        machine, collector, history = map(journal.get, ("machine", "collector", "history"))
+    is_known = machine is not None and not arguments.renew
+    # A renewal may lead elsewhere, so an earlier choice is no more than a default.
+    chosen = settings.with_choices(collector=collector, history=history)
+    # Asked before there is an event loop, under which Ctrl-C would wait for the answer.
+    terms = _terms(arguments, chosen, ask=_may_ask(arguments) and not is_known)
+    _check_transport(terms.collector, insecure=arguments.insecure)
+    if is_known and arguments.history and terms.history != history:
+        raise UsageError(
+            f"this machine is registered, and `history = {history}` was chosen then",
+            advice="how much of the past is sent can only change for a new identity: add --renew",
         )
-        terms = _terms(arguments, chosen, ask=_may_ask(arguments) and not is_known)
-        _check_transport(terms.collector, insecure=arguments.insecure)
-        if is_known:
-            result = await register(
-                outbox, settings.state_dir, collector=terms.collector, history=terms.history
-            )
-        else:
-            _show(terms, chosen)
-            if state["machine"] is None:
-                _preview(replace(chosen, collector=terms.collector, history=terms.history))
-            with exclusive_locks(settings.state_dir):
-                result = await register(
-                    outbox,
-                    settings.state_dir,
-                    collector=terms.collector,
-                    history=terms.history,
-                    renew=arguments.renew,
-                )
-        _tell(result.state.state, str(result.state.machine), terms.collector, is_new=result.is_new)
-        if arguments.forget_old:
-            for machine in await forget_former(outbox, settings.state_dir):
-                print(f"The collector has erased {machine}.")
+    if not is_known:
+        _show(terms, chosen)
+        if machine is None:
+            _preview(replace(chosen, collector=terms.collector, history=terms.history))
+    asyncio.run(_register(settings.state_dir, terms, renew=arguments.renew, forget_old=arguments.forget_old))
     return DONE
+
+
+async def _register(state_dir: Path, terms: _Terms, *, renew: bool, forget_old: bool) -> None:
+    from gentwoo_client.outbox import Outbox
+    from gentwoo_client.registration import forget_former, register
+
+    async with Outbox.open(state_dir) as outbox:
+        result = await register(
+            outbox, state_dir, collector=terms.collector, history=terms.history, renew=renew
+        )
+        _tell(result.state.state, str(result.state.machine), terms.collector, is_new=result.is_new)
+        if forget_old:
+            for machine in await forget_former(outbox, state_dir):
+                print(f"The collector has erased {machine}.")
 
 
 def _may_ask(arguments: argparse.Namespace) -> bool:
@@ -144,23 +149,20 @@ def _history(answer: str) -> str:
     return checked_history(answer or "all")
 
 
-def _ask(question: str, check: object) -> str:
-    assert callable(check)
+def _ask(question: str, check: Callable[[str], str]) -> str:
     for _ in range(_ATTEMPTS):
         print(question, end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
             break
         try:
-            return str(check(line.strip()))
+            return check(line.strip())
         except ValueError as error:
             print(error, file=sys.stderr)
     raise UsageError("no usable answer was given", advice="give --collector and --history instead")
 
 
 def _check_transport(collector: str, *, insecure: bool) -> None:
-    from gentwoo_client.collector_api import is_loopback
-
     if collector.startswith("http:") and not insecure and not is_loopback(collector):
         raise NotConfigured(
             f"{collector} is not encrypted: everybody on the way could read what this machine has installed",
@@ -192,6 +194,8 @@ def _preview(settings: Settings) -> None:
     try:
         if settings.log.stat().st_size > _PREVIEWED_LOG:
             return
+        if not os.access(settings.log, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         print(f"{'Now:':<14}{settings.log}: {error.strerror}; it is read as soon as it can be")
         return

@@ -6,9 +6,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 from gentwoo_client.errors import DONE
 from gentwoo_client.settings import Settings
+
+if TYPE_CHECKING:
+    from gentwoo_client.collector_api import ReportLink
+    from gentwoo_client.machine_key import MachineKey
 
 NAME = "report"
 HELP = "print a short-lived link to this machine's own page"
@@ -25,20 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Print the link on stdout, and when it expires on stderr; return 0."""
     from gentwoo_client.privileges import enter_state_directory
-
-    enter_state_directory(settings.state_dir)
-    return asyncio.run(_report(settings))
-
-
-async def _report(settings: Settings) -> int:
-    from gentwoo_client.collector_api import CollectorAPI
-    from gentwoo_client.outbox import Outbox
     from gentwoo_client.registration import open_registration
 
-    async with Outbox.open(settings.state_dir) as outbox:
-        registration, key = await open_registration(outbox, settings.state_dir, settings)
-    async with CollectorAPI(registration.collector, key) as collector:
-        link = await collector.report_link()
+    enter_state_directory(settings.state_dir)
+    registration, key = open_registration(settings)
+    link = asyncio.run(_link(registration.collector, key))
     print(link.url)
     print(f"It works until {link.expires_at}.", file=sys.stderr)
     return DONE
+
+
+async def _link(collector: str, key: MachineKey) -> ReportLink:
+    from gentwoo_client.collector_api import CollectorAPI
+
+    async with CollectorAPI(collector, key) as api:
+        return await api.report_link()

@@ -11,6 +11,8 @@ from gentwoo_client.errors import DONE, AlreadyRunning
 from gentwoo_client.settings import Settings
 
 if TYPE_CHECKING:
+    from gentwoo_client.machine_key import MachineKey
+    from gentwoo_client.registration import Registration
     from gentwoo_client.wire.records import PackageStateChange
     from gentwoo_client.wire.segments import Segment
 
@@ -35,19 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Print it; return 0."""
     from gentwoo_client.privileges import enter_state_directory
+    from gentwoo_client.registration import open_registration
 
     enter_state_directory(settings.state_dir)
-    return asyncio.run(_show(settings, everything=arguments.all, as_json=arguments.json))
+    registration, key = open_registration(settings)
+    _read_log(registration.settings)
+    asyncio.run(_show(registration, key, everything=arguments.all, as_json=arguments.json))
+    return DONE
 
 
-async def _show(settings: Settings, *, everything: bool, as_json: bool) -> int:
+async def _show(registration: Registration, key: MachineKey, *, everything: bool, as_json: bool) -> None:
     from gentwoo_client.outbox import Outbox
-    from gentwoo_client.registration import open_registration
     from gentwoo_client.wire import json_text
 
-    async with Outbox.open(settings.state_dir) as outbox:
-        registration, key = await open_registration(outbox, settings.state_dir, settings)
-        _read_log(registration.settings)
+    async with Outbox.open(registration.settings.state_dir) as outbox:
         shown = 0
         async for segment in outbox.preview(key, audience=registration.collector):
             if as_json:
@@ -63,17 +66,16 @@ async def _show(settings: Settings, *, everything: bool, as_json: bool) -> int:
                 print("Nothing waits to be sent.")
             elif waiting > 0:
                 print(f"{waiting} more wait after these; --all prints them too.")
-    return DONE
 
 
 def _read_log(settings: Settings) -> None:
     """Bring the journal up to date, unless the daemon does."""
-    from gentwoo_client.cli.push import catch_up
+    from gentwoo_client.follow import read_to_end
     from gentwoo_client.locks import READER, exclusive_lock
 
     try:
         with exclusive_lock(settings.state_dir, READER):
-            catch_up(settings)
+            read_to_end(settings)
     except AlreadyRunning:
         return
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +52,8 @@ class _Status:
     """Bytes of the log that were read."""
     log_behind: int | None = None
     """Bytes of the log that were not read yet."""
+    log_error: str | None = None
+    """Why this user cannot read the log."""
     unsent: int = 0
     acknowledged: int = 0
     """The last `seq` that the collector has."""
@@ -86,7 +90,7 @@ async def _inquire(status: _Status, settings: Settings) -> None:
     async with Outbox.open(settings.state_dir) as outbox:
         await _read_journal(status, outbox, settings)
         try:
-            registration, key = await open_registration(outbox, settings.state_dir, settings)
+            registration, key = open_registration(settings)
         except NotConfigured as error:
             _stop(status, error)
             return
@@ -132,12 +136,16 @@ def _measure_log(status: _Status, position: str | None, settings: Settings) -> N
     """How far the log was read; unknown where it was replaced since, or may not be read."""
     from gentwoo_client.log.position import Position
 
-    status.log_position = Position.load(position).offset if position else 0
+    read = Position.load(position) if position else None
+    status.log_position = read.offset if read else 0
     try:
         found = settings.log.stat()
-    except OSError:
+        if not os.access(settings.log, os.R_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        status.log_error = error.strerror
         return
-    if not position or Position.load(position).inode == found.st_ino:
+    if read is None or read.inode == found.st_ino:
         status.log_behind = max(found.st_size - status.log_position, 0)
 
 
@@ -163,6 +171,8 @@ def _stop(status: _Status, error: GentwooError) -> None:
 def _print(status: _Status) -> None:
     answers = {True: "", False: " (does not answer now)", None: ""}[status.answers]
     behind = "" if status.log_behind is None else f", {status.log_behind:,} to go"
+    if status.log_error is not None:
+        behind = f"; it cannot be read now: {status.log_error}"
     withheld = ", ".join(f"{count:,} ({reason})" for reason, count in status.withheld.items())
     for label, text in (
         ("Machine", status.machine or "not registered"),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gentwoo_client.errors import DONE, FAILED, InvalidEvidence, UsageError
+from gentwoo_client.errors import DONE, FAILED, GentwooError, InvalidEvidence, UsageError, printable
 from gentwoo_client.settings import Settings
 
 NAME = "verify"
@@ -66,6 +66,8 @@ def _read(content: bytes) -> Iterator[_Evidence]:
             public_key = document.get("public_key")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InvalidEvidence(f"it is neither segments nor JSON with segments: {error}") from None
+        if not segments:
+            raise InvalidEvidence("there is no segment in it")
         yield _Evidence(public_key if isinstance(public_key, str) else None, segments)
         rest = rest[end:].lstrip()
 
@@ -84,7 +86,7 @@ def _verify(evidence: _Evidence, given_key: str | None, settings: Settings) -> b
             public_key = parse_public_key(text) if text else _own_key(str(peek_machine(compact)), settings)
             opened = open_segment(compact, public_key)
         except ProtocolError as error:
-            print(f"segment {number}: INVALID: {error}")
+            print(f"segment {number}: INVALID: {printable(str(error))}")
             return False
         segment = opened.segment
         line = f"{segment.machine}  {segment.first_seq}-{segment.last_seq}  {opened.digest}"
@@ -106,7 +108,7 @@ def _own_key(machine: str, settings: Settings) -> bytes:
     try:
         enter_state_directory(settings.state_dir)
         key = load_machine_key(settings.state_dir)
-    except Exception as error:
+    except GentwooError as error:
         raise UsageError(f"the public key of {machine} is needed: {error}", advice=advice) from error
     if str(key.machine) != machine:
         raise UsageError(f"the segment is of {machine}, this machine is {key.machine}", advice=advice)

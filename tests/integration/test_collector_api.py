@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gentwoo_client.collector_api import CollectorAPI, Patience, is_loopback
+from gentwoo_client.collector_api import CollectorAPI, Patience
 from gentwoo_client.errors import CollectorBroken, CollectorBusy, CollectorRefused, CollectorUnreachable
 from gentwoo_client.machine_key import MachineKey, create_key
+from gentwoo_client.settings import is_loopback
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import Quarantined, TooManyRequests, Unavailable
 from gentwoo_client.wire.records import PackageStateChange
@@ -143,6 +144,7 @@ async def test_nobody_answers(collector: CollectorSimulator, key: MachineKey) ->
         (Answer(429, retry_after=7), 7),
         (Answer(503), None),
         (Answer(503, retry_after=10**6), limits.RETRY_AFTER_MAX),
+        (Answer(503, retry_after=10**400), limits.RETRY_AFTER_MAX),
         (Answer(429, problem=TooManyRequests(retry_after=9)), 9),
         (Answer(503, retry_after=3, problem=Unavailable(retry_after=9)), 3),
     ],

@@ -72,6 +72,31 @@ def test_it_is_created_for_its_owner_alone(state: Path) -> None:
     assert new.stat().st_mode & 0o777 == 0o700
 
 
+def test_directories_above_it_can_be_passed(tmp_path: Path) -> None:
+    state = tmp_path / "above" / "state"
+    result = enter(state, how="create")
+    assert result.returncode == 0, result.stdout
+    assert state.parent.stat().st_mode & 0o777 == 0o755
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_file_in_its_place_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for state in (tmp_path / "file", tmp_path / "file" / "state"):
+        result = enter(state, how="create")
+        assert result.returncode == 78
+        assert "is not a directory" in result.stdout
+
+
+def test_an_owner_who_may_not_write_is_told_so(state: Path) -> None:
+    user = pwd.getpwnam("nobody")
+    os.chown(state, user.pw_uid, user.pw_gid)
+    state.chmod(0o500)
+    result = enter(state, "runuser", "-u", "nobody", "--")
+    assert result.returncode == 77
+    assert "chmod 700" in result.stdout
+
+
 def test_without_state_the_machine_is_not_registered(tmp_path: Path) -> None:
     umask = os.umask(0o022)
     try:
