@@ -160,8 +160,11 @@ def test_detached_it_works_on_and_is_ended_by_its_pid(site: Site) -> None:
         pid = int(lock.read_text())
         assert Path(f"/proc/{pid}/fd/0").resolve() == Path("/dev/null")
         site.log.append(merge(1))
-        site.drain()
-        assert versions(site) == ["1"]
+        until(lambda: versions(site) == ["1"])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        commands = [Path(f"/proc/{child}/cmdline").read_text().split("\0") for child in children]
+        assert all("--syslog" in command and "-P" in command for command in commands)
+        assert len(commands) == 1
     finally:
         os.kill(pid, signal.SIGTERM)
     until(lambda: not Path(f"/proc/{pid}").exists())

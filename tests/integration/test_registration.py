@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from gentwoo_client.locks import SENDER, exclusive_lock
 from gentwoo_client.machine_key import KEY_NAME, NEW_KEY_NAME, load_machine_key
 from tests.collector_simulator import CollectorSimulator
 from tests.crashing import CrashLab, Outcome
@@ -212,6 +213,28 @@ async def test_forgetting_erases_and_stops_until_registered_again(
     await machine.does("push")
     assert await machine.names() == packages(1, 2)
     assert await machine.uuid() != first
+
+
+async def test_a_new_identity_is_not_taken_under_a_daemons_feet(
+    machine: Machine, collector: CollectorSimulator, tmp_path: Path
+) -> None:
+    await machine.does("register")
+    copy = machine.copy(tmp_path / "copy")
+    await machine.does("forget", "--yes")
+    with exclusive_lock(copy.state_dir, SENDER):
+        outcome = await copy.gentwoo("register")
+        assert outcome.exit_code == 1
+        assert "stop it first" in outcome.output
+    first = await copy.uuid()
+    await copy.does("register")
+    assert await copy.uuid() != first
+
+
+async def test_history_cannot_change_for_the_same_identity(machine: Machine) -> None:
+    await machine.does("register")
+    outcome = await machine.gentwoo("register", "--history", "none")
+    assert outcome.exit_code == 2
+    assert "--renew" in outcome.output
 
 
 async def test_history_none_after_forgetting_sends_only_what_is_new(
