@@ -32,6 +32,7 @@ from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store
 from bdcs.web.api import OPERATIONS, MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
+from bdcs.web.clients import Clients
 from bdcs.web.listener import Listener, bind, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
@@ -82,6 +83,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
 
 async def _compose(settings: Settings, store: Store, public_url: str, renewal: Renewal) -> Listener:
     metrics, keys = Metrics(), Keys(store)
+    clients = Clients(proxies=settings.trusted_proxies)
     codec = await store.read(EvidenceCodec.load)
     links = ReportLinks(
         secret=await store.read(lambda connection: secret(connection, SECRET)), public_url=public_url
@@ -100,9 +102,9 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
         registrar=registrar,
         metrics=metrics,
         public_url=public_url,
-        trusted_proxies=settings.trusted_proxies,
+        clients=clients,
     )
-    app = create_app(store, metrics)
+    app = create_app(store, metrics, clients, settings.metrics_readers)
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)

@@ -43,6 +43,10 @@ class Settings:
     trusted_proxies: tuple[Network, ...] = field(
         default=(), metadata={"doc": "networks whose X-Forwarded-For is believed, such as `127.0.0.1/32`"}
     )
+    metrics_readers: tuple[Network, ...] = field(
+        default=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")),
+        metadata={"doc": "networks that may read `/metrics`, which counts exactly; this host by default"},
+    )
     threshold: int = field(
         default=DEFAULT_THRESHOLD,
         metadata={"doc": f"machines that a public figure counts at least; not below {LOWEST_THRESHOLD}"},
@@ -169,6 +173,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "data": _path,
     "store": _text,
     "trusted_proxies": _networks,
+    "metrics_readers": _networks,
     "threshold": lambda name, value: _number(name, value, LOWEST_THRESHOLD),
     "approval": lambda name, value: _choice(name, value, APPROVALS),
     "registrations_per_network": lambda name, value: _number(name, value, 1),

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from aiohttp import web
 
-from bdcs.domain.networks import Address, Network, client_address
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services.answers import Answer
 from bdcs.services.ingest import Ingest
@@ -21,6 +20,8 @@ from bdcs.services.public_figures import package_figures
 from bdcs.services.registration import Registrar
 from bdcs.store.store import Store
 from bdcs.web.bodies import content_encoding, read_body, require_type, signed_request
+from bdcs.web.clients import Clients
+from bdcs.web.documents import PackageDocument
 from bdcs.web.metrics import Metrics
 from bdcs.web.openapi import Operation
 from gentwoo_client.wire import limits
@@ -31,6 +32,8 @@ from gentwoo_client.wire.messages import MachineState, Registration, ReportLink,
 
 JOSE: Final = "application/jose"
 JSON: Final = "application/json"
+TOKEN_PROBLEMS: Final = (400, 401, 408, 413, 415, 500, 503)
+"""What any request with a token may meet."""
 PACKAGE: Final = "/v1/packages/{category}/{name}"
 
 OPERATIONS: Final = (
@@ -42,7 +45,7 @@ OPERATIONS: Final = (
         token=True,
         request=(JSON, Registration),
         answers={201: MachineState, 200: MachineState, 202: MachineState},
-        problems=(400, 401, 409, 410, 413, 415, 429, 503),
+        problems=(*TOKEN_PROBLEMS, 409, 410, 429),
     ),
     Operation(
         method="GET",
@@ -51,7 +54,7 @@ OPERATIONS: Final = (
         summary="How far the machine's chain has come, and what it may do",
         token=True,
         answers={200: MachineState},
-        problems=(401, 404, 410, 503),
+        problems=(*TOKEN_PROBLEMS, 404, 410),
     ),
     Operation(
         method="DELETE",
@@ -60,7 +63,7 @@ OPERATIONS: Final = (
         summary="Erase everything of the machine",
         token=True,
         answers={204: None},
-        problems=(401, 404, 409, 410, 503),
+        problems=(*TOKEN_PROBLEMS, 404, 409, 410),
     ),
     Operation(
         method="POST",
@@ -69,7 +72,7 @@ OPERATIONS: Final = (
         summary="Store a signed segment; answered when it is durable",
         request=(JOSE, None),
         answers={200: SegmentAnswer},
-        problems=(400, 403, 404, 408, 409, 410, 413, 415, 503),
+        problems=(400, 403, 404, 408, 409, 410, 413, 415, 500, 503),
     ),
     Operation(
         method="POST",
@@ -78,15 +81,15 @@ OPERATIONS: Final = (
         summary="Make a short-lived link to the machine's own page",
         token=True,
         answers={201: ReportLink},
-        problems=(401, 404, 409, 410, 413, 503),
+        problems=(*TOKEN_PROBLEMS, 404, 409, 410),
     ),
     Operation(
         method="GET",
         path=PACKAGE,
         name="package",
         summary="What may be said of a package: on how many machines its versions are",
-        answers={200: None},
-        problems=(404, 503),
+        answers={200: PackageDocument},
+        problems=(404, 500, 503),
     ),
 )
 
@@ -99,7 +102,7 @@ class MachineAPI:
     registrar: Registrar
     metrics: Metrics
     public_url: str
-    trusted_proxies: tuple[Network, ...]
+    clients: Clients
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
@@ -131,7 +134,7 @@ class MachineAPI:
         """POST a public key."""
         require_type(request, JSON)
         signed = await signed_request(request, self.public_url, limits.REGISTRATION_SIZE)
-        return _response(await self.registrar.register(signed, self._client(request)))
+        return _response(await self.registrar.register(signed, self.clients.address(request)))
 
     async def machine_state(self, request: web.Request) -> web.Response:
         """GET a machine's state."""
@@ -152,11 +155,6 @@ class MachineAPI:
         machine = _machine(request)
         signed = await signed_request(request, self.public_url, limits.REQUEST_SIZE)
         return _response(await self.registrar.report_link(machine, signed))
-
-    def _client(self, request: web.Request) -> Address | None:
-        return client_address(
-            request.remote, request.headers.getall("X-Forwarded-For", []), self.trusted_proxies
-        )
 
 
 def add_package_api(app: web.Application, store: Store, thresholds: Thresholds) -> None:

@@ -54,6 +54,24 @@ def test_it_is_watched(collector: Collector) -> None:
     assert 'bdcs_segments_total{outcome="accepted"} 1.0' in metrics
 
 
+def test_exact_counts_are_for_those_who_may_read_them(tmp_path: Path) -> None:
+    config = tmp_path / "bdcs.toml"
+    config.write_text('trusted_proxies = ["127.0.0.1/32"]\nmetrics_readers = ["10.0.0.0/8"]\n')
+    with Collector(tmp_path, options=["--config", str(config)]) as collector:
+
+        def read(forwarded: str) -> int:
+            headers = {"X-Forwarded-For": forwarded}
+            return request(collector.url, "GET", "/metrics", headers=headers).status
+
+        assert request(collector.url, "GET", "/metrics").slug == "forbidden"
+        assert (read("10.1.2.3"), read("192.0.2.1"), read("10.1.2.3, 192.0.2.1")) == (200, 403, 403)
+
+
+def test_what_an_unknown_proxy_asks_for_may_be_anybodys(collector: Collector) -> None:
+    answer = request(collector.url, "GET", "/metrics", headers={"X-Forwarded-For": "127.0.0.1"})
+    assert answer.slug == "forbidden"
+
+
 def test_it_describes_its_api(collector: Collector) -> None:
     described = request(collector.url, "GET", "/openapi.json").document
     assert described["openapi"] == "3.1.0"

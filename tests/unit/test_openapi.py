@@ -3,7 +3,9 @@
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from bdcs.services.public_figures import PackageFigures, VersionFigure
 from bdcs.web.api import OPERATIONS
+from bdcs.web.documents import PackageDocument
 from bdcs.web.openapi import document
 
 
@@ -20,3 +22,20 @@ def test_every_operation_is_described_with_its_problems() -> None:
             str(status) for status in (*operation.answers, *operation.problems)
         }
     assert {"Problem", "SegmentPayload", "Record"} <= set(described["components"]["schemas"])
+
+
+def test_the_document_of_a_package_is_as_described() -> None:
+    for machines, versions in ((0, ()), (25, (VersionFigure(version="1.0", machines=20),))):
+        package = PackageFigures(
+            category="dev-libs",
+            name="openssl",
+            machines=machines,
+            fleet=machines,
+            versions=versions,
+            threshold=10,
+        )
+        PackageDocument.model_validate(package.to_document(), strict=False)
+
+
+def test_whatever_answers_has_a_schema() -> None:
+    assert all(model for each in OPERATIONS for status, model in each.answers.items() if status != 204)
