@@ -27,7 +27,7 @@ from gentwoo_client.wire.version import compare_versions
 if TYPE_CHECKING:
     from gentwoo_client.wire.atom import Atom
 
-SEGMENT_SIZE: Final = 2 << 20
+SEGMENT_SIZE: Final = 1 << 20
 """Bytes of a plain log that one process takes at once."""
 
 ALONE_BELOW: Final = 16 << 20
@@ -35,7 +35,7 @@ ALONE_BELOW: Final = 16 << 20
 
 DAY: Final = 86400
 
-_REMEMBERED = 20_000  # formatted pieces of each kind, before all are forgotten
+_REMEMBERED = 4096  # formatted pieces of each kind, before all are forgotten
 
 
 # What is asked for ----------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ NOISE: Final = TOKEN.groupindex["NOISE"]
 
 # Fields ---------------------------------------------------------------------------------------------------
 
-_REMEMBERED = 8192  # values of each field, before all are forgotten
+_REMEMBERED = 4096  # values of each field, before all are forgotten
 _CPV_SIZE = 400  # bytes; no longer one can be valid
 
 _INSTALLS_NOTHING = re.compile(rb"(?:^| )--(?:buildpkgonly|fetchonly|fetch-all-uri)(?: |\r?$)")
@@ -272,21 +272,6 @@ class Memory(dict[bytes, _Value]):
         return value
 
 
-def places() -> Memory[tuple[int, int]]:
-    """`(N of M)` → (N, M)."""
-    return Memory(_read_place)
-
-
-def packages() -> Memory[Package | None]:
-    """CPV → `Package`; None if it is no CPV, as `media-libs/libpng` or `app-misc/-MERGING-foo-1`."""
-    return Memory(_read_package)
-
-
-def roots() -> Memory[str]:
-    """ROOT → itself as text."""
-    return Memory(_read_path)
-
-
 def _read_place(text: bytes) -> tuple[int, int]:
     n, _, m = text[1:-1].partition(b" of ")
     return int(n), int(m)
@@ -299,3 +284,13 @@ def _read_package(text: bytes) -> Package | None:
 
 def _read_path(text: bytes) -> str:
     return text.decode("utf-8", "backslashreplace")
+
+
+PLACES: Final = Memory(_read_place)
+"""`(N of M)` → (N, M)."""
+
+PACKAGES: Final = Memory(_read_package)
+"""CPV → `Package`; None if it is no CPV, as `media-libs/libpng` or `app-misc/-MERGING-foo-1`."""
+
+ROOTS: Final = Memory(_read_path)
+"""ROOT → itself as text."""

@@ -227,23 +227,6 @@ class MergeTracker:
         self._match: Match | None = None  # the token at hand,
         self._locate = True
         self._group = 0  # and the last group of its record at hand
-        self._places = parser.places()
-        self._packages = parser.packages()
-        self._roots = parser.roots()
-        handlers: dict[int, Callable[[Match], None]] = {
-            parser.START: self._on_start,
-            parser.PHASE: self._on_phase,
-            parser.AUTOCLEAN: self._on_autoclean,
-            parser.REPLACING: self._on_replacing,
-            parser.REMOVING: self._on_removing,
-            parser.REMOVED: self._on_removed,
-            parser.KEPT: self._on_kept,
-            parser.COMPLETED: self._on_completed,
-            parser.STARTED: self._on_started,
-            parser.COMMAND: self._on_command,
-            parser.ENDING: self._on_ending,
-        }
-        self._handlers = [handlers.get(kind) for kind in range(parser.TOKEN.groups + 1)]
 
     def feed(self, lines: bytes, *, locate: bool = True) -> list[LoggedChange]:
         """Take whole lines, each ending in LF, and return what they decided. Bad lines are skipped.
@@ -252,12 +235,12 @@ class MergeTracker:
         """
         self._locate = locate
         changes = self._changes = []
-        handlers = self._handlers
+        handlers = _HANDLERS
         for match in parser.TOKEN.finditer(lines):
             handle = handlers[match.lastindex]  # type: ignore[index]  # every alternative ends with a group
             if handle is not None:
                 self._match = match
-                handle(match)
+                handle(self, match)
         self._match = None
         return changes
 
@@ -280,7 +263,7 @@ class MergeTracker:
         stamp, place, cpv, root, cleaning, path, merging = match.group(*parser.START_FIELDS)
         if merging is not None and self._whole(match, int(stamp), place, cpv, root, path):
             return
-        package = self._packages[cpv]
+        package = parser.PACKAGES[cpv]
         item = None
         if package is not None:
             self._group = _START_ROOT
@@ -309,7 +292,7 @@ class MergeTracker:
         Returns False, having done nothing, where it is anything else.
         """
         key, slot, old_at, old, gone_at, done_at, *done = match.group(*parser.WHOLE_FIELDS)
-        package = self._packages[cpv]
+        package = parser.PACKAGES[cpv]
         if (
             done != [place, cpv, root]
             or package is None
@@ -326,7 +309,7 @@ class MergeTracker:
             return False
         replaces = None
         if old is not None:
-            gone = self._packages[old]
+            gone = parser.PACKAGES[old]
             begin, past = int(old_at), int(gone_at)
             if gone is None or gone.key != key or not at <= begin <= past <= end:
                 return False
@@ -334,20 +317,20 @@ class MergeTracker:
             self._group = _WHOLE_GONE_AT
             self._changes.append(
                 _new(LoggedChange, (
-                    "uninstall", package.category, package.name, replaces, self._roots[root], None, None,
+                    "uninstall", package.category, package.name, replaces, parser.ROOTS[root], None, None,
                     "replaced", None, past, past - begin, 1.0, True, self._locate and self._end_of_record(),
                 ))
             )  # fmt: skip
         self._group = _WHOLE_ROOT
         self._changes.append(
             _new(LoggedChange, (
-                "install", package.category, package.name, package.version, self._roots[root],
+                "install", package.category, package.name, package.version, parser.ROOTS[root],
                 path.decode("utf-8", "backslashreplace"), "source", None, replaces, end, end - at, 1.0, True,
                 self._locate and self._end_of_record(),
             ))
         )  # fmt: skip
         run = self._runs[0]
-        run.n, run.m = self._places[place]
+        run.n, run.m = parser.PLACES[place]
         run.seen = end
         self._area += end - at
         self._time += end - self._now
@@ -365,7 +348,7 @@ class MergeTracker:
                     self._supersede(item, at)
             same = self._open.get(key)
         self._advance(at)
-        n, m = self._places[place]
+        n, m = parser.PLACES[place]
         runs = self._runs
         if len(runs) == 1 and not self._loose and (not runs[0].items or (n > 1 and not runs[0].is_serial)):
             run = runs[0]  # as below
@@ -419,10 +402,10 @@ class MergeTracker:
         now, end, working = self._now, int(done_at), self._at_work
         if end > self._deadline or now > end or run is self._limbo:
             return False
-        root = self._roots[item.root]
+        root = parser.ROOTS[item.root]
         replaces = item.replaces
         if old is not None:
-            gone = self._packages[old]
+            gone = parser.PACKAGES[old]
             begin, past = int(old_at), int(gone_at)
             if gone is None or gone.key != key or not now <= begin <= past <= end:
                 return False
@@ -475,7 +458,7 @@ class MergeTracker:
 
     def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
-        package = self._packages[cpv]
+        package = parser.PACKAGES[cpv]
         if package is None:
             return
         for item in reversed(self._open.get(package.key, ())):
@@ -505,7 +488,7 @@ class MergeTracker:
             self._group = fields[1]
             self._heard_of(candidate.run)
         if old is not None:
-            package = self._packages[old]
+            package = parser.PACKAGES[old]
             if package is not None:
                 self._advance(begin := int(old_at))
                 self._removals.pop(old, None)
@@ -526,7 +509,7 @@ class MergeTracker:
         self._begin_removal(int(at), cpv, replacing=False)
 
     def _begin_removal(self, at: int, cpv: bytes, *, replacing: bool) -> None:
-        if self._packages[cpv] is None:
+        if parser.PACKAGES[cpv] is None:
             return
         self._advance(at)
         if len(self._removals) >= OPEN_ITEMS:
@@ -537,7 +520,7 @@ class MergeTracker:
     def _on_removed(self, match: Match) -> None:
         """Handle ` >>> unmerge success: CPV`."""
         at, cpv = match.group(*parser.REMOVED_FIELDS)
-        package = self._packages[cpv]
+        package = parser.PACKAGES[cpv]
         if package is not None:
             self._group = _REMOVED_CPV
             self._end_removal(int(at), package, self._removals.pop(cpv, None))
@@ -557,7 +540,7 @@ class MergeTracker:
                 concurrency += 1.0
             elif concurrency < 1.0:
                 concurrency = 1.0
-        root = self._roots[item.root] if item is not None and replaced else None
+        root = parser.ROOTS[item.root] if item is not None and replaced else None
         self._changes.append(
             _change(
                 "uninstall", package.category, package.name, package.version, root, None, None,
@@ -587,7 +570,7 @@ class MergeTracker:
         self._complete(int(at), place, cpv, root)
 
     def _complete(self, at: int, place: bytes, cpv: bytes, root: bytes) -> None:
-        package = self._packages[cpv]
+        package = parser.PACKAGES[cpv]
         if package is None:
             return
         done = (place, cpv, root)
@@ -604,7 +587,7 @@ class MergeTracker:
             self._last_done = done
             self._changes.append(
                 _change(
-                    "install", package.category, package.name, package.version, self._roots[root], None, None,
+                    "install", package.category, package.name, package.version, parser.ROOTS[root], None, None,
                     None, None, at, None, None, False, self._end_of_record(),
                 )
             )  # fmt: skip
@@ -634,7 +617,8 @@ class MergeTracker:
         """A process begins: a good moment to give up what is long dead."""
         while self._loose:
             at_end, how, runs = self._loose.pop(0)
-            self._close(next(run for run in reversed(self._runs) if run in runs), at_end, how)
+            likeliest = next(run for run in reversed(self._runs) if run in runs)
+            self._close(likeliest, at_end, how)
         self._advance(at)
         for item in self._limbo.items[:]:
             if item.ended is not None or at - item.start > FORGOTTEN_AFTER:
@@ -866,7 +850,7 @@ class MergeTracker:
         ebuild = item.ebuild
         self._changes.append(
             _change(
-                "install", package.category, package.name, package.version, self._roots[item.root],
+                "install", package.category, package.name, package.version, parser.ROOTS[item.root],
                 ebuild.decode("utf-8", "backslashreplace") if ebuild else None, install_type, None,
                 item.replaces, at, delta, concurrency, True, self._end_of_record(),
             )
@@ -889,7 +873,7 @@ class MergeTracker:
         ebuild = item.ebuild
         self._changes.append(
             _change(
-                "failure", package.category, package.name, package.version, self._roots[item.root],
+                "failure", package.category, package.name, package.version, parser.ROOTS[item.root],
                 ebuild.decode("utf-8", "backslashreplace") if ebuild else None, item.install_type,
                 cause, None, at, delta, concurrency, True, self._end_of_record(),
             )
@@ -1018,7 +1002,7 @@ class MergeTracker:
         self._last_done = None if last is None else (_bytes(last[0]), _bytes(last[1]), _bytes(last[2]))
 
     def _unpack(self, run: _Run, cpv: str, root: str, place: str, *rest: Any) -> _Item:
-        package = self._packages[_bytes(cpv)]
+        package = parser.PACKAGES[_bytes(cpv)]
         if package is None:
             raise ValueError(f"not a package: {cpv!r}")
         start, area, time, at_work, ended, built, in_place, slotless, install_type, ebuild, replaces = rest
@@ -1086,3 +1070,18 @@ _PHASES: Final[dict[bytes, tuple[str, bool]]] = {
     b"Merging Binary": ("binary", True),
 }
 """What a phase says of an item: its install type, and whether the fetch is behind it."""
+
+_HANDLER_OF: Final[dict[int, Callable[[MergeTracker, Match], None]]] = {
+    parser.START: MergeTracker._on_start,
+    parser.PHASE: MergeTracker._on_phase,
+    parser.AUTOCLEAN: MergeTracker._on_autoclean,
+    parser.REPLACING: MergeTracker._on_replacing,
+    parser.REMOVING: MergeTracker._on_removing,
+    parser.REMOVED: MergeTracker._on_removed,
+    parser.KEPT: MergeTracker._on_kept,
+    parser.COMPLETED: MergeTracker._on_completed,
+    parser.STARTED: MergeTracker._on_started,
+    parser.COMMAND: MergeTracker._on_command,
+    parser.ENDING: MergeTracker._on_ending,
+}
+_HANDLERS: Final = [_HANDLER_OF.get(kind) for kind in range(parser.TOKEN.groups + 1)]
