@@ -587,8 +587,8 @@ class MergeTracker:
             self._last_done = done
             self._changes.append(
                 _change(
-                    "install", package.category, package.name, package.version, parser.ROOTS[root], None, None,
-                    None, None, at, None, None, False, self._end_of_record(),
+                    "install", package.category, package.name, package.version, parser.ROOTS[root],
+                    None, None, None, None, at, None, None, False, self._end_of_record(),
                 )
             )  # fmt: skip
 
