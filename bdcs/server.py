@@ -20,6 +20,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
+from bdcs.services import answers
 from bdcs.services.figures import Renewal
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
@@ -73,7 +74,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             await listener.start(bound, context)
             try:
                 print(f"listening on {here}", file=sys.stderr, flush=True)
-                await _run_until(stopping, renewal.run())
+                await _run_until(stopping, renewal.run(), answers.drop_those_over(store))
             finally:
                 await listener.stop()
         finally:

@@ -3,16 +3,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 
+from bdcs.errors import StoreUnavailable
+from bdcs.store.store import Store
 from bdcs.store.tables import answers
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import TokenReused
 from gentwoo_client.wire.tokens import Token
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 60.0  # seconds from one look for answers that are over to the next
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +50,10 @@ class SignedRequest:
         return hashlib.sha256(hashlib.sha256(head).digest() + hashlib.sha256(self.body).digest()).digest()
 
 
-def earlier(connection: Connection, request: SignedRequest) -> Answer | None:
-    """Return the answer that this very request got before, if it is still kept."""
-    row = connection.execute(select(answers).where(answers.c.request == request.digest())).first()
+def earlier(connection: Connection, request: SignedRequest, now: float) -> Answer | None:
+    """Return the answer that this very request got before, as long as its token is good."""
+    same = answers.c.request == request.digest()
+    row = connection.execute(select(answers).where(same, ~_is_over(now))).first()
     return None if row is None else Answer(status=row.status, body=row.body)
 
 
@@ -59,7 +70,7 @@ def once(
     another request; and whatever `do` raises, in which case nothing is kept.
     """
     # As long as a token is accepted, its answer is kept.
-    connection.execute(delete(answers).where(answers.c.expires_at + limits.TOKEN_LEEWAY < int(now)))
+    connection.execute(delete(answers).where(_is_over(now)))
     number = hashlib.sha256(f"{token.sub}:{token.jti}".encode()).digest()
     known = connection.execute(select(answers).where(answers.c.id == number)).first()
     if known is not None:
@@ -77,3 +88,24 @@ def once(
         )
     )
     return answer
+
+
+async def drop_those_over(store: Store) -> None:
+    """Delete answers that are over, every `INTERVAL` seconds until cancelled: they name machines."""
+    while True:
+        await asyncio.sleep(INTERVAL)
+        try:
+            await drop(store, time.time())
+        except StoreUnavailable as error:
+            log.warning("old answers were not deleted: %s", error)
+
+
+async def drop(store: Store, now: float) -> None:
+    """Delete answers that are over at `now`; without any, nothing is written."""
+    over = _is_over(now)
+    if await store.read(lambda connection: connection.scalar(select(answers.c.id).where(over).limit(1))):
+        await store.write(lambda connection: connection.execute(delete(answers).where(over)))
+
+
+def _is_over(now: float) -> ColumnElement[bool]:
+    return answers.c.expires_at + limits.TOKEN_LEEWAY < int(now)

@@ -217,6 +217,11 @@ def machine_leaves(connection: Connection, machine_id: int) -> None:
     Its rows may be deleted at once; the published figures count on it until they may move.
     """
     machine_changes(connection, machine_id)
+    # Ids of deleted segments may be given out again: those that come must not pass for counted.
+    others = select(func.max(segments.c.id)).where(segments.c.machine_id != machine_id)
+    last = connection.scalar(others) or 0
+    ahead = and_(sequences.c.name == DAY_CURSOR, sequences.c.value > last)
+    connection.execute(update(sequences).where(ahead).values(value=last))
     own = installations.c.machine_id == machine_id
     for column, bit in ((figures.c.version_id, COUNTED_VERSION), (None, COUNTED_PACKAGE)):
         counted = select(installations.c.machine_id).where(

@@ -25,6 +25,7 @@ from bdcs.store.tables import (
 PAGE = 50
 """Rows of a list before the next page."""
 
+DAY = 86_400  # seconds
 DAYS = 30
 MONTHS = 24
 
@@ -104,22 +105,26 @@ def last_received(connection: Connection, machine: Machine) -> int | None:
 def summary(connection: Connection, machine: Machine) -> Summary:
     """Add up all records of a machine."""
     changes = package_state_changes.c
-    query = select(changes.event, changes.install_type, changes.recorded_at, changes.time_delta).select_from(
-        _own()
+    kinds = (changes.event, changes.install_type, changes.recorded_at // DAY)
+    query = (
+        select(*kinds, func.count(), func.coalesce(func.sum(changes.time_delta), 0))
+        .select_from(_own())
+        .where(_of(machine))
+        .group_by(*kinds)
     )
     events: Counter[int] = Counter()
     types: Counter[int | None] = Counter()
     days: Counter[date] = Counter()
     months: Counter[date] = Counter()
-    for event, install_type, recorded_at, time_delta in connection.execute(query.where(_of(machine))):
-        events[event] += 1
+    for event, install_type, number, count, seconds in connection.execute(query):
+        events[event] += count
         if event != codes.INSTALL:
             continue
-        day = datetime.fromtimestamp(recorded_at, UTC).date()
-        types[install_type] += 1
-        days[day] += 1
-        if install_type == codes.INSTALL_TYPE["source"] and time_delta:
-            months[day.replace(day=1)] += time_delta
+        day = datetime.fromtimestamp(number * DAY, UTC).date()
+        types[install_type] += count
+        days[day] += count
+        if install_type == codes.INSTALL_TYPE["source"] and seconds:
+            months[day.replace(day=1)] += seconds
     return Summary(
         merges=events[codes.INSTALL],
         from_source=types[codes.INSTALL_TYPE["source"]],

@@ -94,7 +94,8 @@ class Registrar:
         self, machine: UUID, request: SignedRequest, do: Callable[[Connection], Answer]
     ) -> Answer:
         # A machine that was just erased has no key any more to verify a repeated token with; its answer is.
-        before = await self.store.read(lambda connection: answers.earlier(connection, request))
+        now = self.now()
+        before = await self.store.read(lambda connection: answers.earlier(connection, request, now))
         if before is not None:
             return before
         token = self._verify(request, machine, await self.keys.of(machine))

@@ -211,4 +211,11 @@ def test_a_day_is_counted_once_when_it_is_over() -> None:
         assert figures.has_day(connection, noon + figures.DAY)
         figures.publish_day(connection, TEN, noon + 2 * figures.DAY)
         assert days() == {"2024-10-04": 15, "2024-10-05": 0}
+        # The newest segments are forgotten, and their ids given out again: what comes then still counts.
+        for machine in fleet.slots[1:9]:
+            fleet.do("forget", machine, 1)
+        for machine in fleet.slots:
+            segment(machine, noon + 2 * figures.DAY)
+        figures.publish_day(connection, TEN, noon + 3 * figures.DAY)
+        assert days()["2024-10-06"] == 15
     engine.dispose()
