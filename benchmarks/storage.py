@@ -28,6 +28,7 @@ from bdcs.store.names import Names
 from benchmarks.load import numbered, real_changes
 from benchmarks.table import Row, print_table
 from gentwoo_client.wire import base64url, json_text
+from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.identity import machine_uuid
 from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import Segment
@@ -79,7 +80,7 @@ class Machine:
             form=int(form),
             signature=os.urandom(64),
             evidence=self._codec.compress(kept),
-            records=records,
+            records=Columns.of(records),
         )
 
 

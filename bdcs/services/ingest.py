@@ -22,8 +22,10 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -39,6 +41,7 @@ from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.names import Names
 from bdcs.store.store import Store
 from gentwoo_client.wire import base64url, limits
+from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.errors import (
     AwaitingApproval,
     Fork,
@@ -52,7 +55,6 @@ from gentwoo_client.wire.errors import (
     WrongMachine,
 )
 from gentwoo_client.wire.messages import parse_payload
-from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import split_segment, verify_parts
 
 if TYPE_CHECKING or sys.version_info < (3, 14):
@@ -76,7 +78,7 @@ class Arrived:
     form: int
     signature: bytes
     evidence: bytes
-    records: Sequence[PackageStateChange]
+    records: Columns
 
     @property
     def last_seq(self) -> int:
@@ -157,7 +159,7 @@ class Ingest:
             form=int(form),
             signature=parts.signature,
             evidence=self._codec.compress(kept),
-            records=segment.records,
+            records=segment.columns,
         )
 
 
@@ -208,7 +210,7 @@ class SegmentWriter:
         self.names.audiences.learn(connection, (arrived.audience for arrived, _ in fresh))
         audiences = self.names.audiences.known
         segments: list[tuple[Any, ...]] = []
-        pairs: list[tuple[int, PackageStateChange]] = []
+        count = 0
         for arrived, machine_id in fresh:
             segments.append(
                 (
@@ -216,7 +218,7 @@ class SegmentWriter:
                     machine_id,
                     arrived.first_seq,
                     len(arrived.records),
-                    change_id + len(pairs),
+                    change_id + count,
                     created_at,
                     audiences[arrived.audience],
                     arrived.dictionary_id,
@@ -226,9 +228,10 @@ class SegmentWriter:
                     arrived.evidence,
                 )
             )
-            pairs += [(machine_id, record) for record in arrived.records]
+            count += len(arrived.records)
         insert_rows(connection, tables.segments, segments)
-        rows = change_rows(connection, self.names, pairs, change_id, created_at)
+        origins = [(machine_id, arrived.records) for arrived, machine_id in fresh]
+        rows = change_rows(connection, self.names, origins, change_id, created_at)
         insert_rows(connection, tables.package_state_changes, rows)
         update_installations(connection, rows)
 
@@ -330,71 +333,78 @@ ChangeRow = tuple[Any, ...]
 """Values in the order of the columns of `package_state_changes`."""
 
 
+Origin = tuple[int, Columns]
+"""A machine's number, and records of it."""
+
+
 def change_rows(
-    connection: Connection,
-    names: Names,
-    pairs: Sequence[tuple[int, PackageStateChange]],
-    first_id: int,
-    created_at: int,
+    connection: Connection, names: Names, origins: Sequence[Origin], first_id: int, created_at: int
 ) -> list[ChangeRow]:
-    """Return the rows of records, each paired with its machine's number; new names get their numbers."""
+    """Return the rows of all records, numbered from `first_id`; new names get their numbers."""
     try:
-        return _rows(names, pairs, first_id, created_at)
+        return _rows(names, origins, first_id, created_at)
     except KeyError:  # a name that is not remembered, or not even known
+        columns = [records for _, records in origins]
         names.learn(
             connection,
-            packages=((record.category, record.name) for _, record in pairs),
-            versions=_versions(pairs),
-            repositories=(record.repository for _, record in pairs if record.repository is not None),
+            packages=chain.from_iterable(zip(each.category, each.name, strict=True) for each in columns),
+            versions=_known(chain.from_iterable((*each.version, *each.replaces) for each in columns)),
+            repositories=_known(chain.from_iterable(each.repository for each in columns)),
         )
-        return _rows(names, pairs, first_id, created_at)
+        return _rows(names, origins, first_id, created_at)
 
 
-def _rows(
-    names: Names, pairs: Sequence[tuple[int, PackageStateChange]], first_id: int, created_at: int
-) -> list[ChangeRow]:
-    packages, versions, repositories = names.packages.known, names.versions.known, names.repositories.known
-    event, install_type, cause = codes.EVENT, codes.INSTALL_TYPE, codes.CAUSE
-    observed, clock = codes.OBSERVED, codes.CLOCK
-    return [
-        (
-            number,
-            machine_id,
-            record.seq,
-            packages[record.category, record.name],
-            versions[record.version],
-            None if record.repository is None else repositories[record.repository],
-            event[record.event],
-            install_type[record.install_type],
-            cause[record.cause],
-            None if record.replaces is None else versions[record.replaces],
-            record.recorded_at,
-            created_at,
-            record.time_delta,
-            None if record.concurrency is None else round(record.concurrency * 100),
-            observed[record.observed],
-            clock[record.clock],
-            json.dumps(record.extra, separators=(",", ":"), ensure_ascii=False) if record.extra else None,
+def _known(values: Iterable[str | None]) -> Iterator[str]:
+    return (value for value in values if value is not None)
+
+
+def _rows(names: Names, origins: Sequence[Origin], first_id: int, created_at: int) -> list[ChangeRow]:
+    package, version = names.packages.known.__getitem__, names.versions.known.__getitem__
+    repository = names.repositories.known.__getitem__
+    rows: list[ChangeRow] = []
+    for machine_id, records in origins:
+        rows += zip(
+            range(first_id + len(rows), first_id + len(rows) + len(records)),
+            repeat(machine_id),
+            records.seq,
+            map(package, zip(records.category, records.name, strict=True)),
+            map(version, records.version),
+            _each(repository, records.repository),
+            map(codes.EVENT.__getitem__, records.event),
+            map(codes.INSTALL_TYPE.__getitem__, records.install_type),
+            map(codes.CAUSE.__getitem__, records.cause),
+            _each(version, records.replaces),
+            records.recorded_at,
+            repeat(created_at),
+            records.time_delta,
+            _each(_hundredths, records.concurrency),
+            map(codes.OBSERVED.__getitem__, records.observed),
+            map(codes.CLOCK.__getitem__, records.clock),
+            map(_json, records.extra),
         )
-        for number, (machine_id, record) in enumerate(pairs, first_id)
-    ]
+    return rows
 
 
-def _versions(pairs: Iterable[tuple[int, PackageStateChange]]) -> Iterator[str]:
-    for _, record in pairs:
-        yield record.version
-        if record.replaces is not None:
-            yield record.replaces
+def _each(function: Callable[[Any], int], values: Iterable[Any]) -> list[int | None]:
+    """Return what `function` makes of each of `values`, and None of None."""
+    return [None if value is None else function(value) for value in values]
 
 
-def effect_of(row: ChangeRow) -> tuple[int, int, int, int, int | None, int | None, int]:
-    """Return of a change's row what `installations.effects` wants."""
-    return row[6], row[1], row[3], row[4], row[9], row[5], row[10]
+def _hundredths(concurrency: float) -> int:
+    return round(concurrency * 100)
+
+
+def _json(extra: Mapping[str, object]) -> str | None:
+    return json.dumps(extra, separators=(",", ":"), ensure_ascii=False) if extra else None
+
+
+EFFECT: Final = itemgetter(6, 1, 3, 4, 9, 5, 10)
+"""Takes of a change's row what `installations.effects` wants."""
 
 
 def update_installations(connection: Connection, rows: Sequence[ChangeRow]) -> None:
     """Bring `installations` to what `rows` say, in the same transaction."""
-    outcome = installations.effects(map(effect_of, rows))
+    outcome = installations.effects(map(EFFECT, rows))
     here = [(*key, arrival[1], arrival[0]) for key, arrival in outcome.items() if arrival is not None]
     gone = [key for key, arrival in outcome.items() if arrival is None]
     if execute_rows(connection, _DELETE, _KEY, gone) < len(gone):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """PackageStateChange: one thing that happened to one package on one machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import date
 from functools import lru_cache
@@ -50,7 +50,7 @@ _MINUTE = pattern(r"T([01][0-9]|2[0-3]):([0-5][0-9])")
 _SECOND = pattern(r":([0-5][0-9])\+00:00")
 _TIME_LENGTH = len("2026-11-22T00:33:45+00:00")
 _EPOCH = date(1970, 1, 1).toordinal()
-_NOTHING: Mapping[str, object] = {}
+NOTHING: Mapping[str, object] = {}
 
 
 def format_time(seconds: int) -> str:
@@ -70,6 +70,18 @@ def parse_time(text: str) -> int:
     except ValueError:
         pass
     raise InvalidTime(f"{text[:40]!r} is not a time like 2026-11-22T00:33:45+00:00")
+
+
+def parse_times(texts: Sequence[str]) -> list[int]:
+    """What `parse_time` says of each of many. Raises `InvalidTime`."""
+    if any(length != _TIME_LENGTH for length in set(map(len, texts))):
+        raise InvalidTime("a time of another length than 2026-11-22T00:33:45+00:00")
+    try:
+        return [
+            _parse_day(text[:10]) + _parse_minute(text[10:16]) + _parse_second(text[16:]) for text in texts
+        ]
+    except ValueError:
+        raise InvalidTime("a time that is not like 2026-11-22T00:33:45+00:00") from None
 
 
 # Times come by the hundred thousand and share their days: remembered parts make reading and writing them
@@ -109,7 +121,7 @@ def _parse_second(text: str) -> int:
 
 
 def _nothing() -> Mapping[str, object]:
-    return _NOTHING
+    return NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,13 +219,13 @@ class PackageStateChange:
         ):
             _refuse("time_delta", "not an integer from 0 to 2^31 - 1, or null")
         if concurrency is not None:
-            concurrency = _concurrency(concurrency)
+            concurrency = check_concurrency(concurrency)
         try:
             at = parse_time(recorded_at)
         except InvalidTime as error:
             raise InvalidRecord("recorded_at", error.detail) from None
         event, install_type, cause, observed, clock = kind
-        extra = _NOTHING if len(mapping) == len(FIELDS) else _extra(mapping)
+        extra = NOTHING if len(mapping) == len(FIELDS) else _extra(mapping)
         return make_record(
             seq, event, category, name, version, repository, install_type, cause,
             replaces, at, time_delta, concurrency, observed, clock, extra,
@@ -225,7 +237,7 @@ FIELDS: Final = tuple(field.name for field in fields(PackageStateChange) if fiel
 
 _KNOWN = frozenset(FIELDS)
 _Kind = tuple[str, str | None, str | None, str, str]
-_KINDS: Mapping[object, _Kind] = {
+KINDS: Mapping[object, _Kind] = {
     kind: kind
     for event in EVENTS
     for install_type in ((None,) if event == UNINSTALL else (None, SOURCE, BINARY))
@@ -273,7 +285,7 @@ def make_record(
     concurrency: float | None,
     observed: str,
     clock: str,
-    extra: Mapping[str, object] = _NOTHING,
+    extra: Mapping[str, object] = NOTHING,
 ) -> PackageStateChange:
     """`PackageStateChange(...)`, unchecked like it, at an eighth of its cost: for records by the 100,000."""
     draft = _Draft()
@@ -303,7 +315,7 @@ def _refuse(name: str, reason: str) -> NoReturn:
 def _kind(event: object, install_type: object, cause: object, observed: object, clock: object) -> _Kind:
     """The five, typed, if they agree with each other."""
     try:
-        return _KINDS[event, install_type, cause, observed, clock]
+        return KINDS[event, install_type, cause, observed, clock]
     except (KeyError, TypeError):  # TypeError: an array or an object is no key
         pass
     if not isinstance(event, str) or event not in EVENTS:
@@ -319,8 +331,8 @@ def _kind(event: object, install_type: object, cause: object, observed: object, 
     _refuse("cause", f"not one that an event {event} may have")
 
 
-def _concurrency(value: object) -> float:
-    """`value` as a float. JSON does not tell 1 from 1.0, so integers are as good."""
+def check_concurrency(value: object) -> float:
+    """`value` as a float. JSON does not tell 1 from 1.0, so integers are as good. Raises `InvalidRecord`."""
     if (type(value) is not float and type(value) is not int) or not 0 <= value <= limits.CONCURRENCY_MAX:
         _refuse("concurrency", "not a number from 0 to 10,000, or null")
     return _two_decimals(value)

@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gentwoo_client.wire import base64url, json_text, jws, limits
 from gentwoo_client.wire.errors import (
@@ -34,12 +34,14 @@ if TYPE_CHECKING:
 __all__ = [
     "FIELDS",
     "SEGMENT_TYPE",
+    "Frame",
     "OpenedSegment",
     "Parts",
     "Segment",
     "assemble",
     "check_audience",
     "digest",
+    "frame_members",
     "is_digest",
     "leading_records_that_fit",
     "open_segment",
@@ -70,8 +72,8 @@ def _nothing() -> Mapping[str, object]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
-    """The payload. Built directly it is not checked; `sign_segment` and `open_segment` do."""
+class Frame:
+    """What a payload says besides its records."""
 
     machine: uuid.UUID
     audience: str
@@ -82,9 +84,15 @@ class Segment:
     """Digest of the previous segment; None for the first."""
     created_at: int
     """Unix seconds by the machine's clock."""
-    records: tuple[PackageStateChange, ...]
     extra: Mapping[str, object] = field(default_factory=_nothing, hash=False)
     """Members that this version does not know, kept as they came."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment(Frame):
+    """The payload. Built directly it is not checked; `sign_segment` and `open_segment` do."""
+
+    records: tuple[PackageStateChange, ...]
 
     @property
     def last_seq(self) -> int:
@@ -185,21 +193,26 @@ def parse_payload(payload: bytes) -> Segment:
 
 def segment_from_members(members: Mapping[str, object]) -> Segment:
     """The segment that a decoded JSON object writes. Raises `InvalidSegment`, `InvalidRecord`, `TooLarge`."""
+    frame = frame_members(members)
+    return Segment(**frame, records=_records(members["records"], frame["first_seq"]))
+
+
+def frame_members(members: Mapping[str, object]) -> dict[str, Any]:
+    """The arguments of a `Frame` that a decoded JSON object writes. Raises `InvalidSegment`."""
     for name in FIELDS:
         if name not in members:
             raise InvalidSegment(name, "missing")
     first_seq = members["first_seq"]
     if type(first_seq) is not int or not 1 <= first_seq <= limits.INTEGER_MAX:
         raise InvalidSegment("first_seq", "not an integer from 1")
-    return Segment(
-        machine=_machine(members["machine"]),
-        audience=check_audience(members["audience"]),
-        first_seq=first_seq,
-        prev=_prev(members["prev"], first_seq),
-        created_at=_created_at(members["created_at"]),
-        records=_records(members["records"], first_seq),
-        extra=_extra(members),
-    )
+    return {
+        "machine": _machine(members["machine"]),
+        "audience": check_audience(members["audience"]),
+        "first_seq": first_seq,
+        "prev": _prev(members["prev"], first_seq),
+        "created_at": _created_at(members["created_at"]),
+        "extra": _extra(members),
+    }
 
 
 def leading_records_that_fit(records: Sequence[PackageStateChange], *, audience: str) -> int:
