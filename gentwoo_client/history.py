@@ -14,8 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn, Protocol
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Protocol
 
 from gentwoo_client.errors import UsageError
 from gentwoo_client.log.files import in_order_of_time, read_blocks
@@ -41,8 +40,7 @@ _REMEMBERED = 4096  # formatted pieces of each kind, before all are forgotten
 # What is asked for ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class Selection(NamedTuple):
     """Which changes to show."""
 
     atoms: tuple[Atom, ...] = ()
@@ -225,7 +223,7 @@ _END = "}\n"
 
 
 class JsonFormat:
-    """One `PackageStateChange` a line, as in DESIGN §3, then `root` where the log names one."""
+    """One `PackageStateChange` a line, as in docs/protocol.md, then `root` where the log names one."""
 
     def __init__(self, selection: Selection, repositories: Repositories) -> None:
         self._selection = None if selection.is_everything else selection
@@ -408,8 +406,7 @@ def _count(number: int, noun: str) -> str:
 # Reading --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A stretch of whole lines of one file; `opening` is the line before it, if that is in the same file."""
 
     path: str

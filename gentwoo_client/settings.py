@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from gentwoo_client.errors import SettingsError
 
@@ -29,72 +29,31 @@ FLAG = "command line"
 REGISTRATION = "chosen at registration"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """What is in force, each value checked. `sources` tells where each came from."""
 
-    collector: str | None = field(
-        default=None,
-        metadata={
-            "doc": "URL of the collector that the records are sent to, exactly as its operator states it "
-            "(`public_url`). No default: `gentwoo register` asks for it.",
-            "example": '"https://bdcs.example.org"',
-        },
-    )
-    repositories: tuple[str, ...] = field(
-        default=("gentoo", "guru"),
-        metadata={
-            "doc": "Ebuild repositories whose packages may be reported; merges from all others stay on this "
-            'machine. `["*"]` allows every one, also packages whose repository is unknown.',
-            "example": '["gentoo", "guru"]',
-        },
-    )
-    history: str = field(
-        default="all",
-        metadata={
-            "doc": "How much of what was logged before GenTwoo first ran is sent: `all`, `none`, or a date "
-            "(`2025-01-01`, UTC) from which on it is.",
-            "example": '"all"',
-        },
-    )
-    eprefix: str = field(
-        default="",
-        metadata={
-            "doc": "The offset of Gentoo Prefix, absolute, as in EPREFIX; empty on an ordinary Gentoo. "
-            "`log`, `portage_bin` and `state_dir` default to places below it.",
-            "example": '"/home/larry/gentoo"',
-        },
-    )
-    log: Path = field(
-        default=Path("/var/log/emerge.log"),
-        metadata={
-            "doc": "Portage's log. Defaults to emerge.log in the directory that EMERGE_LOG_DIR of the "
-            "environment names, else to `/var/log/emerge.log` below `eprefix`.",
-            "example": '"/var/log/emerge.log"',
-        },
-    )
-    portage_bin: Path = field(
-        default=Path("/usr/bin"),
-        metadata={
-            "doc": "The directory of Portage's commands (emerge, portageq).",
-            "example": '"/usr/bin"',
-        },
-    )
-    state_dir: Path = field(
-        default=Path("/var/lib/gentwoo"),
-        metadata={
-            "doc": "Where the machine's key and journal are. It belongs to the user that the daemon runs as.",
-            "example": '"/var/lib/gentwoo"',
-        },
-    )
-    log_level: str = field(
-        default="info",
-        metadata={
-            "doc": "How much is told on stderr: `debug`, `info`, `warning` or `error`.",
-            "example": '"info"',
-        },
-    )
-    sources: Mapping[str, str] = field(default_factory=dict, repr=False)
+    collector: str | None = None
+    """URL of the collector that the records are sent to, exactly as its operator states it (`public_url`). No
+    default: `gentwoo register` asks for it."""
+    repositories: tuple[str, ...] = ("gentoo", "guru")
+    """Ebuild repositories whose packages may be reported; merges from all others stay on this machine.
+    `["*"]` allows every one, also packages whose repository is unknown."""
+    history: str = "all"
+    """How much of what was logged before GenTwoo first ran is sent: `all`, `none`, or a date (`2025-01-01`,
+    UTC) from which on it is."""
+    eprefix: str = ""
+    """The offset of Gentoo Prefix, absolute, as in EPREFIX; empty on an ordinary Gentoo. `log`, `portage_bin`
+    and `state_dir` default to places below it."""
+    log: Path = Path("/var/log/emerge.log")
+    """Portage's log. Defaults to emerge.log in the directory that EMERGE_LOG_DIR of the environment names,
+    else to `/var/log/emerge.log` below `eprefix`."""
+    portage_bin: Path = Path("/usr/bin")
+    """The directory of Portage's commands (emerge, portageq)."""
+    state_dir: Path = Path("/var/lib/gentwoo")
+    """Where the machine's key and journal are. It belongs to the user that the daemon runs as."""
+    log_level: str = "info"
+    """How much is told on stderr: `debug`, `info`, `warning` or `error`."""
+    sources: Mapping[str, str] = MappingProxyType({})
 
     @property
     def history_since(self) -> int | None:
@@ -107,17 +66,17 @@ class Settings:
 
     def with_choices(self, *, collector: str | None, history: str | None) -> Settings:
         """Return the settings with what was chosen at registration, where no other source says anything."""
-        chosen = {
+        chosen: dict[str, Any] = {
             name: value
             for name, value in (("collector", collector), ("history", history))
             if value is not None and self.source(name) == DEFAULT
         }
         sources = {**self.sources, **dict.fromkeys(chosen, REGISTRATION)}
-        return replace(self, **chosen, sources=sources)  # type: ignore[arg-type]  # names and types are above
+        return self._replace(**chosen, sources=sources)
 
 
-SETTING_FIELDS = tuple(entry for entry in fields(Settings) if "doc" in entry.metadata)
-SETTING_NAMES = tuple(entry.name for entry in SETTING_FIELDS)
+SETTING_NAMES: Final = tuple(name for name in Settings._fields if name != "sources")
+"""What can be set."""
 
 
 def load_settings(

@@ -13,7 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from gentwoo_client.errors import DONE, NotConfigured, UsageError
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     if not is_known:
         _show(terms, chosen)
         if machine is None:
-            _preview(replace(chosen, collector=terms.collector, history=terms.history))
+            _preview(chosen._replace(collector=terms.collector, history=terms.history))
     asyncio.run(_register(settings.state_dir, terms, renew=arguments.renew, forget_old=arguments.forget_old))
     return DONE
 

@@ -5,9 +5,8 @@ Beyond PMS one thing is accepted: inter-revisions (`-r00.1`), which logs of old 
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import InvalidCPV
@@ -87,8 +86,7 @@ def _is_repository(text: str) -> bool:
     return _REPOSITORY.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class CPV:
+class CPV(NamedTuple):
     """One version of one package, in Portage's own word for it."""
 
     category: str

@@ -2,7 +2,6 @@
 """The order of versions: the algorithms of PMS §3.3, as one key that sorts."""
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache, total_ordering
 from typing import Self
 
@@ -46,20 +45,26 @@ def _key(text: str) -> _Key:
 
 
 @total_ordering
-@dataclass(frozen=True, slots=True, eq=False)
 class Version:
     """A version with or without revision. Equal are those that PMS orders neither way: 1.0 and 1.0-r0."""
 
-    text: str
-    _key: _Key = field(repr=False)
+    __slots__ = ("_key", "text")
+
+    def __init__(self, text: str) -> None:
+        """The version that `text` writes. Raises `InvalidVersion`."""
+        self.text = text
+        self._key = _key(text)
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The version that `text` writes. Raises `InvalidVersion`."""
-        return cls(text, _key(text))
+        return cls(text)
 
     def __str__(self) -> str:
         return self.text
+
+    def __repr__(self) -> str:
+        return f"Version({self.text!r})"
 
     def __eq__(self, other: object) -> bool:
         return self._key == other._key if isinstance(other, Version) else NotImplemented

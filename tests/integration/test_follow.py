@@ -195,7 +195,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     with small_disk(tmp_path / "disk", size=2 * 1024 * 1024) as disk:
         machine = Machine(disk)
-        machine.settings = replace(machine.settings, log=tmp_path / "emerge.log")
+        machine.settings = machine.settings._replace(log=tmp_path / "emerge.log")
         machine.log = tmp_path / "emerge.log"
         lines = real_log().splitlines(keepends=True)[:2000]
         machine.log.write_bytes(b"".join(lines[:1000]))

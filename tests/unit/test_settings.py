@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gentwoo_client.errors import SettingsError
-from gentwoo_client.settings import REGISTRATION, SETTING_FIELDS, Settings, load_settings
+from gentwoo_client.settings import REGISTRATION, SETTING_NAMES, Settings, load_settings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -115,6 +115,6 @@ def test_choices_of_the_registration_count_only_where_nothing_else_is_said(confi
     assert chosen.source("collector") == REGISTRATION
 
 
-@pytest.mark.parametrize("setting", [entry.name for entry in SETTING_FIELDS])
+@pytest.mark.parametrize("setting", SETTING_NAMES)
 def test_every_setting_is_documented(setting: str) -> None:
     assert f"`{setting}`" in DOCUMENT.read_text()
