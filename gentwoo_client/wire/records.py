@@ -72,14 +72,14 @@ def parse_time(text: str) -> int:
     raise InvalidTime(f"{text[:40]!r} is not a time like 2026-11-22T00:33:45+00:00")
 
 
-def parse_times(texts: Sequence[str]) -> list[int]:
+def parse_times(texts: Sequence[str]) -> tuple[int, ...]:
     """What `parse_time` says of each of many. Raises `InvalidTime`."""
     if any(length != _TIME_LENGTH for length in set(map(len, texts))):
         raise InvalidTime("a time of another length than 2026-11-22T00:33:45+00:00")
     try:
-        return [
-            _parse_day(text[:10]) + _parse_minute(text[10:16]) + _parse_second(text[16:]) for text in texts
-        ]
+        return tuple(
+            [_parse_day(text[:10]) + _parse_minute(text[10:16]) + _parse_second(text[16:]) for text in texts]
+        )
     except ValueError:
         raise InvalidTime("a time that is not like 2026-11-22T00:33:45+00:00") from None
 
