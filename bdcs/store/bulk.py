@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain, repeat
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Executable, Table
+from sqlalchemy import Column, Connection, Dialect, Executable, Row, Table, select, tuple_
 from sqlalchemy.sql.compiler import SQLCompiler
 
 
@@ -28,6 +29,26 @@ def execute_rows(
         positions = [names.index(name) for name in order]
         rows = [tuple(row[position] for position in positions) for row in rows]
     return connection.exec_driver_sql(sql, list(rows)).rowcount
+
+
+def matching_rows(
+    connection: Connection, number: Column[int], columns: tuple[Column[Any], ...], wanted: Sequence[Any]
+) -> Sequence[Row[*tuple[Any, ...]]]:
+    """Return `number` and `columns` of the rows that are among `wanted`: tuples, or values of one column."""
+    size = 1 << (len(wanted) - 1).bit_length()  # few statements, each compiled once: the last is asked again
+    asked = [*wanted, *repeat(wanted[-1], size - len(wanted))]
+    sql = _matching(number, columns, size, connection.dialect)
+    return connection.exec_driver_sql(
+        sql, tuple(asked if len(columns) == 1 else chain.from_iterable(asked))
+    ).all()
+
+
+@lru_cache(maxsize=64)
+def _matching(number: Column[int], columns: tuple[Column[Any], ...], size: int, dialect: Dialect) -> str:
+    key: Any = columns[0] if len(columns) == 1 else tuple_(*columns)
+    places = [""] * size if len(columns) == 1 else [("",) * len(columns)] * size
+    statement = select(number, *columns).where(key.in_(places))
+    return str(statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}))
 
 
 @lru_cache(maxsize=64)
