@@ -71,31 +71,40 @@ _QUIET = _AT + _any(
 ) + _REST  # fmt: skip
 
 
-def _in_place(name: bytes) -> bytes:
-    """AUTOCLEAN, perhaps the removal of the old version, perhaps the completion."""
-    removal = (
+def _removal(name: bytes) -> bytes:
+    """Perhaps the removal of the old version."""
+    return _perhaps(
         _time(name + b"_old_at") + rb" === Unmerging\.\.\. \(" + _cpv(name + b"_old") + rb"\)" + _LF
         + _time(name + b"_gone_at") + rb" >>> unmerge success: (?P=" + name + rb"_old)" + _LF
     )  # fmt: skip
-    completion = (
+
+
+def _completion(name: bytes, item: bytes) -> bytes:
+    return (
         _perhaps(_WORLD) + _perhaps(_CLEANED)
-        + _time(name + b"_done_at") + rb" ::: completed emerge " + _item(name + b"_done")
+        + _time(name + b"_done_at") + rb" ::: completed emerge " + item
     )  # fmt: skip
+
+
+def _in_place(name: bytes) -> bytes:
+    """AUTOCLEAN, perhaps the removal of the old version, perhaps the completion."""
     slot = rb"(?P<" + name + rb"_slot>:[^\n\r\0]+|)"
-    return rb"AUTOCLEAN: " + _cpv(name + b"_cp") + slot + _LF + _perhaps(removal) + _perhaps(completion)
+    completion = _completion(name, _item(name + b"_done"))
+    return rb"AUTOCLEAN: " + _cpv(name + b"_cp") + slot + _LF + _removal(name) + _perhaps(completion)
 
 
 _SAME = rb" \((?P=start_cpv)::"
 _START = (
     rb"emerge " + _item(b"start")
     + _perhaps(
-        _AT + rb" === (?P=start_place) (?P<cleaning>C)leaning" + _SAME + rb"[^\n]*\)" + _LF
+        _AT + rb" === (?P=start_place) Cleaning" + _SAME + rb"(?P<cleaning>[^\n]*)\)" + _LF
         + _perhaps(
             _AT + rb" === (?P=start_place) Compiling/(?:Merg|Packag)ing" + _SAME
             + rb"(?P<start_path>[^\n]*)\)" + _LF
             + _perhaps(
-                _AT + rb" === (?P=start_place) (?P<merging>M)erging" + _SAME + rb"(?P=start_path)\)" + _LF
-                + _AT + rb" >>> " + _in_place(b"whole")
+                _AT + rb" === (?P=start_place) Merging" + _SAME + rb"(?P=start_path)\)" + _LF
+                + _AT + rb" >>> AUTOCLEAN: " + _cpv(b"whole_cp") + rb":[^\n\r\0]+" + _LF + _removal(b"whole")
+                + _completion(b"whole", rb"(?P=start_place) (?P=start_cpv) to (?P=start_root)" + _LF)
             )
         )
     )
@@ -162,14 +171,16 @@ def _groups(names: str) -> tuple[int, ...]:
 
 STAMP: Final = TOKEN.groupindex["at"]
 
+START: Final = TOKEN.groupindex["START"]
+"""Work on an item begins; perhaps also Cleaning; perhaps also Compiling; perhaps also all the rest."""
+START_FIELDS: Final = _groups(
+    "at start_place start_cpv start_root cleaning start_path"
+    " whole_cp whole_old_at whole_old whole_gone_at whole_done_at"
+)
+
 _IN_PLACE = (
     "{0}_cp {0}_slot {0}_old_at {0}_old {0}_gone_at {0}_done_at {0}_done_place {0}_done_cpv {0}_done_root"
 )
-
-START: Final = TOKEN.groupindex["START"]
-"""Work on an item begins; perhaps also Cleaning, Compiling, Merging and all that follows in `AUTOCLEAN`."""
-START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning start_path merging")
-WHOLE_FIELDS: Final = _groups(_IN_PLACE.format("whole"))
 
 PHASE: Final = TOKEN.groupindex["PHASE"]
 """An item gets to fetching, compiling or merging; perhaps also what follows in `AUTOCLEAN`."""

@@ -65,9 +65,9 @@ _GROUPS = parser.TOKEN.groupindex
 _START_ROOT: Final = _GROUPS["start_root"]
 _CLEANING: Final = _GROUPS["cleaning"]
 _START_PATH: Final = _GROUPS["start_path"]
-_MERGING: Final = _GROUPS["merging"]
+_WHOLE_KEY: Final = _GROUPS["whole_cp"]
 _WHOLE_GONE_AT: Final = _GROUPS["whole_gone_at"]
-_WHOLE_ROOT: Final = _GROUPS["whole_done_root"]
+_WHOLE_DONE_AT: Final = _GROUPS["whole_done_at"]
 _PHASE_PATH: Final = _GROUPS["phase_path"]
 _REMOVED_CPV: Final = _GROUPS["removed_cpv"]
 _COMPLETED_ROOT: Final = _GROUPS["completed_root"]
@@ -260,44 +260,60 @@ class MergeTracker:
 
     def _on_start(self, match: Match) -> None:
         """Handle ` >>> emerge (N of M) CPV to ROOT`, and what followed of the same item."""
-        stamp, place, cpv, root, cleaning, path, merging = match.group(*parser.START_FIELDS)
-        if merging is not None and self._whole(match, int(stamp), place, cpv, root, path):
-            return
+        stamp, place, cpv, root, cleaning, path, key, old_at, old, gone_at, done_at = match.group(
+            *parser.START_FIELDS
+        )
+        at = int(stamp)
         package = parser.PACKAGES[cpv]
+        if done_at is not None and self._whole(
+            at, place, cpv, package, root, path, key, old_at, old, gone_at, done_at
+        ):
+            return
         item = None
         if package is not None:
             self._group = _START_ROOT
-            item = self._start(int(stamp), place, cpv, package, root)
+            item = self._start(at, place, cpv, package, root)
         if cleaning is None:
             return
-        if merging is None and item is not None and not self._loose and self._runs[-1] is item.run:
+        if done_at is None and item is not None and not self._loose and self._runs[-1] is item.run:
             item.install_type = "source"  # as below; the run has just been heard of
-            if path is not None:
-                item.built = True
-                item.ebuild = path
+            item.built = path is not None
+            item.ebuild = cleaning
             return
         self._group = _CLEANING
-        self._reach(place, cpv, b"Cleaning", b"")
+        self._reach(place, cpv, b"Cleaning", cleaning)
         if path is not None:
             self._group = _START_PATH
             self._reach(place, cpv, b"Compiling/Merging", path)
-        if merging is not None:
-            self._group = _MERGING
+        if done_at is not None:
+            self._group = _WHOLE_KEY
             self._reach(place, cpv, b"Merging", path)
-            self._in_place(match, parser.WHOLE_FIELDS)
+            self._arrive(key, is_slotless=False)
+            self._replace(_WHOLE_GONE_AT, old_at, old, gone_at)
+            self._group = _WHOLE_DONE_AT
+            self._complete(int(done_at), place, cpv, root)
 
-    def _whole(self, match: Match, at: int, place: bytes, cpv: bytes, root: bytes, path: bytes) -> bool:
+    def _whole(
+        self,
+        at: int,
+        place: bytes,
+        cpv: bytes,
+        package: Package | None,
+        root: bytes,
+        path: bytes,
+        key: bytes,
+        old_at: bytes | None,
+        old: bytes | None,
+        gone_at: bytes,
+        done_at: bytes,
+    ) -> bool:
         """Do at once what the handlers of each record would: an ordinary install while nothing else is open.
 
         Returns False, having done nothing, where it is anything else.
         """
-        key, slot, old_at, old, gone_at, done_at, *done = match.group(*parser.WHOLE_FIELDS)
-        package = parser.PACKAGES[cpv]
         if (
-            done != [place, cpv, root]
-            or package is None
+            package is None
             or key != package.key
-            or not slot
             or self._open
             or self._removals
             or self._loose
@@ -308,7 +324,7 @@ class MergeTracker:
         if at < self._now or at < self._boot or not 0 <= end - at < AT_WORK_FOR_AT_MOST:
             return False
         replaces = None
-        if old is not None:
+        if old is not None and old_at is not None:
             gone = parser.PACKAGES[old]
             begin, past = int(old_at), int(gone_at)
             if gone is None or gone.key != key or not at <= begin <= past <= end:
@@ -321,7 +337,7 @@ class MergeTracker:
                     "replaced", None, past, past - begin, 1.0, True, self._locate and self._end_of_record(),
                 ))
             )  # fmt: skip
-        self._group = _WHOLE_ROOT
+        self._group = _WHOLE_DONE_AT
         self._changes.append(
             _new(LoggedChange, (
                 "install", package.category, package.name, package.version, parser.ROOTS[root],
@@ -478,25 +494,32 @@ class MergeTracker:
 
     def _in_place(self, match: Match, fields: tuple[int, ...]) -> None:
         key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
+        self._group = fields[1]
+        self._arrive(key, is_slotless=not slot)
+        self._replace(fields[4], old_at, old, gone_at)
+        if cpv is not None:
+            self._group = fields[8]
+            self._complete(int(done_at), place, cpv, root)
+
+    def _arrive(self, key: bytes, *, is_slotless: bool) -> None:
+        """An item of that package is in place."""
         candidate = None
         for item in self._open.get(key, ()):
             if not item.in_place and (candidate is None or item.built >= candidate.built):
                 candidate = item
         if candidate is not None:
             candidate.in_place = candidate.built = True
-            candidate.slotless = not slot
-            self._group = fields[1]
+            candidate.slotless = is_slotless
             self._heard_of(candidate.run)
-        if old is not None:
-            package = parser.PACKAGES[old]
-            if package is not None:
-                self._advance(begin := int(old_at))
-                self._removals.pop(old, None)
-                self._group = fields[4]
-                self._end_removal(int(gone_at), package, _Removal(True, begin, self._area, self._time))
-        if cpv is not None:
-            self._group = fields[8]
-            self._complete(int(done_at), place, cpv, root)
+
+    def _replace(self, group: int, old_at: bytes | None, old: bytes | None, gone_at: bytes) -> None:
+        """The package `old`, if any, made room for another; `group` is the last one of that."""
+        package = None if old is None else parser.PACKAGES[old]
+        if package is not None and old is not None and old_at is not None:
+            self._advance(begin := int(old_at))
+            self._removals.pop(old, None)
+            self._group = group
+            self._end_removal(int(gone_at), package, _Removal(True, begin, self._area, self._time))
 
     def _on_replacing(self, match: Match) -> None:
         """Handle ` === Unmerging... (CPV)`."""
@@ -1060,7 +1083,7 @@ def _fitness(run: _Run, how: str, *, finished: bool) -> int:
     return 1 if finished else 3
 
 
-_OF_AN_EBUILD: Final = frozenset({b"Compiling/Merging", b"Compiling/Packaging", b"Merging"})
+_OF_AN_EBUILD: Final = frozenset({b"Cleaning", b"Compiling/Merging", b"Compiling/Packaging", b"Merging"})
 _PHASES: Final[dict[bytes, tuple[str, bool]]] = {
     b"Cleaning": ("source", False),
     b"Compiling/Merging": ("source", True),

@@ -39,10 +39,12 @@ def test_what_a_dead_holder_left_behind_does_not_matter(tmp_path: Path) -> None:
         assert (tmp_path / READER).read_text() == f"{os.getpid()}\n"
 
 
-def test_the_service_manager_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    address = str(tmp_path / "notify")
+def test_the_service_manager_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.bind(address)
+        channel.bind(
+            ""
+        )  # the kernel chooses a name; a path in a deep directory would be too long for a socket
+        address = "@" + channel.getsockname()[1:].decode()
         channel.settimeout(10)
         monkeypatch.setenv("NOTIFY_SOCKET", address)
         notify(READY)

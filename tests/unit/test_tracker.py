@@ -221,6 +221,15 @@ def test_cause_of_a_failure(phases: list[str], install_type: str | None, cause: 
     assert (change.install_type, change.cause) == (install_type, cause)
 
 
+def test_failed_fetch_tells_its_ebuild() -> None:
+    """Else its repository is unknown, and the record stays on the machine."""
+    records = log(*begun(0), start(0, "a/one-1"), phase(1, "Cleaning", "a/one-1"), *ended(9, UNSUCCESSFULLY))
+    for blocks in ([records], records.splitlines(keepends=True)):
+        tracker = MergeTracker()
+        changes = [change for block in blocks for change in tracker.feed(block)]
+        assert [change.ebuild is not None and "a/one" in change.ebuild for change in changes] == [True]
+
+
 def test_failed_removal_is_none() -> None:
     records = log(*begun(0), "1|=== Unmerging... (a/one-1)", "2| !!! unmerge FAILURE: a/one-1", *ended(2))
     assert MergeTracker().feed(records) == []
