@@ -20,7 +20,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
-from bdcs.services import answers
+from bdcs.services import answers, unused_names
 from bdcs.services.figures import Renewal
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
@@ -74,7 +74,12 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             await listener.start(bound, context)
             try:
                 print(f"listening on {here}", file=sys.stderr, flush=True)
-                await _run_until(stopping, renewal.run(), answers.drop_those_over(store))
+                await _run_until(
+                    stopping,
+                    renewal.run(),
+                    answers.drop_those_over(store),
+                    unused_names.drop_regularly(store),
+                )
             finally:
                 await listener.stop()
         finally:

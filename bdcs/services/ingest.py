@@ -207,6 +207,7 @@ class SegmentWriter:
     def _insert(self, connection: Connection, fresh: Sequence[tuple[Arrived, int]]) -> None:
         created_at = int(self._now())
         change_id = next_change(connection, sum(len(arrived.records) for arrived, _ in fresh))
+        self.names.refresh(connection)
         self.names.audiences.learn(connection, (arrived.audience for arrived, _ in fresh))
         audiences = self.names.audiences.known
         segments: list[tuple[Any, ...]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ READERS = 4
 BUSY_TIMEOUT = 30.0  # seconds that a statement waits for another process's transaction
 CACHE_SIZE = 64 * 1024 * 1024  # bytes of pages that the writer keeps
 READER_CACHE_SIZE = 16 * 1024 * 1024
+LOG_TIMEOUT = 1.0  # seconds that emptying the log waits for readers, and writers for it
 CHECKPOINT_PAGES = 4000  # pages in the write-ahead log before they are moved to their places
 
 
@@ -88,6 +90,19 @@ def create_reader(path: Path) -> Engine:
         connection.execute("PRAGMA query_only = ON")
 
     return engine
+
+
+def empty_log(path: Path) -> bool:
+    """Move what the write-ahead log holds into the database and cut it to nothing.
+
+    Return False where a reader of an older state still needs it. Raises `StoreUnavailable`.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=LOG_TIMEOUT)) as connection:
+            is_busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+    except sqlite3.Error as error:
+        raise StoreUnavailable(str(error)) from error
+    return not is_busy
 
 
 def _require_access(path: Path) -> None:

@@ -1,19 +1,36 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names and their numbers: packages, versions, repositories, audiences."""
+"""Names and their numbers: packages, versions, repositories, audiences.
+
+Each process that writes remembers them. Whoever deletes names calls `others_are_outdated` in the same
+transaction, and every process begins anew before it next uses a number.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Table, select, tuple_
+from sqlalchemy import Connection, Table, insert, select, update
 
 from bdcs.store import tables
-from bdcs.store.bulk import insert_rows
+from bdcs.store.bulk import insert_rows, matching_rows
 
-LOOKUP = 400  # names asked for at once
+LOOKUP = 256  # names asked for at once
 REMEMBERED = 500_000  # names of a table that are kept in memory
+
+EDITION: Final = "names"
+"""The sequence that counts how often names were deleted."""
+
+_EDITION: Final = tables.sequences.c.name == EDITION
+_CURRENT_EDITION: Final = select(tables.sequences.c.value).where(_EDITION)
+
+
+def others_are_outdated(connection: Connection) -> None:
+    """Have every `Names`, of whatever process, forget all numbers once the transaction is committed."""
+    value = tables.sequences.c.value
+    if not connection.execute(update(tables.sequences).where(_EDITION).values(value=value + 1)).rowcount:
+        connection.execute(insert(tables.sequences).values(name=EDITION, value=1))
 
 
 class Numbers:
@@ -42,6 +59,11 @@ class Numbers:
                 self._look_up(connection, new)
                 self._uncommitted += new
 
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self.known.clear()
+        self._uncommitted.clear()
+
     def committed(self) -> None:
         """Keep what was learnt."""
         self._uncommitted.clear()
@@ -53,17 +75,15 @@ class Numbers:
         self._uncommitted.clear()
 
     def _look_up(self, connection: Connection, names: list[Any]) -> None:
-        key = self._columns[0] if len(self._columns) == 1 else tuple_(*self._columns)
         single = len(self._columns) == 1
         remaining = iter(names)
         while chunk := list(islice(remaining, LOOKUP)):
-            found = connection.execute(select(self._table.c.id, *self._columns).where(key.in_(chunk)))
-            for number, *name in found:
+            for number, *name in matching_rows(connection, self._table.c.id, tuple(self._columns), chunk):
                 self.known[name[0] if single else tuple(name)] = number
 
 
 class Names:
-    """All of them; mirrors the store."""
+    """All of them; mirrors the store. In each transaction `refresh` comes first."""
 
     def __init__(self) -> None:
         self.packages = Numbers(tables.packages, "category", "name")
@@ -71,6 +91,16 @@ class Names:
         self.repositories = Numbers(tables.repositories, "name")
         self.audiences = Numbers(tables.audiences, "url")
         self._all = (self.packages, self.versions, self.repositories, self.audiences)
+        self._edition: int | None = None
+        self._is_edition_committed = True
+
+    def refresh(self, connection: Connection) -> None:
+        """Forget all numbers if names were deleted since; to be called whenever they are about to be used."""
+        edition = connection.execute(_CURRENT_EDITION).scalar() or 0
+        if edition != self._edition:
+            for numbers in self._all:
+                numbers.forget()
+            self._edition, self._is_edition_committed = edition, False
 
     def learn(
         self,
@@ -87,10 +117,13 @@ class Names:
 
     def committed(self) -> None:
         """Keep what was learnt."""
+        self._is_edition_committed = True
         for numbers in self._all:
             numbers.committed()
 
     def rolled_back(self) -> None:
         """Forget what was given out in vain."""
+        if not self._is_edition_committed:
+            self._edition = None  # its number may become another one's
         for numbers in self._all:
             numbers.rolled_back()

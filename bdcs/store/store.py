@@ -60,6 +60,7 @@ class Store:
     """Relational state behind two doors: `write` and `read`. Ended by `close`."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._writer = engines.create_writer(path)
         with engines.engine_errors():
             self._writer.connect().close()  # makes the file
@@ -105,6 +106,13 @@ class Store:
         `apply` itself raises, the items are tried again one by one. `weight` counts records.
         """
         return await self._submit(work=None, group=apply, item=item, weight=weight)
+
+    async def empty_log(self) -> bool:
+        """Move what the engine's log holds to its place, and empty the log: what was deleted is then nowhere.
+
+        Return False where others, who read an older state, still need it. Raises `StoreUnavailable`.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._readers, engines.empty_log, self._path)
 
     async def close(self) -> None:
         """Finish what waits, then leave."""
