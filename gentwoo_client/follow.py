@@ -63,8 +63,7 @@ class Follower:
         """Begin where the journal says that reading ended. `settings` with the choices of registration."""
         self._journal = journal
         self._tail = LogTail(settings.log, _stored_position(journal))
-        stored = journal.get("tracker")
-        self._tracker = MergeTracker.load(stored) if stored else MergeTracker()
+        self._tracker = _stored_tracker(journal)
         self._tracker.boot(boot_time())
         self._installed = InstalledPackages(settings.eprefix)
         self._repositories = Repositories(settings.eprefix)
@@ -261,6 +260,18 @@ def read_to_end(settings: Settings) -> bool:
 
 def _pf(logged: LoggedChange) -> str:
     return f"{logged.name}-{logged.version}"
+
+
+def _stored_tracker(journal: Journal) -> MergeTracker:
+    stored = journal.get("tracker")
+    if not stored:
+        return MergeTracker()
+    try:
+        return MergeTracker.load(stored)
+    except ValueError as error:
+        # Of another version of this program. What was being merged when it stopped has lost its beginning.
+        logger.warning("merges that were under way are forgotten: %s", error)
+        return MergeTracker()
 
 
 def _stored_position(journal: Journal) -> Position | None:

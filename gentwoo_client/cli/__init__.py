@@ -15,6 +15,7 @@ and hold one string overrule that setting. Errors reach people in one place, `ma
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import io
 import os
@@ -97,8 +98,10 @@ def _run(words: list[str]) -> int:
         return _unknown_command(name)
     debug = False
     try:
+        gc.disable()  # nothing of what imports build is garbage
         module = importlib.import_module(COMMANDS[name])
         arguments = command_parser(module).parse_args(words)
+        gc.enable()
         debug = arguments.log_level == "debug"
         settings = load_settings(_flags(arguments), config=arguments.config)
         debug = settings.log_level == "debug"

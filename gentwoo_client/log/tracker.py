@@ -14,7 +14,8 @@ its `exiting` or `terminating`.
   the one that was active last.
 - What stays open is decided when the same package starts again, or after `FORGOTTEN_AFTER`.
 
-Semantics: DESIGN §3 "Record"; facts about the log: reference/emerge-log.md, §3 to §9.
+What the fields of a change mean is in docs/protocol.md. Portage documents its log nowhere; what is known of
+it beyond its source stands beside the code that relies on it, and in the tests.
 """
 
 from __future__ import annotations
@@ -1003,7 +1004,7 @@ class MergeTracker:
 
     def _restore(self, state: dict[str, Any]) -> None:
         if state["format"] != _FORMAT:
-            raise ValueError(f"a merge tracker's state of the unknown format {state['format']!r}")
+            raise ValueError(f"the merge tracker's state is of format {state['format']!r}, not {_FORMAT}")
         self._now, self._boot, self._area, self._time = state["clock"]
         for seen, n, m, command, items in state["runs"]:
             run = _Run(seen)

@@ -217,3 +217,15 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
         assert undisturbed(machine.records()) == undisturbed(other.records())
         follower.close()
         machine.journal.close()
+
+
+def test_a_tracker_stored_in_another_format_is_forgotten(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.journal.put(tracker='{"format":0}')
+    machine.append(START % 1795000000 + COMPLETED % 1795000005)
+    follower = machine.follower()
+    assert "format 0" in caplog.text
+    follower.read_to_end()
+    assert [record.change.event for record in machine.records()] == ["install"]
+    follower.close()
