@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The `bdcs` command.
 
-Each subcommand is a module here that offers NAME, HELP, `add_arguments(parser)` and
+Each subcommand is a module here that offers HELP, `add_arguments(parser)` and
 `run(arguments, settings) -> int`. Only the chosen one is imported. Errors reach people in one place, `main`.
 """
 

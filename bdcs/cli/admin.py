@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from bdcs.services.machines import Machine
 
-NAME = "admin"
 HELP = "administer machines"
 
 _ACTIONS = {

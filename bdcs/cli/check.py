@@ -9,7 +9,6 @@ import sys
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
 from bdcs.settings import Settings
 
-NAME = "check"
 HELP = "replay the evidence and compare it with the tables"
 
 

@@ -11,7 +11,6 @@ from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
 from gentwoo_client.wire import limits
 
-NAME = "export"
 HELP = "print all records, one JSON object a line, in order of arrival"
 
 

@@ -8,7 +8,6 @@ import argparse
 from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
 
-NAME = "schema"
 HELP = "bring the store to the schema of this version"
 
 

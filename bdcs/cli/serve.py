@@ -8,7 +8,6 @@ import argparse
 from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
 
-NAME = "serve"
 HELP = "take records and serve pages, until SIGTERM or Ctrl-C"
 
 

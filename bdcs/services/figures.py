@@ -116,15 +116,6 @@ async def renew(store: Store, thresholds: Thresholds) -> None:
         await store.write(lambda connection: publish_fleet(connection, thresholds))
 
 
-def renew_at_once(connection: Connection, thresholds: Thresholds) -> None:
-    """Do all that `renew` does in the transaction of `connection`."""
-    while _next_changes(connection) is not None:
-        mark_changed(connection)
-    while _touched(connection):
-        publish_touched(connection, thresholds)
-    publish_fleet(connection, thresholds)
-
-
 def mark_changed(connection: Connection) -> None:
     """Mark the packages of the next few changes as touched."""
     step = _next_changes(connection)

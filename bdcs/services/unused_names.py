@@ -2,9 +2,9 @@
 """Names that only erased machines used go as well: packages, versions and repositories that no record has.
 
 A periodic job of the server looks for them whenever machines were erased since the last time, by whatever
-process. Readers go through all changes once, in small steps beside the writer: some seconds for ten million.
-The writer then deletes a few names at a time, and looks itself at the changes that came meanwhile. A name
-that was published in a figure stays, since the figure does; at least `Thresholds.machines` machines had it.
+process. A reader goes through all changes once, in small steps beside the writer: some ten seconds for ten
+million. The writer then deletes a few names at a time, and looks itself at the changes that came meanwhile.
+A name that was published in a figure stays, since the figure does; `Thresholds.machines` machines had it.
 
 Audiences need no such look: no other is accepted than the collector's own `public_url`.
 """
@@ -45,12 +45,13 @@ LOOKED: Final = "tombstones-looked-at"
 
 _CHANGES: Final = package_state_changes.c
 _IN_CHANGES: Final[Sequence[tuple[Table, ColumnElement[int | None]]]] = (
-    (packages, _CHANGES.package_id),
     (versions, _CHANGES.version_id),
     (versions, _CHANGES.replaces_id),
     (repositories, _CHANGES.repository_id),
 )
-"""Where changes refer to names. What is installed came by a change of a machine that is still there."""
+"""Where changes refer to names, but for packages, which an index finds. What is installed came by a change of
+a machine that is still there, so it need not be looked at."""
+_WITHOUT_CHANGE: Final = ~select(_CHANGES.id).where(_CHANGES.package_id == packages.c.id).exists()
 _IN_FIGURES: Final[Sequence[tuple[Table, ColumnElement[int | None]]]] = (
     (packages, figures.c.package_id),
     (versions, figures.c.version_id),
@@ -101,8 +102,9 @@ class Search:
         self._last = 0
 
     def begin(self, connection: Connection) -> None:
-        """Suspect all names."""
-        for table in (packages, versions, repositories):
+        """Suspect all names, but packages that a change has."""
+        self.unused[packages] = set(connection.scalars(select(packages.c.id).where(_WITHOUT_CHANGE)))
+        for table in (versions, repositories):
             self.unused[table] = set(connection.scalars(select(table.c.id)))
 
     def go_on(self, connection: Connection) -> bool:
@@ -113,11 +115,11 @@ class Search:
             return False
         looked_at = _CHANGES.id.between(self._last + 1, last)
         for table, column in _IN_CHANGES:
-            self.unused[table].difference_update(
-                connection.scalars(select(column).where(looked_at).distinct())
-            )
+            if self.unused[table]:
+                found = connection.scalars(select(column).where(looked_at).distinct())
+                self.unused[table].difference_update(found)
         self._last = last
-        return any(self.unused.values())
+        return any(self.unused[table] for table, _ in _IN_CHANGES)
 
     def drop(self, connection: Connection, table: Table, few: Sequence[int]) -> None:
         """Delete those of `few` names that still nothing refers to."""
@@ -125,7 +127,10 @@ class Search:
             *(select(column).where(_CHANGES.id > self._last) for of, column in _IN_CHANGES if of is table),
             *(select(column) for of, column in _IN_FIGURES if of is table),
         ]
-        unused = (table.c.id.not_in(each.where(each.selected_columns[0].is_not(None))) for each in used)
+        unused: list[ColumnElement[bool]]
+        unused = [table.c.id.not_in(each.where(each.selected_columns[0].is_not(None))) for each in used]
+        if table is packages:
+            unused.append(_WITHOUT_CHANGE)
         if not connection.execute(delete(table).where(table.c.id.in_(few), *unused)).rowcount:
             return
         names.others_are_outdated(connection)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 from uuid import UUID
 
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Thresholds, figure
 from bdcs.services import figures, forgetting, ingest, machines
 from bdcs.store import tables
+from bdcs.store.store import Store
 
 PACKAGE = 1
 VERSIONS = (1, 2)
@@ -24,6 +27,7 @@ ANY_VERSION = None
 TEN = Thresholds()
 
 Cell = int | None
+T = TypeVar("T")
 
 operations = st.lists(
     st.tuples(
@@ -36,6 +40,19 @@ operations = st.lists(
     ),
     max_size=25,
 )
+
+
+class OneTransaction(Store):
+    """A store whose transactions are all part of the one that the test has open."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return work(self._connection)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        return work(self._connection)
 
 
 class Fleet:
@@ -132,7 +149,7 @@ class Fleet:
                 continue
             self.published[cell] = figure(len(now), TEN)
             self.counted[cell] = now
-        figures.renew_at_once(self.connection, TEN)
+        asyncio.run(figures.renew(OneTransaction(self.connection), TEN))
 
     def stored(self) -> dict[Cell, int]:
         rows = self.connection.execute(select(tables.figures.c.version_id, tables.figures.c.published))
