@@ -147,19 +147,10 @@ class _Run:
 class _Item:
     """A merge that began and has not ended yet."""
 
-    at_work = True
-    """It counts in `concurrency`."""
-    ended: int | None = None
-    """It ended before its run did: the list began anew without it."""
-    built = False
-    """Something was compiled or merged."""
-    in_place = False
-    """Its files are installed (AUTOCLEAN)."""
-    slotless = False
-    """… by a Portage whose replacements look like manual removals."""
-    install_type: str | None = None
-    ebuild: bytes | None = None
-    replaces: str | None = None
+    __slots__ = (
+        "area", "at_work", "built", "cpv", "ebuild", "ended", "in_place", "install_type", "package", "place",
+        "replaces", "root", "run", "slotless", "start", "time",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -180,6 +171,14 @@ class _Item:
         self.start = start
         self.area = area  # of the tracker when it began
         self.time = time  # of the tracker when it began
+        self.at_work = True  # it counts in `concurrency`
+        self.ended: int | None = None  # it ended before its run did: the list began anew without it
+        self.built = False  # something was compiled or merged
+        self.in_place = False  # its files are installed (AUTOCLEAN)
+        self.slotless = False  # … by a Portage whose replacements look like manual removals
+        self.install_type: str | None = None
+        self.ebuild: bytes | None = None
+        self.replaces: str | None = None
 
 
 class _LooseEnd(NamedTuple):
@@ -312,14 +311,10 @@ class MergeTracker:
 
         Returns False, having done nothing, where it is anything else.
         """
-        if (
-            package is None
-            or key != package.key
-            or self._open
-            or self._removals
-            or self._loose
-            or len(self._runs) != 1
-        ):
+        if package is None or self._open:
+            return False
+        category, name, version, own_key = package
+        if key != own_key or self._removals or self._loose or len(self._runs) != 1:
             return False
         end = int(done_at)
         if at < self._now or at < self._boot or not 0 <= end - at < AT_WORK_FOR_AT_MOST:
@@ -334,14 +329,14 @@ class MergeTracker:
             self._group = _WHOLE_GONE_AT
             self._changes.append(
                 _new(LoggedChange, (
-                    "uninstall", package.category, package.name, replaces, parser.ROOTS[root], None, None,
+                    "uninstall", category, name, replaces, parser.ROOTS[root], None, None,
                     "replaced", None, past, past - begin, 1.0, True, self._locate and self._end_of_record(),
                 ))
             )  # fmt: skip
         self._group = _WHOLE_DONE_AT
         self._changes.append(
             _new(LoggedChange, (
-                "install", package.category, package.name, package.version, parser.ROOTS[root],
+                "install", category, name, version, parser.ROOTS[root],
                 path.decode("utf-8", "backslashreplace"), "source", None, replaces, end, end - at, 1.0, True,
                 self._locate and self._end_of_record(),
             ))
@@ -411,7 +406,7 @@ class MergeTracker:
         if same is None or len(same) != 1 or self._loose or done_at is None or not slot:
             return False
         item = same[0]
-        run, package = item.run, item.package
+        run = item.run
         if item.cpv != cpv or item.root != root_text or item.in_place or not item.at_work:
             return False
         if merging is not None and (merging[0] != place or merging[1] != cpv or item.place != place):
@@ -419,7 +414,8 @@ class MergeTracker:
         now, end, working = self._now, int(done_at), self._at_work
         if end > self._deadline or now > end or run is self._limbo:
             return False
-        root = parser.ROOTS[item.root]
+        root = parser.ROOTS[root_text]
+        category, name, version, _ = item.package
         replaces = item.replaces
         if old is not None:
             gone = parser.PACKAGES[old]
@@ -432,7 +428,7 @@ class MergeTracker:
             self._group = fields[4]
             self._changes.append(
                 _new(LoggedChange, (
-                    "uninstall", package.category, package.name, replaces, root, None, None, "replaced", None,
+                    "uninstall", category, name, replaces, root, None, None, "replaced", None,
                     past, past - begin, float(working), True, self._locate and self._end_of_record(),
                 ))
             )  # fmt: skip
@@ -453,7 +449,7 @@ class MergeTracker:
         self._group = fields[8]
         self._changes.append(
             _new(LoggedChange, (
-                "install", package.category, package.name, package.version, root,
+                "install", category, name, version, root,
                 ebuild.decode("utf-8", "backslashreplace") if ebuild else None,
                 "binary" if install_type == "binary" else "source", None, replaces, end, delta, concurrency,
                 True,
