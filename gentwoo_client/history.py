@@ -75,7 +75,7 @@ _UNITS = {
     "second": 1, "sec": 1, "s": 1, "minute": 60, "min": 60, "hour": 3600, "h": 3600, "day": DAY, "d": DAY,
     "week": 7 * DAY, "w": 7 * DAY, "month": 30 * DAY, "year": 365 * DAY, "y": 365 * DAY,
 }  # fmt: skip
-_RELATIVE = re.compile(r"(\d{1,6}|an?)\s*([a-z]+?)s?(?:\s+ago)?")
+_RELATIVE = r"(\d{1,6}|an?)\s*([a-z]+?)s?(?:\s+ago)?"
 
 
 def parse_moment(text: str, now: float, *, end: bool = False) -> int:
@@ -92,7 +92,7 @@ def parse_moment(text: str, now: float, *, end: bool = False) -> int:
         return _of_day(time.localtime(now)[:3], -1 if words == "yesterday" else 0, end=end)
     if re.fullmatch(r"\d{9,}", words):
         return int(words)
-    age = _RELATIVE.fullmatch(words)
+    age = re.fullmatch(_RELATIVE, words)
     if age is not None and age[2] in _UNITS:
         return int(now) - (int(age[1]) if age[1].isdigit() else 1) * _UNITS[age[2]]
     if re.fullmatch(r"\d{4}-\d\d-\d\d", words):

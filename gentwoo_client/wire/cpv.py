@@ -20,14 +20,11 @@ REPOSITORY: Final = r"[A-Za-z0-9_][A-Za-z0-9_-]*"
 # A lazy NAME takes the longest suffix that is a version; what remains must not end in one again.
 _CPV = re.compile(rf"({CATEGORY})/({NAME}?)-({VERSION})")
 _ENDS_IN_VERSION = re.compile(rf".*-(?:{VERSION})")
-_CATEGORY = re.compile(CATEGORY)
-_NAME = re.compile(NAME)
-_VERSION = re.compile(VERSION)
-_REPOSITORY = re.compile(REPOSITORY)
 _CPV_LENGTH = limits.CATEGORY_LENGTH + limits.NAME_LENGTH + limits.VERSION_LENGTH + 2
 
 # The same few thousand names come again and again, so answers are remembered; lengths are checked before,
-# or a hostile sender would have megabytes remembered.
+# or a hostile sender would have megabytes remembered. Hence expressions need not be compiled before they are
+# needed either, which would slow every start.
 
 
 def split_cpv(text: str) -> tuple[str, str, str] | None:
@@ -41,7 +38,12 @@ def _split(text: str) -> tuple[str, str, str] | None:
     if match is None:
         return None
     category, name, version = match.groups()
-    if len(category) > limits.CATEGORY_LENGTH or not is_name(name) or not is_version(version):
+    if (
+        len(category) > limits.CATEGORY_LENGTH
+        or len(name) > limits.NAME_LENGTH
+        or len(version) > limits.VERSION_LENGTH
+        or _ends_in_version(name)
+    ):
         return None
     return category, name, version
 
@@ -68,22 +70,26 @@ def is_repository(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_category(text: str) -> bool:
-    return _CATEGORY.fullmatch(text) is not None
+    return re.fullmatch(CATEGORY, text) is not None
 
 
 @lru_cache(maxsize=4096)
 def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and _ENDS_IN_VERSION.fullmatch(text) is None
+    return re.fullmatch(NAME, text) is not None and not _ends_in_version(text)
 
 
 @lru_cache(maxsize=4096)
 def _is_version(text: str) -> bool:
-    return _VERSION.fullmatch(text) is not None
+    return re.fullmatch(VERSION, text) is not None
+
+
+def _ends_in_version(name: str) -> bool:
+    return "-" in name and _ENDS_IN_VERSION.fullmatch(name) is not None
 
 
 @lru_cache(maxsize=256)
 def _is_repository(text: str) -> bool:
-    return _REPOSITORY.fullmatch(text) is not None
+    return re.fullmatch(REPOSITORY, text) is not None
 
 
 class CPV(NamedTuple):
