@@ -2,8 +2,8 @@
 """Names that only erased machines used go as well: packages, versions and repositories that no record has.
 
 A periodic job of the server looks for them whenever machines were erased since the last time, by whatever
-process. A reader goes through all changes once, in small steps beside the writer: some ten seconds for ten
-million. The writer then deletes a few names at a time, and looks itself at the changes that came meanwhile.
+process. A reader goes through all changes once, in small steps beside the writer: some fifteen seconds for
+ten million. The writer then deletes a few names at a time, and looks itself at what came meanwhile.
 A name that was published in a figure stays, since the figure does; `Thresholds.machines` machines had it.
 
 Audiences need no such look: no other is accepted than the collector's own `public_url`.
