@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Join, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Join, and_, func, select, tuple_
 
 from bdcs.domain import codes
 from bdcs.domain.installations import PRESENT
 from bdcs.services.machines import Machine
+from bdcs.store.records import StoredChange, numbered_changes
 from bdcs.store.tables import (
     installations,
     package_state_changes,
@@ -31,28 +31,10 @@ MONTHS = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Received:
-    """One record as it was received, in words."""
-
-    seq: int
-    event: str
-    category: str
-    name: str
-    version: str
-    repository: str | None
-    install_type: str | None
-    cause: str | None
-    replaces: str | None
-    recorded_at: int
-    created_at: int
-    time_delta: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedPage:
     """Records, the newest first; `before` asks for the next page, None on the last one."""
 
-    rows: tuple[Received, ...]
+    rows: tuple[StoredChange, ...]
     before: int | None
 
 
@@ -148,34 +130,15 @@ def received(
 ) -> ReceivedPage:
     """Records of a machine, the newest first: those with a `seq` below `before`, or only its `failures`."""
     changes = package_state_changes.c
-    query = (
-        _received()
-        .where(_of(machine))
-        .order_by(segments.c.first_seq.desc(), changes.id.desc())
-        .limit(rows + 1)
-    )
+    newest = segments.c.first_seq.desc(), changes.id.desc()
+    query = select(changes.id).select_from(_own()).where(_of(machine)).order_by(*newest).limit(rows + 1)
     if before is not None:
         query = query.where(segments.c.first_seq < before, changes.seq < before)
     if failures:
         query = query.where(changes.event == codes.FAILURE)
-    found = [
-        Received(
-            seq=row.seq,
-            event=codes.EVENT_WORD[row.event],
-            category=row.category,
-            name=row.name,
-            version=row.version,
-            repository=row.repository,
-            install_type=codes.INSTALL_TYPE_WORD[row.install_type],
-            cause=codes.CAUSE_WORD[row.cause],
-            replaces=row.replaces,
-            recorded_at=row.recorded_at,
-            created_at=row.created_at,
-            time_delta=row.time_delta,
-        )
-        for row in connection.execute(query)
-    ]
-    return ReceivedPage(rows=tuple(found[:rows]), before=found[rows - 1].seq if len(found) > rows else None)
+    found = numbered_changes(connection, connection.scalars(query).all())
+    before = found[rows - 1].record.seq if len(found) > rows else None
+    return ReceivedPage(rows=tuple(found[:rows]), before=before)
 
 
 def installed(
@@ -221,31 +184,6 @@ def installed(
 def _installed_count(connection: Connection, machine: Machine) -> int:
     query = select(func.count()).select_from(installations)
     return connection.scalar(query.where(installations.c.machine_id == machine.id, _present())) or 0
-
-
-def _received() -> Select[Any]:
-    changes = package_state_changes.c
-    replaced = versions.alias()
-    return select(
-        changes.seq,
-        changes.event,
-        packages.c.category,
-        packages.c.name,
-        versions.c.text.label("version"),
-        repositories.c.name.label("repository"),
-        changes.install_type,
-        changes.cause,
-        replaced.c.text.label("replaces"),
-        changes.recorded_at,
-        changes.created_at,
-        changes.time_delta,
-    ).select_from(
-        _own()
-        .join(packages, packages.c.id == changes.package_id)
-        .join(versions, versions.c.id == changes.version_id)
-        .outerjoin(replaced, replaced.c.id == changes.replaces_id)
-        .outerjoin(repositories, repositories.c.id == changes.repository_id)
-    )
 
 
 def _own() -> Join:

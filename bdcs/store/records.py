@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +64,12 @@ def changes_after(connection: Connection, since: int, limit: int) -> list[Stored
     """Return the next `limit` changes after the one with id `since`. Raises `StoreDamaged`."""
     rows = connection.execute(_QUERY.where(_CHANGES.c.id > since).limit(limit))
     return [_change(row) for row in rows]
+
+
+def numbered_changes(connection: Connection, ids: Sequence[int]) -> list[StoredChange]:
+    """Return the changes with `ids`, in the order of these. Raises `StoreDamaged`."""
+    found = {row.id: _change(row) for row in connection.execute(_QUERY.where(_CHANGES.c.id.in_(ids)))}
+    return [found[number] for number in ids if number in found]
 
 
 def _change(row: Any) -> StoredChange:
