@@ -112,7 +112,7 @@ class PackedPart:
             left -= len(content)
             if len(head) >= position.head.length and not position.head.matches(head[: position.head.length]):
                 return None
-        return Surroundings(head, before) if position.tail.matches(before) else None
+        return Surroundings(head, before) if position.tail.matches(before[-position.tail.length :]) else None
 
     def read(self, offset: int, expected: bytes) -> bytes | None:
         return self._next(BLOCK_SIZE)

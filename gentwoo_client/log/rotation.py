@@ -18,6 +18,9 @@ from gentwoo_client.log.packed import PACKED
 
 _SUFFIX = re.compile(r"[.-](?:(?P<number>\d{1,5})|(?P<date>\d[\d.T:_-]{5,})|old)")
 
+LISTINGS = 100
+"""How often a directory in which files come and go is listed, at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotatedFile:
@@ -44,13 +47,8 @@ def rotated_files(log: str) -> list[RotatedFile]:
     Where `log` is a symlink, those beside the file that it leads to. A compressed file whose uncompressed
     original is still there is left out: it may be half written.
     """
-    real = os.path.realpath(log)
-    directory, name = os.path.split(real)
-    try:
-        names = os.listdir(directory)
-    except OSError:
-        return []
-    found = [file for entry in names if (file := _examine(directory, entry, name))]
+    directory, name = os.path.split(os.path.realpath(log))
+    found = _settled_listing(directory, name)
     plain = {file.stem for file in found if not file.packed}
     parts = [file for file in found if not file.packed or file.stem not in plain]
     if all(file.number is not None for file in parts):
@@ -58,6 +56,28 @@ def rotated_files(log: str) -> list[RotatedFile]:
     if all(file.date is not None for file in parts):
         return sorted(parts, key=lambda file: cast("str", file.date))
     return sorted(parts, key=lambda file: file.modified)
+
+
+def _settled_listing(directory: str, name: str) -> list[RotatedFile]:
+    """Return the older parts of the log `name`, in no order, as they were at one moment.
+
+    While files are being renamed a listing can miss one of them, which would then never be read; so it is
+    taken again until two agree.
+    """
+    listing = _listing(directory, name)
+    for _ in range(LISTINGS):
+        previous, listing = listing, _listing(directory, name)
+        if {(file.path, file.inode) for file in listing} == {(file.path, file.inode) for file in previous}:
+            break
+    return listing
+
+
+def _listing(directory: str, name: str) -> list[RotatedFile]:
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [file for entry in names if (file := _examine(directory, entry, name))]
 
 
 def _examine(directory: str, entry: str, name: str) -> RotatedFile | None:

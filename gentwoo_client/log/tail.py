@@ -172,12 +172,8 @@ class LogTail:
 
     def _enter_at(self, position: Position) -> bool:
         """Open the file that holds what was read before `position`, whatever it is called now."""
-        log = self._open_log()
-        if log is not None:
-            if surroundings := log.find(position):
-                self._enter(log, position.offset, surroundings, is_log=True)
-                return True
-            log.close()
+        if self._enter_log_at(position):
+            return True
         rotated = rotated_files(self._path)[::-1]
         rotated.sort(key=lambda file: (file.packed, file.inode != position.inode))
         for file in rotated:
@@ -186,6 +182,17 @@ class LogTail:
                     self._enter(part, position.offset, surroundings, is_log=False)
                     return True
                 part.close()
+        return False
+
+    def _enter_log_at(self, position: Position) -> bool:
+        """Open the log, if it holds what was read before `position`."""
+        log = self._open_log()
+        if log is None:
+            return False
+        if surroundings := log.find(position):
+            self._enter(log, position.offset, surroundings, is_log=True)
+            return True
+        log.close()
         return False
 
     def _enter_after_gap(self, position: Position) -> bool:
@@ -258,7 +265,8 @@ class LogTail:
         if is_known or self._position is None:
             return self._enter_first(following, self._repetition)
         # Neither there nor renamed, but deleted or replaced: what stands there now may repeat what was read.
-        return self._enter_at(self._position) or self._enter_unknown(self._position)
+        # Not in an older part, though: `part` may be a copy of what is still in the log, and we would be back.
+        return self._enter_log_at(self._position) or self._enter_unknown(self._position)
 
     def _is_current(self, part: Part) -> bool:
         """Whether `part` is what the log's path leads to."""

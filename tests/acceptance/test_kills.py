@@ -128,6 +128,8 @@ class Ordeal:
         if choice < 0.12:
             self._site.log.rename(compress=choice < 0.06)
         elif choice < 0.2:
+            if self._site.daemon is not None and self._site.daemon.is_running():
+                self._site.drain()  # truncating loses what nobody had the time to look at
             self._site.log.copytruncate()
 
 
