@@ -265,7 +265,7 @@ class LogTail:
         if is_known or self._position is None:
             return self._enter_first(following, self._repetition)
         # Neither there nor renamed, but deleted or replaced: what stands there now may repeat what was read.
-        # Not in an older part, though: `part` may be a copy of what is still in the log, and we would be back.
+        # Not in an older part: `part` may be a copy of what is still in the log, and we would be back there.
         return self._enter_log_at(self._position) or self._enter_unknown(self._position)
 
     def _is_current(self, part: Part) -> bool:
