@@ -24,10 +24,10 @@ test-fast: setup  ## unit and property tests, under a minute
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not long" tests/unit tests/property
 
 test: setup check  ## everything that needs no other engine or init system
-	$(PYTEST) -n $(WORKERS) --dist loadgroup -m "not long"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long"
 
 test-long: setup  ## thousands of faults; hours
-	$(PYTEST) -n $(WORKERS) --dist loadgroup -m long --timeout 0
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m long --timeout 0
 
 bench: setup  ## measure speed and memory, each target beside its peer or limit
 	.venv/bin/python -m benchmarks

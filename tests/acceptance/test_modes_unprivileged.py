@@ -25,7 +25,6 @@ from tests.waiting import until
 from tests.world import World
 
 pytestmark = [
-    pytest.mark.xdist_group("unprivileged"),
     pytest.mark.timeout(180),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user"),
 ]

@@ -17,7 +17,7 @@ from tests.records import Expected, compared, failure, install, replacement, uni
 from tests.waiting import until
 from tests.world import World
 
-pytestmark = [pytest.mark.xdist_group("real-portage"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240)]
 
 FAILS = {"src_compile": "die 'meant to fail'"}
 NEVER_ENDS = {"src_compile": "sleep 1000 & wait"}

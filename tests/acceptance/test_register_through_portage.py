@@ -19,7 +19,7 @@ from tests.processes import Collector, environment, run
 from tests.records import compared, install
 from tests.world import World
 
-pytestmark = [pytest.mark.xdist_group("register-through-portage"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240)]
 
 CP = "app-portage/gentwoo"
 

@@ -44,14 +44,12 @@ def packaged_files() -> set[str]:
     }
 
 
-@pytest.mark.xdist_group("distribution")
 def test_the_wheel_holds_the_two_packages_whole(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert names == packaged_files()
 
 
-@pytest.mark.xdist_group("distribution")
 def test_the_source_archive_holds_neither_tests_nor_logs_of_others(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
@@ -62,7 +60,6 @@ def test_the_source_archive_holds_neither_tests_nor_logs_of_others(built: Path) 
     assert not {name for name in names if name.endswith(".log")}
 
 
-@pytest.mark.xdist_group("distribution")
 @pytest.mark.parametrize("command", ["gentwoo", "bdcs"])
 def test_the_wheel_alone_gives_both_commands(wheel: Path, tmp_path: Path, command: str) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]

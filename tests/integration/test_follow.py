@@ -178,7 +178,8 @@ def test_killed_at_any_moment_the_journal_ends_up_the_same(tmp_path: Path) -> No
     while True:
         reader = subprocess.Popen([sys.executable, "-c", READER, state, expected.log], env=environment())
         try:
-            assert reader.wait(timeout=chance.uniform(0.15, 0.9)) == 0
+            # The first is killed while it starts; later ones get further, on a slow machine as well.
+            assert reader.wait(timeout=chance.uniform(0.05, 0.1 + 0.05 * kills)) == 0
             break
         except subprocess.TimeoutExpired:
             reader.send_signal(signal.SIGKILL)
