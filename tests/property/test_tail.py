@@ -118,6 +118,8 @@ class LogLife(RuleBasedStateMachine):
     @precondition(lambda self: self.log.exists() and not self.unfinished)
     @rule()
     def rotate_by_copytruncate(self) -> None:
+        """Truncating loses what nobody had the time to look at, so the log is read before."""
+        self.read_to_the_end()
         shutil.copyfile(self.log, self._next_name())
         os.truncate(self.log, 0)
         self.stamp += 1
