@@ -362,12 +362,16 @@ class Site:
         """What the journal holds now."""
         return JournalView.of(self.state_dir)
 
-    def is_drained(self) -> bool:
-        """Whether all of the log was read and all of it acknowledged. The daemon has to be running."""
+    def is_read(self) -> bool:
+        """Whether all of the log was read. The daemon has to be running."""
         assert self.daemon is not None
         assert self.daemon.is_running(), self.daemon.output
+        return self.journal().has_read(self.log)
+
+    def is_drained(self) -> bool:
+        """Whether all of the log was read and all of it acknowledged. The daemon has to be running."""
         view = self.journal()
-        return view.has_read(self.log) and not view.unsent and not view.unacknowledged
+        return self.is_read() and not view.unsent and not view.unacknowledged
 
     def drain(self, timeout: float = 60) -> None:
         """Wait until all is read and acknowledged."""

@@ -17,6 +17,7 @@ import pytest
 
 from tests import faults
 from tests.faults import MOMENTS, JournalView, Site, Trap, wait_a_moment
+from tests.waiting import until
 
 VICTIMS: Final = ("daemon", "sender", "both", "collector")
 ORDEALS: Final = 4
@@ -129,7 +130,8 @@ class Ordeal:
             self._site.log.rename(compress=choice < 0.06)
         elif choice < 0.2:
             if self._site.daemon is not None and self._site.daemon.is_running():
-                self._site.drain()  # truncating loses what nobody had the time to look at
+                # truncating loses what nobody had the time to look at
+                until(self._site.is_read, 60, what=f"all of the log read\n{self._site.told()}")
             self._site.log.copytruncate()
 
 

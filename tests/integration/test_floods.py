@@ -161,7 +161,10 @@ async def test_the_slow_are_cut_off(
 
         dripping = asyncio.create_task(drip())
         async with asyncio.timeout(30):  # aiohttp waits 10 s more for the rest of a body
-            received = await reader.read()
+            try:
+                received = await reader.read()
+            except ConnectionResetError:  # a drop arrived after the connection was closed
+                received = b""
         dripping.cancel()
         writer.close()
         assert received.startswith(answer)
