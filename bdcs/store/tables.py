@@ -6,6 +6,9 @@ machines ─┬─ segments ──── package_state_changes ─┬─ package
                              figures ─────────────┴─ repositories
 
 A machine's changes are found through its segments: those of one have consecutive ids from `first_change`.
+targets ─┬─ builds ─── memberships      the binhost: what is in which generation of a target's index
+         └─ generations
+
 Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKey,
     Index,
@@ -217,4 +221,171 @@ sequences = Table(
     metadata,
     Column("name", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),  # the last number given out; outlives the rows that bore it
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("chost", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("cflags", Text, nullable=False),
+    Column("cpu", Text, nullable=False),
+    Column("toolchain", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("signatures", Text, nullable=False),  # bdcs.domain.targets.Signatures: required, optional
+    Column("private", Boolean, nullable=False),  # only for holders of a token
+    Column("bindist", Boolean, nullable=False),  # whether packages that must not be redistributed are taken
+    Column("header", Text, nullable=False),  # JSON object: keys of the index's header, such as ARCH
+    Column("created_at", BigInteger, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),  # TIMESTAMP of the index; 0 before the first generation
+    Column("generation", Integer, nullable=False),  # the newest; 0 before the first
+    sqlite_autoincrement=True,  # a removed target's number never becomes another's
+)
+
+generations = Table(
+    "generations",
+    metadata,
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("cause", Text, nullable=False),  # bdcs.domain.targets.Cause
+    Column("note", Text, nullable=False),
+    Column("actor", Text, nullable=False),  # "admin", or a machine's UUID
+    Column("kept", Boolean, nullable=False),  # its files are not deleted
+    Column("added", Integer, nullable=False),  # builds that came with it
+    Column("removed", Integer, nullable=False),  # builds that went with it
+    Column("builds", Integer, nullable=False),  # builds in it
+    sqlite_with_rowid=False,
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("cpv", Text, nullable=False),
+    Column("build_id", Integer),  # null: a file that was imported under a name without one
+    Column("path", Text, nullable=False),  # below the target, as the index names it
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("mtime", BigInteger, nullable=False),
+    Column("build_time", BigInteger, nullable=False),
+    Column("md5", Text, nullable=False),
+    Column("sha1", Text, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("use", Text, nullable=False),
+    Column("iuse", Text, nullable=False),
+    Column("keywords", Text, nullable=False),
+    Column("license", Text, nullable=False),
+    Column("chost", Text, nullable=False),
+    Column("cflags", Text, nullable=False),
+    Column("installed_size", BigInteger, nullable=False),  # bytes
+    Column("entry", Text, nullable=False),  # its block of the index, without the empty line
+    Column("signed_by", Text),  # fingerprint; null: unsigned
+    Column("origin", Text, nullable=False),  # publish, import, upload
+    Column("actor", Text, nullable=False),
+    Column("visible", Boolean, nullable=False),  # in the newest generation
+    Column("published_at", BigInteger, nullable=False),
+    Column("withdrawn_at", BigInteger),
+    Column("deleted_at", BigInteger),  # the file is gone
+    UniqueConstraint("target_id", "path"),
+    Index(None, "target_id", "visible", "cpv"),
+    Index(None, "target_id", "category", "name"),
+)
+
+memberships = Table(
+    "memberships",
+    metadata,
+    # a build is in the generations [since, until) of its target
+    Column("build", _Id, ForeignKey("builds.id"), primary_key=True, autoincrement=False),
+    Column("since", Integer, primary_key=True),
+    Column("until", Integer),  # null: still
+    sqlite_with_rowid=False,
+)
+
+build_numbers = Table(
+    "build_numbers",
+    metadata,
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
+    Column("cpv", Text, primary_key=True),
+    Column("last", Integer, nullable=False),  # the highest BUILD_ID given out; none is given out twice
+    sqlite_with_rowid=False,
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("category", Text, nullable=False),
+    Column("pf", Text, nullable=False),
+    Column("machine_id", Integer, ForeignKey("machines.id"), nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("received_at", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),  # quarantined, published, refused
+    Column("reason", Text),  # of a refusal
+    Column("blob", Text),  # its file in the quarantine; null once it has gone
+    Index(None, "target_id", "received_at"),
+)
+
+builder_targets = Table(
+    "builder_targets",
+    metadata,
+    # machines that may upload to a target
+    Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
+    Column("approved_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    # for HTTP basic at a private target: user `name`, password a token
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", LargeBinary, nullable=False),  # SHA-256 of the token
+    Column("created_at", BigInteger, nullable=False),
+    UniqueConstraint("target_id", "name"),
+)
+
+trusted_keys = Table(
+    "trusted_keys",
+    metadata,
+    # whose signatures count at a target, beside our own signer's
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
+    Column("fingerprint", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),  # binary OpenPGP
+    Column("added_at", BigInteger, nullable=False),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    # what the signer told last of its keys
+    Column("fingerprint", Text, primary_key=True),
+    Column("public_key", LargeBinary, nullable=False),  # binary OpenPGP
+    Column("user_id", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("state", Text, nullable=False),  # active, retired
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+scanned_files = Table(
+    "scanned_files",
+    metadata,
+    # what `bdcs import` has read already
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("mtime_ns", BigInteger, nullable=False),  # Unix nanoseconds
+    Column("build", _Id, ForeignKey("builds.id")),  # null: it was no package to take
+    sqlite_with_rowid=False,
 )

@@ -21,6 +21,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from bdcs.store.schema import HEAD
 from tests.peer import JOSE, Peer, problem_of, record, request
 from tests.processes import BDCS, Collector, Process, run
 from tests.waiting import until
@@ -274,7 +275,7 @@ def test_two_on_one_store_agree(collector: Collector) -> None:
 
 def test_it_can_be_upgraded_before_it_serves(tmp_path: Path) -> None:
     done = run([*BDCS, "schema", "upgrade", "--data", tmp_path / "data"])
-    assert "→ 0001" in done.stdout
+    assert f"→ {HEAD}" in done.stdout
     assert "nothing to do" in run([*BDCS, "schema", "upgrade", "--data", tmp_path / "data"]).stdout
 
 
