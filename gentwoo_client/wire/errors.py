@@ -11,7 +11,8 @@ ProtocolError
 │   ├── InvalidTime
 │   ├── InvalidKey
 │   ├── InvalidRecord        … `field` names the culprit
-│   └── InvalidSegment       … `field` too
+│   ├── InvalidSegment       … `field` too
+│   └── InvalidTarget        … `field` too
 ├── BadSignature             400 bad-signature
 ├── WrongAudience            400 wrong-audience: made for another collector
 ├── WrongMachine             400 wrong-machine: sent to another machine's address
@@ -132,6 +133,19 @@ class InvalidRecord(Malformed):
 
 class InvalidSegment(Malformed):
     """The payload of a segment, or a header, is not what the protocol allows; `field` names the member."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def members(self) -> dict[str, object]:
+        """The field."""
+        return {"field": self.field}
+
+
+class InvalidTarget(Malformed):
+    """Not the description of a binhost's target; `field` names the member that is wrong."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")

@@ -43,3 +43,13 @@ REGISTRATION_SIZE: Final = 1024  # bytes of the body of POST /v1/machines
 REQUEST_SIZE: Final = 64 << 10  # bytes of any other JSON body
 ANSWER_SIZE: Final = 64 << 10  # bytes that a client reads of an answer
 RETRY_AFTER_MAX: Final = 3600  # seconds; a client waits no longer, whatever Retry-After says
+
+# Targets of the binhost.
+TARGETS: Final = 1000  # targets of one collector
+TARGETS_SIZE: Final = 4 << 20  # bytes that a client reads of their list
+TARGET_NAME_LENGTH: Final = 64  # characters
+TARGET_LINE_LENGTH: Final = 512  # characters of CHOST, profile, CPU, toolchain, description
+TARGET_FLAGS_LENGTH: Final = 2048  # characters of CFLAGS
+KEYS_PER_TARGET: Final = 32  # keys
+FINGERPRINT_LENGTH: Final = 64  # characters
+PUBLIC_KEY_SIZE: Final = 256 << 10  # bytes of an ASCII-armoured OpenPGP key
