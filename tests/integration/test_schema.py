@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Migrations lead to the tables that the code works with, and never lose what is there."""
 
+import lzma
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, inspect, select, text
 
 from bdcs.errors import ConfigurationError, NoPermission, SchemaMismatch
+from bdcs.services.checking import check
 from bdcs.store import schema
 from bdcs.store.engine import create_writer, sqlite_path
 from bdcs.store.store import transaction
 from bdcs.store.tables import dictionaries, metadata, secrets
+from dev.places import ROOT
 
 
 @pytest.fixture
@@ -40,6 +44,35 @@ def test_the_migrated_schema_is_the_one_of_the_tables(connection: Connection, tm
         metadata.create_all(other)
         assert definitions(connection) == definitions(other)
     made.dispose()
+
+
+def contents(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table but Alembic's own."""
+    names = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    return {
+        name: [tuple(row) for row in connection.execute(text(f'SELECT * FROM "{name}"'))] for name in names
+    }
+
+
+def test_the_first_schema_is_upgraded_with_all_that_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "bdcs.sqlite"
+    path.write_bytes(lzma.decompress((ROOT / "tests/data/stores/0001.sqlite.xz").read_bytes()))
+    engine = create_writer(path)
+    with transaction(engine) as connection:
+        before = contents(connection)
+        assert len(before["package_state_changes"]) == 12
+        with pytest.raises(SchemaMismatch):
+            schema.require(connection)
+        assert schema.upgrade(connection) == "0001"
+    with transaction(engine) as connection:
+        schema.require(connection)
+        after = contents(connection)
+        assert {name: after[name] for name in before} == before
+        assert not any(after[name] for name in after.keys() - before.keys())
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    report = check(engine, lambda _done, _machines: None)
+    assert (report.machines, report.records, report.differences) == (3, 12, 0), report.first
+    engine.dispose()
 
 
 def test_upgrading_again_changes_nothing(connection: Connection) -> None:
