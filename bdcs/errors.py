@@ -8,9 +8,19 @@ CollectorError
 ├── StoreError
 │   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
 │   │   └── StoreFull         no space is left; nothing was lost, nothing was accepted
+│   │       └── BlobsFull     … where package files lie
 │   ├── StoreDamaged          the database, or a value in it, cannot be what was written; exit code 1
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
+│   ├── BlobMissing           a package file is not there
 │   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
+├── GpgFailed                 gpg or gpgv is missing, was killed, or could not do what it was to do; exit code 1
+├── SignerUnavailable         nobody signs behind that socket now; exit code 75
+├── SignerRefused             the signer does not do that for us, or not with these files; exit code 1
+├── NoUsableKey               the signer has no key that it may sign with; exit code 1
+├── UnusableKey               a key, or a file with keys, cannot be used for that; exit code 1
+├── NoSuchKey                 no key of that fingerprint is there; exit code 1
+├── UntrustedSignature        a package is not signed as its target demands; exit code 1
+├── InvalidPackage            a file is no binary package that may be published; `reason` says why; exit code 1
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
 └── NoPermission              the data directory is another user's; exit code 77
@@ -81,6 +91,26 @@ class StoreFull(StoreUnavailable):
     retry_after = 30  # seconds
 
 
+class BlobsFull(StoreFull):
+    """No space is left for package files; nothing of what was to be kept is there."""
+
+    advice = "free some space there (`bdcs prune` withdraws packages), then do it again: nothing was kept"
+
+    def __init__(self, place: Path, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+
+
+class BlobMissing(StoreError):
+    """No such package file is there."""
+
+    advice = "`bdcs check` names what is missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no file {name}")
+        self.name = name
+
+
 class StoreDamaged(StoreError):
     """The database, or a value in it, cannot be what this program wrote."""
 
@@ -109,6 +139,16 @@ class EvidenceDamaged(StoreError):
     advice = "run `bdcs check`, and restore the store from a backup"
 
 
+class InvalidPackage(CollectorError):
+    """A file is no binary package, or one that must not be published."""
+
+    advice = "build it again with Portage; nothing of this file was kept"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class NoSuchMachine(CollectorError):
     """No machine of that UUID is registered here."""
 
@@ -134,3 +174,54 @@ class NoPermission(CollectorError):
     def __init__(self, path: Path) -> None:
         super().__init__(f"no permission for {path}")
         self.path = path
+
+
+class GpgFailed(CollectorError):
+    """The command gpg or gpgv could not do what it was to do."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+class SignerUnavailable(CollectorError):
+    """Nobody answers behind the signer's socket, or not to the end. Nothing was signed; asking again is safe."""
+
+    exit_code = EXIT_LATER
+    advice = "start `bdcs signer`, or name its socket by the setting `signer`"
+
+
+class SignerRefused(CollectorError):
+    """The signer does not do that for this user, or cannot use the files that it was given."""
+
+    advice = "`bdcs signer --allow USER` names who may ask it"
+
+
+class NoUsableKey(CollectorError):
+    """The signer has no key, or none that is neither retired nor expired; `advice` is the command that helps."""
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+class UnusableKey(CollectorError):
+    """A key or a file with keys cannot be used for what it was given for."""
+
+
+class NoSuchKey(CollectorError):
+    """No key of that fingerprint is there."""
+
+    advice = "`bdcs admin keys list` shows those that are"
+
+    def __init__(self, fingerprint: str) -> None:
+        super().__init__(f"there is no key {fingerprint}")
+        self.fingerprint = fingerprint
+
+
+class UntrustedSignature(CollectorError):
+    """A package is not signed, not entirely, or not validly by a key that is accepted."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

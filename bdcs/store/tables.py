@@ -286,6 +286,7 @@ builds = Table(
     Column("cflags", Text, nullable=False),
     Column("installed_size", BigInteger, nullable=False),  # bytes
     Column("entry", Text, nullable=False),  # its block of the index, without the empty line
+    Column("source", Text),  # SHA512 of the file as it was handed in, before it got its number and signature
     Column("signed_by", Text),  # fingerprint; null: unsigned
     Column("origin", Text, nullable=False),  # publish, import, upload
     Column("actor", Text, nullable=False),

@@ -88,6 +88,7 @@ def upgrade() -> None:
         sa.Column("cflags", sa.Text(), nullable=False),
         sa.Column("installed_size", sa.BigInteger(), nullable=False),
         sa.Column("entry", sa.Text(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=True),
         sa.Column("signed_by", sa.Text(), nullable=True),
         sa.Column("origin", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=False),

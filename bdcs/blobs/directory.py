@@ -1,0 +1,424 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Package files in a directory.
+
+    DATA/packages/TARGET/CATEGORY/NAME/PF-BUILD_ID.gpkg.tar   what a row of the store names, or named
+    DATA/quarantine/uploads/ID                                what builders sent and nobody published yet
+    DATA/quarantine/work-RANDOM/N                             what one process is at work on
+    DATA/quarantine/work-RANDOM/.lock                         … held (flock) for as long as it lives
+
+A file comes to `packages` whole and durable, by a rename, or not at all. No name that came from outside is
+joined to a path without a check, and no symbolic link is followed on the way to a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Protocol, Self
+
+from bdcs.errors import BlobMissing, BlobsFull
+
+PACKAGES: Final = "packages"
+QUARANTINE: Final = "quarantine"
+UPLOADS: Final = "uploads"
+WORK: Final = "work-"
+NEW: Final = "new-"  # a workspace that has no lock yet
+LOCK: Final = ".lock"
+FILE_MODE: Final = 0o644  # nginx may serve them, where the operator opens the directories above to it
+COPY_SIZE: Final = 1 << 30  # bytes that one copy_file_range may move
+SYNC_EACH: Final = 64  # so many files are synced one by one, more of them with their file system
+YOUNG: Final = 60.0  # seconds in which a workspace gets its lock
+
+_WORD: Final = r"[A-Za-z0-9_+][A-Za-z0-9+_.-]*"
+_PATH: Final = re.compile(rf"{_WORD}(?:/{_WORD}){{1,2}}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """One file as it lies there."""
+
+    path: str
+    size: int
+    mtime: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a draft is to appear."""
+
+    draft: Draft
+    target: str
+    path: str
+
+
+class Draft:
+    """A file that nobody sees yet. `file` reads and writes; closed, it may be opened again."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self.file = file
+
+    def open(self) -> BinaryIO:
+        """Open it for reading, and anew."""
+        return os.fdopen(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+    def finish(self, mtime: int) -> None:
+        """Nothing more will be written: give it the mode and the mtime that it keeps, and close it."""
+        self.file.flush()
+        os.fchmod(self.file.fileno(), FILE_MODE)
+        os.utime(self.file.fileno(), (mtime, mtime))
+        self.file.close()
+
+    def remove(self) -> None:
+        """Let it be gone."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Workspace:
+    """Drafts of one process. Those that were not placed go when it closes, or after the process has died."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._count = 0
+        unlocked = directory.with_name(directory.name.replace(WORK, NEW))
+        unlocked.mkdir(mode=0o700)
+        self._lock = os.open(unlocked / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unlocked.rename(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def create(self) -> Draft:
+        """Return a new, empty draft. Raises `BlobsFull`."""
+        self._count += 1
+        path = self._directory / str(self._count)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with space_errors(path):
+            return Draft(path, os.fdopen(os.open(path, flags, 0o600), "w+b"))
+
+    def copy(self, source: Path) -> Draft:
+        """Return a draft with what `source` holds now. Raises `BlobsFull`, or `OSError` of `source`."""
+        with source.open("rb") as original:
+            draft = self.create()
+            try:
+                with space_errors(draft.path):
+                    copy_bytes(original.fileno(), draft.file.fileno())
+            except BaseException:
+                draft.remove()
+                raise
+        return draft
+
+    def close(self) -> None:
+        """Remove what is left."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        os.close(self._lock)
+
+
+class Blobs(Protocol):
+    """Where package files live."""
+
+    def workspace(self) -> Workspace:
+        """Return a place for drafts. Raises `BlobsFull`."""
+
+    def settle(self, drafts: Sequence[Draft]) -> None:
+        """Make the bytes of finished drafts durable; a draft is to be settled before it is placed."""
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Make all of them visible, durably, or none; a file that had the name is replaced."""
+
+    def open(self, target: str, path: str) -> BinaryIO:
+        """Open a file for reading. Raises `BlobMissing`, also for a path that cannot be one of ours."""
+
+    def delete(self, target: str, paths: Iterable[str]) -> None:
+        """Remove files, and directories that they leave empty; what is not there is gone already."""
+
+    def listed(self, target: str) -> Iterator[Blob]:
+        """Yield all files of a target."""
+
+    def targets(self) -> list[str]:
+        """Return the targets that have files."""
+
+    def keep_upload(self, draft: Draft, upload: str) -> None:
+        """Durably put a finished draft into quarantine, under the name `upload`."""
+
+    def open_upload(self, upload: str) -> BinaryIO:
+        """Open what is in quarantine under that name. Raises `BlobMissing`."""
+
+    def drop_upload(self, upload: str) -> None:
+        """Remove it; what is not there is gone already."""
+
+    def uploads(self) -> Iterator[Blob]:
+        """Yield what is in quarantine; `path` is the name."""
+
+    def abandoned(self) -> list[str]:
+        """Return the workspaces of processes that died."""
+
+    def drop_abandoned(self, name: str) -> None:
+        """Remove one of them."""
+
+
+class Directory:
+    """`Blobs` below one directory, which is on one file system."""
+
+    def __init__(self, data: Path) -> None:
+        self._packages = data / PACKAGES
+        self._quarantine = data / QUARANTINE
+        self._uploads = self._quarantine / UPLOADS
+
+    def workspace(self) -> Workspace:
+        """Return a place for drafts. Raises `BlobsFull`."""
+        with space_errors(self._quarantine):
+            self._quarantine.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return Workspace(self._quarantine / f"{WORK}{secrets.token_hex(8)}")
+
+    def settle(self, drafts: Sequence[Draft]) -> None:
+        """Make the bytes of finished drafts durable. Raises `BlobsFull`."""
+        with space_errors(self._quarantine):
+            if len(drafts) > SYNC_EACH:
+                _sync_file_system(self._quarantine)
+            else:
+                for draft in drafts:
+                    _sync(draft.path)
+
+    def place(self, placements: Sequence[Placement]) -> None:
+        """Make all of them visible, or none. Raises `BlobsFull`."""
+        placed: list[Placement] = []
+        try:
+            with space_errors(self._packages), contextlib.ExitStack() as opened:
+                directories: dict[str, int] = {}
+                for placement in placements:
+                    parent, _, name = f"{placement.target}/{placement.path}".rpartition("/")
+                    if parent not in directories:
+                        directories[parent] = self._directory(placement.target, placement.path, make=True)
+                        opened.callback(os.close, directories[parent])
+                    os.rename(placement.draft.path, name, dst_dir_fd=directories[parent])
+                    placed.append(placement)
+                for descriptor in directories.values():
+                    os.fsync(descriptor)
+        except BaseException:
+            for placement in placed:
+                self.delete(placement.target, [placement.path])
+            raise
+
+    def open(self, target: str, path: str) -> BinaryIO:
+        """Open a file for reading. Raises `BlobMissing`, also for a path that cannot be one of ours."""
+        try:
+            parent = self._directory(target, path)
+            try:
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(path.rpartition("/")[2], flags, dir_fd=parent)
+            finally:
+                os.close(parent)
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+            raise BlobMissing(f"{target}/{path}") from error
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # somebody put a symbolic link there
+                raise BlobMissing(f"{target}/{path}") from error
+            raise
+        file = os.fdopen(descriptor, "rb")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            file.close()
+            raise BlobMissing(f"{target}/{path}")
+        return file
+
+    def delete(self, target: str, paths: Iterable[str]) -> None:
+        """Remove files, and directories that they leave empty; what is not there is gone already."""
+        for path in paths:
+            try:
+                parent = self._directory(target, path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path.rpartition("/")[2], dir_fd=parent)
+            finally:
+                os.close(parent)
+            place = (self._packages / target / path).parent
+            while place != self._packages:
+                try:
+                    place.rmdir()
+                except OSError:
+                    break  # others are in it
+                place = place.parent
+
+    def listed(self, target: str) -> Iterator[Blob]:
+        """Yield all files of a target."""
+        top = self._packages / _checked_target(target)
+        for directory, _, names in os.walk(top):
+            for name in names:
+                place = Path(directory, name)
+                with contextlib.suppress(FileNotFoundError):
+                    yield _blob(place, str(place.relative_to(top)))
+
+    def targets(self) -> list[str]:
+        """Return the targets that have files."""
+        return sorted(entry.name for entry in _scan(self._packages) if entry.is_dir(follow_symlinks=False))
+
+    def keep_upload(self, draft: Draft, upload: str) -> None:
+        """Durably put a finished draft into quarantine, under the name `upload`. Raises `BlobsFull`."""
+        with space_errors(self._uploads):
+            self._uploads.mkdir(mode=0o700, exist_ok=True)
+            _sync(draft.path)
+            draft.path.rename(self._upload(upload))
+            _sync(self._uploads)
+
+    def open_upload(self, upload: str) -> BinaryIO:
+        """Open what is in quarantine under that name. Raises `BlobMissing`."""
+        try:
+            return self._upload(upload).open("rb")
+        except FileNotFoundError as error:
+            raise BlobMissing(f"{QUARANTINE}/{UPLOADS}/{upload}") from error
+
+    def drop_upload(self, upload: str) -> None:
+        """Remove it; what is not there is gone already."""
+        self._upload(upload).unlink(missing_ok=True)
+
+    def uploads(self) -> Iterator[Blob]:
+        """Yield what is in quarantine; `path` is the name."""
+        for entry in _scan(self._uploads):
+            with contextlib.suppress(FileNotFoundError):
+                yield _blob(Path(entry.path), entry.name)
+
+    def abandoned(self) -> list[str]:
+        """Return the workspaces of processes that died."""
+        return sorted(
+            entry.name
+            for entry in _scan(self._quarantine)
+            if (entry.name.startswith(WORK) and not _is_locked(Path(entry.path)))
+            or (entry.name.startswith(NEW) and not _is_young(entry))
+        )
+
+    def drop_abandoned(self, name: str) -> None:
+        """Remove one of them."""
+        shutil.rmtree(self._quarantine / name, ignore_errors=True)
+
+    def _directory(self, target: str, path: str, *, make: bool = False) -> int:
+        """Open the directory of a file, link by link. Raises `ValueError` where the path cannot be ours."""
+        if not _PATH.fullmatch(path):
+            raise ValueError(f"{path!r} is no path of a package")
+        if make:
+            self._packages.mkdir(mode=0o755, parents=True, exist_ok=True)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self._packages, flags)
+        try:
+            for name in (_checked_target(target), *path.split("/")[:-1]):
+                if make:
+                    _make_directory(name, descriptor)
+                below = os.open(name, flags, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = below
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _upload(self, upload: str) -> Path:
+        if not _NAME.fullmatch(upload):
+            raise ValueError(f"{upload!r} is no name of an upload")
+        return self._uploads / upload
+
+
+def copy_bytes(source: int, target: int) -> None:
+    """Copy all that follows in `source` to `target`, in the kernel, sharing blocks where it can."""
+    while os.copy_file_range(source, target, COPY_SIZE):
+        pass
+
+
+@contextlib.contextmanager
+def space_errors(place: Path) -> Iterator[None]:
+    """Turn "no space left", a quota and a file size limit into `BlobsFull`, which names `place`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise BlobsFull(place, os.strerror(error.errno or 0)) from error
+        raise
+
+
+def _checked_target(target: str) -> str:
+    if not _NAME.fullmatch(target):
+        raise ValueError(f"{target!r} is no name of a target")
+    return target
+
+
+def _make_directory(name: str, parent: int) -> None:
+    """Make it, durably, unless it is there."""
+    try:
+        os.mkdir(name, 0o755, dir_fd=parent)
+    except FileExistsError:
+        return
+    os.fsync(parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(path: Path) -> None:
+    """syncfs(2): one flush for all files, where one for each of thousands would take minutes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
+
+
+def _scan(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+
+
+def _blob(place: Path, path: str) -> Blob:
+    status = place.lstat()
+    return Blob(path=path, size=status.st_size, mtime=int(status.st_mtime))
+
+
+def _is_locked(workspace: Path) -> bool:
+    """Whether the process that made it lives, or has just removed it."""
+    try:
+        descriptor = os.open(workspace / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return not workspace.exists()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _is_young(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime < YOUNG
+    return True
