@@ -4,11 +4,13 @@
 CollectorError
 ├── ConfigurationError        a setting is wrong; exit code 78
 │   ├── NoStore               … or names a place where no store is
+│   ├── InvalidHeader         … or a field of a target's index header has one that no index can hold
 │   └── UnknownSetting        … or does not exist; names the nearest that does
 ├── StoreError
 │   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
-│   │   └── StoreFull         no space is left; nothing was lost, nothing was accepted
-│   │       └── BlobsFull     … where package files lie
+│   │   ├── StoreFull         no space is left; nothing was lost, nothing was accepted
+│   │   │   └── BlobsFull     … where package files lie
+│   │   └── IndexNotWritten   what was published is not in the index yet; the server tries again
 │   ├── StoreDamaged          the database, or a value in it, cannot be what was written; exit code 1
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
 │   ├── BlobMissing           a package file is not there
@@ -21,6 +23,7 @@ CollectorError
 ├── NoSuchKey                 no key of that fingerprint is there; exit code 1
 ├── UntrustedSignature        a package is not signed as its target demands; exit code 1
 ├── InvalidPackage            a file is no binary package that may be published; `reason` says why; exit code 1
+│   └── Unlistable            … since a value of it cannot stand in an index
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
 └── NoPermission              the data directory is another user's; exit code 77
@@ -225,3 +228,19 @@ class UntrustedSignature(CollectorError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class InvalidHeader(ConfigurationError):
+    """The header of a target's index has a field that cannot stand there."""
+
+    advice = "see the target's header in docs/configuration.md"
+
+
+class Unlistable(InvalidPackage):
+    """A package has a value that no index can hold; clients would stumble over it."""
+
+
+class IndexNotWritten(StoreUnavailable):
+    """The index could not be written now; what it had is still there."""
+
+    advice = "what was published appears as soon as the server can write the index"
