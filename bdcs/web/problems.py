@@ -22,6 +22,7 @@ from gentwoo_client.wire.errors import (
     Malformed,
     MethodNotAllowed,
     NotFound,
+    PrivateTarget,
     ProtocolError,
     RequestTimeout,
     TooLarge,
@@ -107,6 +108,8 @@ def problem_response(problem: ProtocolError) -> web.Response:
         response.headers["Retry-After"] = str(problem.retry_after)
     if isinstance(problem, Unauthorized):
         response.headers["WWW-Authenticate"] = 'Bearer realm="gentwoo"'
+    if isinstance(problem, PrivateTarget):
+        response.headers["WWW-Authenticate"] = 'Basic realm="gentwoo", charset="UTF-8"'
     return response
 
 

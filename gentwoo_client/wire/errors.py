@@ -22,6 +22,7 @@ ProtocolError
 ├── TokenReused              409 token-reused: this jti belonged to another request
 ├── Unauthorized             401 unauthorized: the token is missing, or not for this request
 │   └── WrongTime            401 wrong-time: … or its time has not come or is over
+├── PrivateTarget            401 private-target: a name and a token are missing, or wrong
 ├── Forbidden                403 forbidden
 │   ├── AwaitingApproval     … awaiting-approval
 │   └── Quarantined          … quarantined
@@ -31,8 +32,11 @@ ProtocolError
 ├── NotAcceptable            406 not-acceptable
 ├── RequestTimeout           408 request-timeout
 ├── Forgotten                410 forgotten
+├── PreconditionFailed       412 precondition-failed
 ├── TooLarge                 413 too-large
 ├── UnsupportedMedia         415 unsupported-media
+├── RangeNotSatisfiable      416 range-not-satisfiable
+├── RefusedPackage           422 refused-package: an upload that cannot be published
 ├── TooManyRequests          429 too-many-requests, carries retry_after
 ├── Internal                 500 internal
 └── Unavailable              503 unavailable, carries retry_after
@@ -247,6 +251,15 @@ class WrongTime(Unauthorized):
     advice = "Take the difference to the Date of this answer into account and try once more; set the clock."
 
 
+class PrivateTarget(ProtocolError):
+    """A private target, asked without the name and token of one who may read it."""
+
+    slug = "private-target"
+    status = 401
+    title = "This target is private"
+    advice = "Give the user name and token that the operator made for it (HTTP basic)."
+
+
 class Forbidden(ProtocolError):
     """Known, and not allowed."""
 
@@ -328,6 +341,15 @@ class Forgotten(ProtocolError):
     advice = "To take part again, run `gentwoo register --renew`."
 
 
+class PreconditionFailed(ProtocolError):
+    """The file is of another version than the request wants (RFC 9110 §13.1.1, §13.1.4)."""
+
+    slug = "precondition-failed"
+    status = 412
+    title = "The file has changed"
+    advice = "Fetch it anew, without If-Match and If-Unmodified-Since."
+
+
 class TooLarge(ProtocolError):
     """Larger than the protocol allows."""
 
@@ -344,6 +366,24 @@ class UnsupportedMedia(ProtocolError):
     status = 415
     title = "The type or encoding of the body is not understood here"
     advice = "Segments are application/jose, plain or zstd; everything else is application/json."
+
+
+class RangeNotSatisfiable(ProtocolError):
+    """No byte of the file is in the range that the request wants (RFC 9110 §15.5.17)."""
+
+    slug = "range-not-satisfiable"
+    status = 416
+    title = "The file has no such bytes"
+    advice = "Content-Range says how long the file is; whoever has as much has all of it."
+
+
+class RefusedPackage(ProtocolError):
+    """An uploaded package that cannot be published; nothing of it was kept."""
+
+    slug = "refused-package"
+    status = 422
+    title = "The package cannot be published"
+    advice = "Mend what `detail` names, and build the package anew; the same file gets the same answer."
 
 
 class Delayed(ProtocolError):
@@ -397,6 +437,7 @@ PROBLEMS: Mapping[str, type[ProtocolError]] = {
         TokenReused,
         Unauthorized,
         WrongTime,
+        PrivateTarget,
         Forbidden,
         AwaitingApproval,
         Quarantined,
@@ -406,8 +447,11 @@ PROBLEMS: Mapping[str, type[ProtocolError]] = {
         NotAcceptable,
         RequestTimeout,
         Forgotten,
+        PreconditionFailed,
         TooLarge,
         UnsupportedMedia,
+        RangeNotSatisfiable,
+        RefusedPackage,
         TooManyRequests,
         Internal,
         Unavailable,
@@ -424,8 +468,11 @@ _BY_STATUS: Mapping[int, type[ProtocolError]] = {
     406: NotAcceptable,
     408: RequestTimeout,
     410: Forgotten,
+    412: PreconditionFailed,
     413: TooLarge,
     415: UnsupportedMedia,
+    416: RangeNotSatisfiable,
+    422: RefusedPackage,
     429: TooManyRequests,
     503: Unavailable,
 }
