@@ -226,7 +226,8 @@ class Directory:
         try:
             parent = self._directory(target, path)
             try:
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+                # Without O_NONBLOCK a FIFO that somebody put there would keep us waiting.
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
                 descriptor = os.open(path.rpartition("/")[2], flags, dir_fd=parent)
             finally:
                 os.close(parent)
@@ -236,11 +237,10 @@ class Directory:
             if error.errno == errno.ELOOP:  # somebody put a symbolic link there
                 raise BlobMissing(f"{target}/{path}") from error
             raise
-        file = os.fdopen(descriptor, "rb")
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            file.close()
+            os.close(descriptor)
             raise BlobMissing(f"{target}/{path}")
-        return file
+        return os.fdopen(descriptor, "rb")
 
     def delete(self, target: str, paths: Iterable[str]) -> None:
         """Remove files, and directories that they leave empty; what is not there is gone already."""
