@@ -60,6 +60,10 @@ class Settings:
     registrations_per_network: int = field(
         default=50, metadata={"doc": "new machines a day from one network (/24, or /48 of IPv6)"}
     )
+    signer: Path = field(
+        default=Path("/run/bdcs-signer/socket"),
+        metadata={"doc": "Unix socket of `bdcs signer`, which signs packages"},
+    )
     tls_certificate: Path | None = field(
         default=None, metadata={"doc": "file with the certificate chain (PEM); with `tls_key`, serves https"}
     )
@@ -177,6 +181,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "threshold": lambda name, value: _number(name, value, LOWEST_THRESHOLD),
     "approval": lambda name, value: _choice(name, value, APPROVALS),
     "registrations_per_network": lambda name, value: _number(name, value, 1),
+    "signer": _path,
     "tls_certificate": _path,
     "tls_key": _path,
     "log_level": lambda name, value: _choice(name, value, LOG_LEVELS),

@@ -26,6 +26,8 @@ LAYERS = {
     "bdcs.store": 4,
     "bdcs.blobs": 4,
     "bdcs.bus": 4,
+    "bdcs.signer": 4,
+    "bdcs.openpgp": 3,
     "bdcs.settings": 3,
     "bdcs.domain": 2,
     "bdcs.errors": 1,
