@@ -244,12 +244,11 @@ class JournalView:
     @classmethod
     def of(cls, state_dir: Path) -> "JournalView":
         """The journal in `state_dir`, as the next process to open it would find it."""
+        names = ("journal.sqlite", "journal.sqlite-wal")
         with tempfile.TemporaryDirectory() as scratch:
-            copy = Path(scratch, "journal.sqlite")
-            for suffix in ("", "-wal"):
-                with contextlib.suppress(FileNotFoundError):
-                    shutil.copyfile(state_dir / f"journal.sqlite{suffix}", f"{copy}{suffix}")
-            with contextlib.closing(sqlite3.connect(copy)) as connection:
+            for name, content in zip(names, _at_rest([state_dir / name for name in names]), strict=True):
+                Path(scratch, name).write_bytes(content)
+            with contextlib.closing(sqlite3.connect(Path(scratch, names[0]))) as connection:
                 return cls._read(connection)
 
     @classmethod
@@ -272,6 +271,21 @@ class JournalView:
     def has_read(self, log: GrowingLog) -> bool:
         """Whether all changes that the log tells of are in the journal. Other lines are not missed."""
         return self.records >= log.changes
+
+
+def _at_rest(files: list[Path]) -> list[bytes]:
+    """What all files hold at one moment: read until nothing changed meanwhile. A missing file is empty."""
+    before = None
+    while (content := [_content(file) for file in files]) != before:
+        before = content
+    return content
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 @dataclass(eq=False)
