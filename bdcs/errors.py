@@ -24,6 +24,12 @@ CollectorError
 ├── UntrustedSignature        a package is not signed as its target demands; exit code 1
 ├── InvalidPackage            a file is no binary package that may be published; `reason` says why; exit code 1
 │   └── Unlistable            … since a value of it cannot stand in an index
+├── NoSuchTarget              there is no target of that name; exit code 1
+├── TargetExists              … or there already is one
+├── TargetRefused             a target must not be called that, or have that setting; exit code 2
+├── TargetNotEmpty            a target with packages is removed only by force; exit code 1
+├── NoSuchGeneration          a target has no generation of that number; exit code 1
+├── FilesDeleted              a generation cannot come back, since files of it are gone; exit code 1
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
 └── NoPermission              the data directory is another user's; exit code 77
@@ -31,6 +37,7 @@ CollectorError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 EXIT_DONE = 0
@@ -150,6 +157,65 @@ class InvalidPackage(CollectorError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NoSuchTarget(CollectorError):
+    """There is no target of that name."""
+
+    def __init__(self, name: str, names: Sequence[str] = ()) -> None:
+        super().__init__(f"there is no target {name}")
+        self.name = name
+        self.advice = (
+            f"there are {', '.join(names)}" if names else "`bdcs target add` makes one; there is none yet"
+        )
+
+
+class TargetExists(CollectorError):
+    """There is a target of that name already."""
+
+    advice = "`bdcs target set` changes its settings"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is a target {name} already")
+        self.name = name
+
+
+class TargetRefused(CollectorError):
+    """A target must not be called that, or not have that setting."""
+
+    exit_code = EXIT_USAGE
+
+
+class TargetNotEmpty(CollectorError):
+    """A target that has packages is not removed just so."""
+
+    advice = "--force removes it with all of them"
+
+    def __init__(self, name: str, files: int) -> None:
+        super().__init__(f"target {name} has {files} package files")
+        self.name = name
+        self.files = files
+
+
+class NoSuchGeneration(CollectorError):
+    """The target has no generation of that number."""
+
+    def __init__(self, target: str, number: int) -> None:
+        super().__init__(f"target {target} has no generation {number}")
+        self.number = number
+        self.advice = f"`bdcs target log {target}` shows those that it has"
+
+
+class FilesDeleted(CollectorError):
+    """A generation cannot come back: files of it were withdrawn so long ago that they are gone."""
+
+    advice = "`bdcs target keep` keeps the files of a generation while they are there"
+
+    def __init__(self, number: int, builds: Sequence[str]) -> None:
+        shown = ", ".join(builds[:20]) + (f" and {len(builds) - 20} more" if len(builds) > 20 else "")
+        super().__init__(f"of generation {number} these files are deleted: {shown}")
+        self.number = number
+        self.builds = tuple(builds)
 
 
 class NoSuchMachine(CollectorError):

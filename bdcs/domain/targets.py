@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a target of the binhost may be called and say of itself, and when its index is dated."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from bdcs.errors import TargetRefused
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
+
+HEADER_KEYS: Final = ("ARCH", "IUSE_IMPLICIT", "USE_EXPAND", "USE_EXPAND_HIDDEN", "USE_EXPAND_IMPLICIT")
+"""Keys of the index's header that Portage merges into the settings of a client without a profile."""
+VALUES_PREFIX: Final = "USE_EXPAND_VALUES_"
+"""… and so are the values of each variable in USE_EXPAND_IMPLICIT, under this prefix."""
+OWN_HEADER_KEYS: Final = frozenset(
+    {"VERSION", "TIMESTAMP", "PACKAGES", "CHOST", "PROFILE", "REPO", "DOWNLOAD_TIMESTAMP"}
+)
+"""Header keys that follow from other things: nobody may set them."""
+INDEX_STEP: Final = 6  # seconds between two TIMESTAMPs; Portage asks for what is over five seconds newer
+INDEX_LEAD: Final = 60  # seconds that a TIMESTAMP may be ahead of the clock when it is written
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
+_HEADER_KEY = re.compile(r"[A-Z][A-Z0-9_]*")
+_NATIVE = re.compile(r"-m(?:arch|cpu|tune)=native\b")
+
+
+class Signatures(StrEnum):
+    """Whether every package of a target is signed; the words also stand in the table and on the wire."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
+class Cause(StrEnum):
+    """What made a generation."""
+
+    PUBLISH = "publish"
+    IMPORT = "import"
+    WITHDRAW = "withdraw"
+    PRUNE = "prune"
+    ROLLBACK = "rollback"
+
+
+def check(setting: str, value: str) -> str:
+    """Return `value`, blanks folded, if a target may have it as its `setting`. Raises `TargetRefused`."""
+    text = " ".join(value.split())
+    is_valid, wanted = _RULES.get(setting, (_is_line, "one printable line"))
+    if not is_valid(text):
+        raise TargetRefused(f"{setting} {value!r} is not {wanted}")
+    if setting == "cflags" and _NATIVE.search(text):
+        raise TargetRefused(
+            f"cflags {value!r}: “native” means another CPU on each machine; name one"
+            " (app-misc/resolve-march-native says what it is here)"
+        )
+    return text
+
+
+def check_header(header: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the keys of an index's header, blanks folded, without empty ones. Raises `TargetRefused`."""
+    checked = {}
+    for key, value in sorted(header.items()):
+        text = " ".join(value.split())
+        if not _HEADER_KEY.fullmatch(key) or key in OWN_HEADER_KEYS:
+            raise TargetRefused(f"{key!r} is no key that the header of an index may be given")
+        if not text.isprintable():
+            raise TargetRefused(f"{key} {value!r} is not one printable line")
+        if text:
+            checked[key] = text
+    return MappingProxyType(checked)
+
+
+def next_index_time(now: int, previous: int, previous_at: int) -> int:
+    """Return the TIMESTAMP of a generation made at `now`, where that of the one before was `previous`.
+
+    It is never earlier than the clock and always at least `INDEX_STEP` later than that of the last index
+    that anybody may have seen. An index more than `INDEX_LEAD` ahead of the clock waits; until it is written,
+    further generations join it under the same TIMESTAMP. `previous_at`: when the generation before was made.
+    """
+    waits = previous > max(now, previous_at) + INDEX_LEAD
+    return previous if waits else max(now, previous + INDEX_STEP)
+
+
+def is_due(timestamp: int, now: float) -> bool:
+    """Whether an index of that TIMESTAMP may be written now."""
+    return timestamp <= now + INDEX_LEAD
+
+
+def _is_name(text: str) -> bool:
+    return _NAME.fullmatch(text) is not None and is_target_name(text)
+
+
+def _is_line(text: str) -> bool:
+    return text.isprintable() and len(text) <= limits.TARGET_LINE_LENGTH
+
+
+_RULES: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
+    "name": (
+        _is_name,
+        "a name: lower-case letters, digits, “.”, “_” and “-”, a letter or digit first, and not “keys”",
+    ),
+    "chost": (is_chost, "a CHOST such as x86_64-pc-linux-gnu"),
+    "profile": (is_profile, "a profile below profiles/, such as default/linux/amd64/23.0"),
+    "cflags": (is_flags, "a list of compiler flags (letters, digits, blanks and any of +=_.,:/@%-)"),
+}
