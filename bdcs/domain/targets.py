@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from bdcs.domain.packages_index import checked_header
 from bdcs.errors import TargetRefused
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
@@ -17,15 +18,13 @@ HEADER_KEYS: Final = ("ARCH", "IUSE_IMPLICIT", "USE_EXPAND", "USE_EXPAND_HIDDEN"
 """Keys of the index's header that Portage merges into the settings of a client without a profile."""
 VALUES_PREFIX: Final = "USE_EXPAND_VALUES_"
 """… and so are the values of each variable in USE_EXPAND_IMPLICIT, under this prefix."""
-OWN_HEADER_KEYS: Final = frozenset(
-    {"VERSION", "TIMESTAMP", "PACKAGES", "CHOST", "PROFILE", "REPO", "DOWNLOAD_TIMESTAMP"}
-)
-"""Header keys that follow from other things: nobody may set them."""
+FROM_THE_TARGET: Final = frozenset({"CHOST", "PROFILE", "repository"})
+"""Header keys that follow from other settings: nobody may give them."""
+
 INDEX_STEP: Final = 6  # seconds between two TIMESTAMPs; Portage asks for what is over five seconds newer
 INDEX_LEAD: Final = 60  # seconds that a TIMESTAMP may be ahead of the clock when it is written
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_HEADER_KEY = re.compile(r"[A-Z][A-Z0-9_]*")
 _NATIVE = re.compile(r"-m(?:arch|cpu|tune)=native\b")
 
 
@@ -61,17 +60,14 @@ def check(setting: str, value: str) -> str:
 
 
 def check_header(header: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the keys of an index's header, blanks folded, without empty ones. Raises `TargetRefused`."""
-    checked = {}
-    for key, value in sorted(header.items()):
-        text = " ".join(value.split())
-        if not _HEADER_KEY.fullmatch(key) or key in OWN_HEADER_KEYS:
-            raise TargetRefused(f"{key!r} is no key that the header of an index may be given")
-        if not text.isprintable():
-            raise TargetRefused(f"{key} {value!r} is not one printable line")
-        if text:
-            checked[key] = text
-    return MappingProxyType(checked)
+    """Return the keys of an index's header, blanks folded, without empty ones.
+
+    Raises `TargetRefused`, `InvalidHeader`.
+    """
+    for key in FROM_THE_TARGET & header.keys():
+        raise TargetRefused(f"{key} of the index follows from the target's other settings")
+    checked = checked_header(header)
+    return MappingProxyType({key: checked[key] for key in sorted(checked) if checked[key]})
 
 
 def next_index_time(now: int, previous: int, previous_at: int) -> int:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Targets: the trees of the binhost, each with packages for one CHOST, profile, set of flags and toolchain.
 
-Whoever changes one holds its lock (`services.target_lock`) and writes its index afterwards
+Whoever changes one holds its lock (`blobs.target_lock`) and writes its index afterwards
 (`services.target_changes` does both for commands).
 """
 
