@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -20,6 +21,7 @@ from gentwoo_client.wire.segments import check_audience
 DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required")
+_LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 
@@ -63,6 +65,21 @@ class Settings:
     signer: Path = field(
         default=Path("/run/bdcs-signer/socket"),
         metadata={"doc": "Unix socket of `bdcs signer`, which signs packages"},
+    )
+    grace: int = field(
+        default=30,
+        metadata={
+            "doc": "days that a withdrawn package stays downloadable, since clients hold older indexes"
+        },
+    )
+    package_size: int = field(
+        default=4 << 30, metadata={"doc": "bytes of the largest package that a builder may upload"}
+    )
+    accel_redirect: str = field(
+        default="",
+        metadata={
+            "doc": "location of nginx (such as `/internal/`) that has the packages; empty: sent from here"
+        },
     )
     tls_certificate: Path | None = field(
         default=None, metadata={"doc": "file with the certificate chain (PEM); with `tls_key`, serves https"}
@@ -171,6 +188,12 @@ def _networks(name: str, value: Any) -> tuple[Network, ...]:
         raise ConfigurationError(f"{name}: {error}") from error
 
 
+def _location(name: str, value: Any) -> str:
+    if value != "" and not (isinstance(value, str) and _LOCATION.fullmatch(value)):
+        raise ConfigurationError(f"{name}: {value!r} is no location of nginx such as /internal/")
+    return str(value)
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "listen": _listen,
     "public_url": _public_url,
@@ -182,6 +205,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "approval": lambda name, value: _choice(name, value, APPROVALS),
     "registrations_per_network": lambda name, value: _number(name, value, 1),
     "signer": _path,
+    "grace": lambda name, value: _number(name, value, 0),
+    "package_size": lambda name, value: _number(name, value, 1),
+    "accel_redirect": _location,
     "tls_certificate": _path,
     "tls_key": _path,
     "log_level": lambda name, value: _choice(name, value, LOG_LEVELS),
