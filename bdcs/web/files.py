@@ -3,9 +3,9 @@
 
     answer = file_answer(request, Opened.of(file), {"Content-Type": …, "Cache-Control": …})
 
-uvloop has no sendfile, and aiohttp's own answer would read such a file in pieces and, beside a `.gz`, send that
-instead. Here the kernel copies from the file to the socket; a thread asks it to, since a page that is not in
-memory makes it wait, and the loop waits for room in the socket. TLS needs the bytes in this process.
+uvloop has no sendfile, and aiohttp's own answer would read such a file in pieces and, beside a `.gz`, send
+that instead. Here the kernel copies from the file to the socket; a thread asks it to, since a page that is
+not in memory makes it wait, and the loop waits for room in the socket. TLS needs the bytes in this process.
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ async def _sendfile(file: BinaryIO, part: range, connection: socket.socket) -> N
 
 
 async def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], int]) -> int:
-    """Do `work` in a thread, to its end even if we are cancelled: it uses descriptors that get closed then."""
+    """Do `work` in a thread, to its end even if we are cancelled: its descriptors get closed then."""
     future = loop.run_in_executor(_senders, work)
     try:
         return await asyncio.shield(future)
@@ -279,9 +279,9 @@ def _move(target: int, source: int, position: int, count: int) -> int:
 
 
 async def _writable(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
-    ready = loop.create_future()
-    loop.add_writer(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_writer(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_writer(descriptor)

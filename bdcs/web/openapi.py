@@ -21,7 +21,19 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "uuid": {"type": "string", "format": "uuid"},
     "category": {"type": "string"},
     "name": {"type": "string"},
+    "target": {"type": "string"},
+    "file": {"type": "string", "pattern": r"\.gpkg\.tar$"},
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """One parameter of the query."""
+
+    name: str
+    schema: Mapping[str, Any]
+    description: str
+    required: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +46,9 @@ class Operation:
     summary: str
     token: bool = False
     """Whether it needs a request token."""
+    basic: bool = False
+    """Whether private targets ask for a name and a token (HTTP basic)."""
+    query: tuple[Parameter, ...] = ()
     request: tuple[str, type[BaseModel] | None] | None = None
     """Media type of the body and its model; None for what JSON Schema cannot describe."""
     answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
@@ -70,7 +85,12 @@ def document(operations: Iterable[Operation], public_url: str) -> dict[str, Any]
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
                     "description": "Signed by the machine's key, for one request; see docs/protocol.md.",
-                }
+                },
+                "target": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "Name and token that the operator made for a private target.",
+                },
             },
         },
     }
@@ -84,13 +104,16 @@ def _models(operation: Operation) -> Iterable[type[BaseModel]]:
 
 def _described(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.name, "summary": operation.summary}
-    parameters = re.findall(r"\{(\w+)\}", operation.path)
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": _PARAMETERS[name]}
+        for name in re.findall(r"\{(\w+)\}", operation.path)
+    ] + [_in_query(parameter) for parameter in operation.query]
     if parameters:
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": _PARAMETERS[name]} for name in parameters
-        ]
+        described["parameters"] = parameters
     if operation.token:
         described["security"] = [{"token": []}]
+    if operation.basic:
+        described["security"] = [{}, {"target": []}]
     if operation.request is not None:
         described["requestBody"] = {"required": True, "content": _content(*operation.request)}
     answers = {str(status): _answer(status, model) for status, model in operation.answers.items()}
@@ -99,9 +122,21 @@ def _described(operation: Operation) -> dict[str, Any]:
     return described
 
 
+def _in_query(parameter: Parameter) -> dict[str, Any]:
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": parameter.required,
+        "description": parameter.description,
+        "schema": dict(parameter.schema),
+    }
+
+
 def _content(media_type: str, model: type[BaseModel] | None) -> dict[str, Any]:
     if model is not None:
         return {media_type: {"schema": {"$ref": SCHEMAS + model.__name__}}}
+    if media_type != "application/jose":
+        return {media_type: {}}  # OpenAPI 3.1 §4.8.14: no schema for what is not text
     schema = {
         "type": "string",
         "maxLength": limits.SEGMENT_SIZE,

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the binhost serves: targets, their indexes, and the files of the published set.
+
+A request names a target and a path; both are looked up, as texts, among what is published. No text of a
+request ever becomes part of a file's name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sqlalchemy import Connection, and_, or_, select
+
+from bdcs.blobs.directory import Blobs
+from bdcs.domain import packages_index
+from bdcs.errors import BlobMissing
+from bdcs.services import targets
+from bdcs.services.targets import Target
+from bdcs.store import tables
+from bdcs.store.store import Store
+
+REMEMBERED: Final = 0.5  # seconds for which targets and tokens are believed to be what they were
+DAY: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedTarget:
+    """A target, and who may read it."""
+
+    target: Target
+    tokens: Mapping[str, bytes] = field(repr=False)
+    """SHA-256 of each token, by its name."""
+
+    def admits(self, credentials: tuple[str, str] | None) -> bool:
+        """Return whether who has these `credentials` (name and token) may read it."""
+        if not self.target.private:
+            return True
+        if credentials is None:
+            return False
+        name, token = credentials
+        expected = self.tokens.get(name, bytes(hashlib.sha256().digest_size))
+        return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), expected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedFile:
+    """A file that clients may fetch."""
+
+    target: str
+    path: str
+    """Below its target."""
+    is_immutable: bool
+    """Whether no other file will ever have this path, since its BUILD_ID is never given out twice."""
+
+
+class Serving:
+    """Finds what is served. Everything is looked up anew but targets and tokens, which are `REMEMBERED`."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, indexes: Path, *, grace: int, now: Callable[[], float] = time.time
+    ) -> None:
+        """`indexes`: where each target has a directory with its index; `grace` in days."""
+        self._store = store
+        self._blobs = blobs
+        self._indexes = indexes
+        self._grace = grace * DAY
+        self._now = now
+        self._targets: Mapping[str, ServedTarget] = {}
+        self._read_at = float("-inf")
+        self._reading: asyncio.Task[None] | None = None
+
+    async def targets(self) -> Mapping[str, ServedTarget]:
+        """Return all targets by name. Raises `StoreUnavailable`."""
+        if time.monotonic() - self._read_at > REMEMBERED:
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read())
+            await asyncio.shield(self._reading)
+        return self._targets
+
+    async def find(self, name: str) -> ServedTarget | None:
+        """Return the target of that name. Raises `StoreUnavailable`."""
+        return (await self.targets()).get(name)
+
+    def index_path(self, target: Target, name: str) -> Path:
+        """Return where the index file called `name` (`Packages` or `Packages.gz`) is, once there is one."""
+        return self._indexes / target.name / name
+
+    async def open_file(self, target: Target, path: str) -> tuple[ServedFile, BinaryIO] | None:
+        """Open a file of the published set; None where `path` names none, or the file has gone.
+
+        Raises `StoreUnavailable`.
+        """
+
+        def work(connection: Connection) -> tuple[ServedFile, BinaryIO] | None:
+            found = self._find(connection, target, path)
+            if found is None:
+                return None
+            try:
+                return found, self._blobs.open(target.name, path)
+            except BlobMissing:
+                return None
+
+        return await self._store.read(work)
+
+    async def find_file(self, target: Target, path: str) -> ServedFile | None:
+        """Return a file of the published set, without a look at where it lies. Raises `StoreUnavailable`."""
+        return await self._store.read(lambda connection: self._find(connection, target, path))
+
+    def _find(self, connection: Connection, target: Target, path: str) -> ServedFile | None:
+        builds = tables.builds
+        is_in_grace = and_(
+            builds.c.deleted_at.is_(None), builds.c.withdrawn_at > int(self._now()) - self._grace
+        )
+        row = connection.execute(
+            select(builds.c.path, builds.c.build_id)
+            .where(builds.c.target_id == target.id, builds.c.path == path)
+            .where(or_(builds.c.visible, is_in_grace))
+        ).first()
+        if row is None:
+            return None
+        return ServedFile(target=target.name, path=row.path, is_immutable=row.build_id is not None)
+
+    async def _read(self) -> None:
+        started = time.monotonic()
+        self._targets = await self._store.read(_read_targets)
+        self._read_at = started
+
+
+def empty_index(target: Target) -> tuple[str, int]:
+    """Return the index of a target where nothing was ever published, and its TIMESTAMP.
+
+    That is so long before the target was made that no client misses the first publication for it.
+    """
+    timestamp = max(0, target.created_at - DAY)
+    fields = {"CHOST": target.chost, "PROFILE": target.profile, **target.header}
+    return packages_index.header(fields, 0, timestamp), timestamp
+
+
+def _read_targets(connection: Connection) -> Mapping[str, ServedTarget]:
+    hashes: dict[int, dict[str, bytes]] = {}
+    columns = tables.tokens.c
+    for target, name, digest in connection.execute(select(columns.target_id, columns.name, columns.hash)):
+        hashes.setdefault(target, {})[name] = digest
+    return {
+        target.name: ServedTarget(target=target, tokens=hashes.get(target.id, {}))
+        for target in targets.listed(connection)
+    }
