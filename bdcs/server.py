@@ -16,6 +16,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, Final
 
+from aiohttp import web
+
+from bdcs.blobs.directory import Directory
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
@@ -26,19 +29,28 @@ from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
 from bdcs.services.registration import Registrar
 from bdcs.services.report_links import SECRET, ReportLinks
+from bdcs.services.serving import Serving
+from bdcs.services.target_documents import TargetDocuments
 from bdcs.settings import Settings
 from bdcs.store import schema
 from bdcs.store.engine import sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store
-from bdcs.web.api import OPERATIONS, MachineAPI, add_package_api
+from bdcs.web import api as machine_api
+from bdcs.web import targets_api
+from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
+from bdcs.web.binhost import Binhost
 from bdcs.web.clients import Clients
 from bdcs.web.listener import Listener, bind, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
+from bdcs.web.signing_keys import SigningKeys
+from bdcs.web.targets_api import TargetsAPI
 
 log = logging.getLogger(__name__)
+
+OPERATIONS: Final = (*machine_api.OPERATIONS, *targets_api.OPERATIONS)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
@@ -114,9 +126,20 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
+    _add_binhost(app, settings, store, public_url)
     add_description(app, OPERATIONS, public_url)
     add_pages(app, store=store, thresholds=thresholds, links=links, renewal=renewal, public_url=public_url)
     return Listener(app)
+
+
+def _add_binhost(app: web.Application, settings: Settings, store: Store, public_url: str) -> None:
+    serving = Serving(
+        store, Directory(settings.data), settings.data / "binhost", grace=settings.grace, now=time.time
+    )
+    SigningKeys(store=store, public_url=public_url).add_to(app)
+    Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
+    documents = TargetDocuments(public_url, time.time)
+    TargetsAPI(store=store, serving=serving, documents=documents).add_to(app)
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
