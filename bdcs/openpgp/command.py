@@ -55,7 +55,7 @@ def run(command: str, *arguments: str | Path, data: Iterable[bytes] = (), home: 
     program = shutil.which(command)
     if program is None:
         raise GpgFailed(f"the command {command} is not installed", advice="install app-crypt/gnupg")
-    argv = [program, "--homedir", str(home), "--no-tty", "--status-fd", "2", *map(str, arguments)]
+    argv = [program, "--homedir", str(home), "--status-fd", "2", *map(str, arguments)]
     with _memory_file() as output, _memory_file() as messages:
         returncode = _feed(argv, data, home, output, messages)
         if returncode < 0:

@@ -9,6 +9,7 @@ with transaction(engine) as connection:
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Iterable, Sequence
@@ -68,7 +69,8 @@ class SignerClient:
             connection.settimeout(CONNECTING)
             try:
                 connection.connect(str(self.path))
-                protocol.send(connection, document, files)
+                with contextlib.suppress(BrokenPipeError):  # it may refuse us without reading, and says why
+                    protocol.send(connection, document, files)
                 answer = protocol.receive(connection, size=protocol.ANSWER_SIZE, seconds=SIGNING)
             except OSError as error:
                 raise SignerUnavailable(f"no signer at {self.path}: {error.strerror or error}") from error

@@ -65,6 +65,8 @@ def receive(
         connection.settimeout(max(0.001, deadline - time.monotonic()))
         try:
             chunk = _receive(connection, files) if files is not None else connection.recv(_CHUNK)
+        except ConnectionResetError:
+            chunk = b""  # the other side left without reading all of ours; what it said came before
         except TimeoutError:
             raise BrokenMessage(f"it did not come to an end within {seconds:g} seconds") from None
         if not chunk:
