@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
     "admin": "bdcs.cli.admin",
+    "signer": "bdcs.cli.signer",
     "schema": "bdcs.cli.schema",
 }
 """Subcommands in the order of the help text, and their modules."""

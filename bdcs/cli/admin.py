@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`bdcs admin machines …`: what an administrator does on the host itself, also beside a running server."""
+"""`bdcs admin …`: what an administrator does on the host itself, also beside a running server."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
     from bdcs.services.machines import Machine
 
-HELP = "administer machines"
+HELP = "administer machines and keys"
+
+_SUBJECTS = {"keys": "bdcs.cli.admin_keys"}
+"""Subjects that have a module of their own, like a subcommand."""
 
 _ACTIONS = {
     "list": "all machines: UUID, state, records, when it registered",
@@ -38,10 +42,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
         if name != "list":
             action.add_argument("uuid", type=UUID, help="the machine's UUID")
+    for name, path in _SUBJECTS.items():
+        module = importlib.import_module(path)
+        subject = subjects.add_parser(name, help=module.HELP, description=module.HELP, allow_abbrev=False)
+        module.add_arguments(subject)
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do it."""
+    if arguments.subject in _SUBJECTS:
+        code: int = importlib.import_module(_SUBJECTS[arguments.subject]).run(arguments, settings)
+        return code
     from bdcs.cli.existing import existing_store
     from bdcs.store.store import transaction
 
