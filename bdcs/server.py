@@ -25,6 +25,7 @@ from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
 from bdcs.services import answers, unused_names
 from bdcs.services.figures import Renewal
+from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
 from bdcs.services.registration import Registrar
@@ -91,6 +92,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     renewal.run(),
                     answers.drop_those_over(store),
                     unused_names.drop_regularly(store),
+                    IndexKeeper(store, settings.data).run(),
                 )
             finally:
                 await listener.stop()

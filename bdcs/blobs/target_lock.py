@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 LOCK: Final = ".lock"
-DIRECTORY_MODE: Final = 0o755  # nginx may serve the index, where the operator opens the directories above to it
+DIRECTORY_MODE: Final = (
+    0o755  # nginx may serve the index, where the operator opens the directories above to it
+)
 
 
 @contextlib.contextmanager
@@ -48,7 +50,7 @@ def target_lock_if_free(directory: Path) -> Iterator[bool]:
 
 
 def _locked(directory: Path, operation: int) -> int:
-    """Return a locked descriptor of the lock file that is there now, not of one that was removed meanwhile."""
+    """Return a locked descriptor of the lock file that is there, not of one that was removed meanwhile."""
     path = directory / LOCK
     while True:
         directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)

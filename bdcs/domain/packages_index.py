@@ -12,8 +12,8 @@ entry ends a client's whole `emerge` with a traceback (reference/binhost.md §0,
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Mapping
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from bdcs.errors import InvalidHeader, Unlistable
@@ -22,18 +22,17 @@ from gentwoo_client.wire.cpv import CPV
 if TYPE_CHECKING:
     from bdcs.domain.gpkg.reading import Package
 
-CLIENT_SLACK: Final = 5  # seconds that Portage adds to the TIMESTAMP it sends as If-Modified-Since
+STEP: Final = 6  # seconds between TIMESTAMPs: Portage asks for what changed 5 s after the one it has
 LEAD: Final = 60  # seconds that TIMESTAMP may be ahead of the clock before publications are batched
 CHUNK_ENTRIES: Final = 128  # CPVs of a chunk, on average
 
-PACKAGE_SUFFIXES: Final = (".gpkg.tar", ".xpak")
 _PATH: Final = re.compile(
     r"[A-Za-z0-9_][A-Za-z0-9+_.-]*/[A-Za-z0-9_][A-Za-z0-9+_-]*/[A-Za-z0-9_][A-Za-z0-9+_.-]*(?:\.gpkg\.tar|\.xpak)"
 )
 
 
 def path_of(cpv: CPV, build_id: int, suffix: str = ".gpkg.tar") -> str:
-    """Return where below its target a package lies: CATEGORY/PN/PF-ID.gpkg.tar, as Portage itself names it."""
+    """Return where below its target a package lies: CATEGORY/PN/PF-ID.gpkg.tar, as Portage names it."""
     return f"{cpv.category}/{cpv.name}/{cpv.pf}-{build_id}{suffix}"
 
 
@@ -49,12 +48,16 @@ def next_timestamp(now: float, previous: int) -> int:
     one, however soon it follows. More than `LEAD` ahead of the clock the one before has not been written yet
     (`is_due`), and this one goes with it.
     """
-    return previous if not is_due(now, previous) else max(int(now), previous + CLIENT_SLACK + 1)
+    return max(int(now), previous + STEP) if is_due(now, previous) else previous
 
 
 def is_due(now: float, timestamp: int) -> bool:
-    """Whether an index of `timestamp` is to be written at `now`, rather than with what else may come."""
-    return timestamp <= now + LEAD
+    """Whether an index of `timestamp` is to be written at `now`, rather than with what else may come.
+
+    No publication puts it further ahead than `LEAD` and one step: beyond that the clock was set back, and to
+    wait until it has caught up would be to publish nothing for as long.
+    """
+    return not LEAD < timestamp - now <= LEAD + STEP
 
 
 def starts_chunk(cpv: str) -> bool:
@@ -63,7 +66,7 @@ def starts_chunk(cpv: str) -> bool:
     So the chunks follow from what is in the index, not from how it came there, and a change touches one or
     two of them.
     """
-    return zlib.crc32(cpv.encode()) % CHUNK_ENTRIES == 0
+    return int.from_bytes(blake2b(cpv.encode(), digest_size=4).digest()) % CHUNK_ENTRIES == 0
 
 
 # The header.
@@ -200,7 +203,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
     "MTIME": _is_number,
     "REPO": _matches(r"[A-Za-z0-9_][A-Za-z0-9_-]*"),
 }
-"""What the values may be; in the order of Portage, which sorts by its internal names (_mtime_, repository)."""
+"""What values may be; in the order of Portage, which sorts by its internal names (_mtime_, repository)."""
 
 _ORDER: Final = tuple(_CHECKS)
 _DEFAULTS: Final = {"EAPI": "0", "SLOT": "0"}

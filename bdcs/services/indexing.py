@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The index of a target follows from its rows: who changed them writes it, and a keeper sees to that.
+
+    with target_lock(files.directory):
+        ...  # commit a generation
+        write_index(connection, target, files, changed)
+
+`connection` begins its transaction after that commit. A publication whose TIMESTAMP is too far ahead of the
+clock waits for others (`packages_index.is_due`); the keeper writes them together. It also repairs what was
+left by a process that died between commit and index, by a full disk, or by a power failure, since index files
+are not synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from enum import Enum, auto
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, or_, select, update
+
+from bdcs.blobs.index_files import Fresh, IndexFiles, Kept, Layout, Source
+from bdcs.blobs.target_lock import target_lock_if_free
+from bdcs.domain import packages_index
+from bdcs.domain.packages_index import STEP, block, is_due, starts_chunk
+from bdcs.errors import IndexNotWritten, StoreUnavailable
+from bdcs.services import generations, targets
+from bdcs.services.targets import Target
+from bdcs.store import tables
+from bdcs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+INTERVAL: Final = 3.0  # seconds between two looks of the keeper
+ROWS_AT_ONCE: Final = 1000
+
+
+class State(Enum):
+    """What an index is, held against the rows."""
+
+    CURRENT = auto()
+    WAITING = auto()
+    """Its TIMESTAMP is not due yet; others may join it."""
+    BEHIND = auto()
+    """To be written."""
+    UNKNOWN = auto()
+    """Clients may have seen this TIMESTAMP, or a later one, with other contents: it must be raised first."""
+
+
+def write_index(
+    connection: Connection,
+    target: Target,
+    files: IndexFiles,
+    changed: Collection[str] | None,
+    *,
+    now: float | None = None,
+) -> bool:
+    """Make the index that of the newest generation; return False where that is left to the keeper.
+
+    `changed` are the CPVs that came or went with this generation; None: whatever changed since the index was
+    written. Settings and generation of `target` are read anew. The caller holds the lock of the target.
+    Raises `IndexNotWritten`; the old index is still there then.
+    """
+    target = targets.require(connection, target.name)
+    state = state_of(connection, target, files, time.time() if now is None else now)
+    if state is State.BEHIND:
+        _write(connection, target, files, changed)
+    return state in (State.CURRENT, State.BEHIND)
+
+
+def state_of(connection: Connection, target: Target, files: IndexFiles, now: float) -> State:
+    """Return how the index stands to the target as its row is, by what the layout says of the files."""
+    layout = files.layout()
+    if layout is not None and _is_of(layout, connection, target):
+        return State.CURRENT
+    published = files.timestamp()
+    if target.timestamp <= published or (not published and target.generation != 1):
+        return State.UNKNOWN
+    return State.BEHIND if is_due(now, target.timestamp) else State.WAITING
+
+
+def agrees(connection: Connection, target: Target, files: IndexFiles) -> bool:
+    """Whether every byte of the index is what the rows say; reads all of both."""
+    layout = files.layout()
+    if layout is None or not _is_of(layout, connection, target):
+        return False
+    return files.holds(layout, _header(target, layout.entries), _chunks(_rows(connection, target)))
+
+
+def _is_of(layout: Layout, connection: Connection, target: Target) -> bool:
+    return layout.timestamp == target.timestamp and layout.source == _source(connection, target)
+
+
+class IndexKeeper:
+    """Sees to it that each target's index is what the rows say."""
+
+    def __init__(self, store: Store, data: Path, now: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._data = data
+        self._now = now
+        self._checked: set[int] = set()
+        """Targets whose files have been compared with the rows since this process began."""
+        self._failing: set[int] = set()
+        """… whose index could not be written the last time."""
+
+    async def run(self) -> None:
+        """Compare every index with the rows, then look after them every few seconds until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except StoreUnavailable as error:
+                log.warning("indexes were not looked after: %s", error)
+            await asyncio.sleep(INTERVAL)
+
+    async def look(self) -> None:
+        """Write what is to be written now. Raises `StoreUnavailable`."""
+        for target in await self._store.read(self._in_need):
+            files = IndexFiles.of(self._data, target.name)
+            try:
+                with target_lock_if_free(files.directory) as is_held:
+                    if is_held:  # else somebody is at work on it
+                        await self._keep(target, files)
+            except (IndexNotWritten, OSError) as error:
+                if target.id not in self._failing:
+                    log.error("the index of %s cannot be written; it stays as it was: %s", target.name, error)
+                self._failing.add(target.id)
+            else:
+                self._failing.discard(target.id)
+
+    def _in_need(self, connection: Connection) -> list[Target]:
+        return [
+            target
+            for target in targets.listed(connection)
+            if target.id not in self._checked
+            or state_of(connection, target, IndexFiles.of(self._data, target.name), self._now())
+            in (State.BEHIND, State.UNKNOWN)
+        ]
+
+    async def _keep(self, target: Target, files: IndexFiles) -> None:
+        if target.id not in self._checked:
+            await self._store.read(partial(self._check, target=target, files=files))
+        state = await self._store.read(partial(self._state, target=target, files=files))
+        if state is State.UNKNOWN:
+            await self._store.write(partial(self._raise_timestamp, target=target, files=files))
+        if state in (State.BEHIND, State.UNKNOWN):
+            write = partial(write_index, target=target, files=files, changed=None, now=self._now())
+            if await self._store.read(write):
+                log.info("wrote the index of %s", target.name)
+
+    def _check(self, connection: Connection, target: Target, files: IndexFiles) -> None:
+        target = targets.require(connection, target.name)
+        is_current = state_of(connection, target, files, self._now()) is State.CURRENT
+        if is_current and not agrees(connection, target, files):
+            log.warning("the index of %s is not what was published; it is written anew", target.name)
+            files.forget()
+        self._checked.add(target.id)
+
+    def _state(self, connection: Connection, target: Target, files: IndexFiles) -> State:
+        return state_of(connection, targets.require(connection, target.name), files, self._now())
+
+    def _raise_timestamp(self, connection: Connection, target: Target, files: IndexFiles) -> None:
+        """Give the index a TIMESTAMP that no client can have seen."""
+        target = targets.require(connection, target.name)
+        seen = max(target.timestamp, files.timestamp())
+        connection.execute(
+            update(tables.targets)
+            .where(tables.targets.c.id == target.id)
+            .values(timestamp=max(int(self._now()), seen + STEP))
+        )
+
+
+def _write(
+    connection: Connection, target: Target, files: IndexFiles, changed: Collection[str] | None
+) -> None:
+    source = _source(connection, target)
+    layout = files.layout()
+    if layout is not None and _leads_to(connection, layout.source, source):
+        if changed is None or layout.source.generation != source.generation - 1:
+            changed = _changed_since(connection, target, layout.source.generation)
+        parts = _parts(connection, target, layout, changed)
+        entries = sum(_entries_of(layout, part) for part in parts)
+        if entries == source.builds:
+            files.update(layout, source, target.timestamp, _header(target, entries), parts)
+            return
+    chunks = _chunks(_rows(connection, target))
+    files.write(source, target.timestamp, _header(target, source.builds), chunks)
+
+
+def _source(connection: Connection, target: Target) -> Source:
+    newest = generations.current(connection, target)
+    return Source(
+        target=target.id,
+        generation=0 if newest is None else newest.number,
+        at=0 if newest is None else newest.at,
+        builds=0 if newest is None else newest.builds,
+        header=hashlib.sha256(packages_index.header(_fields(target), 0, 0).encode()).hexdigest(),
+    )
+
+
+def _leads_to(connection: Connection, old: Source, new: Source) -> bool:
+    """Whether `old` is a generation that `new` came from, not one of a store that was since restored."""
+    if old.target != new.target or old.generation > new.generation:
+        return False
+    if old.generation == 0:
+        return True
+    known = select(tables.generations.c.at).where(
+        tables.generations.c.target_id == old.target, tables.generations.c.number == old.generation
+    )
+    return connection.scalar(known) == old.at
+
+
+def _changed_since(connection: Connection, target: Target, generation: int) -> list[str]:
+    """Return the CPVs of which anything came or went after that generation."""
+    builds, memberships = tables.builds, tables.memberships
+    return list(
+        connection.scalars(
+            select(builds.c.cpv)
+            .join(memberships, memberships.c.build == builds.c.id)
+            .where(
+                builds.c.target_id == target.id,
+                or_(memberships.c.since > generation, memberships.c.until > generation),
+            )
+            .distinct()
+        )
+    )
+
+
+def _parts(
+    connection: Connection, target: Target, layout: Layout, changed: Collection[str]
+) -> list[Fresh | Kept]:
+    """Return what the index consists of where these CPVs have changed: chunks that stay, and others."""
+    parts: list[Fresh | Kept] = []
+    done = 0
+    for start, end in _touched(layout, changed):
+        if done < start:
+            parts.append(Kept(start=done, end=start))
+        since = layout.chunks[start].first if start else None
+        before = layout.chunks[end].first if end < len(layout.chunks) else None
+        parts += _chunks(_rows(connection, target, since, before))
+        done = end
+    if done < len(layout.chunks):
+        parts.append(Kept(start=done, end=len(layout.chunks)))
+    return parts
+
+
+def _touched(layout: Layout, changed: Collection[str]) -> Iterator[tuple[int, int]]:
+    """Yield runs of chunks, from a number to before another, in which something changes."""
+    firsts = [chunk.first for chunk in layout.chunks]
+    numbers = set()
+    for cpv in changed:
+        number = max(bisect_right(firsts, cpv) - 1, 0)
+        numbers.add(number)
+        if firsts and firsts[number] == cpv:
+            numbers.add(max(number - 1, 0))  # without its first CPV the chunk is part of the one before
+    run: list[int] = []
+    for number in sorted(numbers):
+        if run and number > run[-1] + 1:
+            yield run[0], run[-1] + 1
+            run = []
+        run.append(number)
+    if run:
+        yield run[0], min(run[-1] + 1, len(firsts))
+
+
+def _entries_of(layout: Layout, part: Fresh | Kept) -> int:
+    if isinstance(part, Fresh):
+        return part.entries
+    return sum(chunk.entries for chunk in layout.chunks[part.start : part.end])
+
+
+def _rows(
+    connection: Connection, target: Target, since: str | None = None, before: str | None = None
+) -> Iterator[tuple[str, str]]:
+    """Return CPV and entry of what the index lists, in Portage's order: that of the CPV's text."""
+    builds = tables.builds
+    query = (
+        select(builds.c.cpv, builds.c.entry)
+        .where(builds.c.target_id == target.id, builds.c.visible)
+        .order_by(builds.c.cpv, builds.c.id)
+    )
+    if since is not None:
+        query = query.where(builds.c.cpv >= since)
+    if before is not None:
+        query = query.where(builds.c.cpv < before)
+    rows = connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
+    return ((row.cpv, row.entry) for row in rows)
+
+
+def _chunks(rows: Iterable[tuple[str, str]]) -> Iterator[Fresh]:
+    chunk: list[str] = []
+    first = ""
+    for cpv, same in groupby(rows, key=itemgetter(0)):
+        if chunk and starts_chunk(cpv):
+            yield _chunk(first, chunk)
+            chunk = []
+        if not chunk:
+            first = cpv
+        chunk += (entry for _, entry in same)
+    if chunk:
+        yield _chunk(first, chunk)
+
+
+def _chunk(first: str, entries: Sequence[str]) -> Fresh:
+    return Fresh(first=first, entries=len(entries), text="".join(map(block, entries)).encode())
+
+
+def _fields(target: Target) -> dict[str, str]:
+    """Return the fields of the header that are the target's."""
+    return {**target.header, "CHOST": target.chost, "PROFILE": target.profile}
+
+
+def _header(target: Target, entries: int) -> str:
+    return packages_index.header(_fields(target), entries, target.timestamp)
