@@ -29,13 +29,19 @@ LONG_NAME: Final = b"L"
 
 _USTAR: Final = b"ustar\x0000"
 _GNU: Final = b"ustar  \x00"
+_TIME_MAX: Final = 8**11 - 1  # seconds: the largest that is written in octal
 _NAME_MAX: Final = 4096  # bytes: PATH_MAX of Linux
 
 _KINDS: Final = (FILE, DIRECTORY, SYMBOLIC_LINK, HARD_LINK, LONG_NAME, LONG_LINK)
 _OCTAL: Final = re.compile(rb" *([0-7]*) *[\0 ]*")
 
-# name, mode, uid, gid, size, mtime, checksum, type, link, magic and version, user, group, devices, prefix, rest
-_HEADER: Final = Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12s")
+_WITHOUT_DATA: Final = (DIRECTORY, SYMBOLIC_LINK, HARD_LINK)
+
+# name, numbers, type, link, magic and version, user and group, devices, prefix, rest
+_HEADER: Final = Struct("100s56sc100s8s64x16s155s12s")
+_NUMBERS: Final = Struct("8s8s8s12s12s8s")  # mode, uid, gid, size, mtime, checksum
+_PLAIN: Final = re.compile(rb"(?:[0-7]{7}\0){3}(?:[0-7]{11}\0){2}[0-7]{6}\0 ")
+_NO_DEVICES: Final = (bytes(16), b"0000000\x00" * 2)
 _UNSUPPORTED: Final = {
     b"\0": "a member of the old tar format",
     b"3": "a character device",
@@ -82,18 +88,15 @@ def parse(archive: str, block: bytes, offset: int) -> Entry:
 
     `archive` is the name of the archive for people.
     """
-    name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, major, minor, prefix, rest = (
-        _HEADER.unpack(block)
-    )
-    if magic not in (_USTAR, _GNU):
-        raise InvalidPackage(f"{archive} has a header that is neither ustar nor GNU tar")
+    name, numbers, kind, link, magic, devices, prefix, rest = _HEADER.unpack(block)
     wide = magic == _GNU
-    if _number(archive, checksum, wide=False) != sum(block) - sum(checksum) + len(checksum) * 0x20:
+    if not wide and magic != _USTAR:
+        raise InvalidPackage(f"{archive} has a header that is neither ustar nor GNU tar")
+    mode, size, checksum = _numbers(archive, numbers, devices, wide=wide)
+    if checksum != sum(block) - sum(numbers[-8:]) + 8 * 0x20:
         raise InvalidPackage(f"{archive} has a header whose checksum is wrong")
     if rest.strip(b"\0") or (wide and prefix.strip(b"\0")):
         raise InvalidPackage(f"{archive} has a header with fields that are neither ustar's nor GNU tar's")
-    for field in (uid, gid, mtime, major, minor):
-        _number(archive, field, wide=wide)
     text = _text(archive, name)
     if prefix[0]:
         text = f"{_text(archive, prefix)}/{text}"
@@ -101,10 +104,23 @@ def parse(archive: str, block: bytes, offset: int) -> Entry:
         raise InvalidPackage(
             f"{archive} has {_UNSUPPORTED.get(kind, 'an unknown kind of member')}: {text!r:.200}"
         )
-    length = _number(archive, size, wide=wide)
-    if length < 0 or (length and kind in (HARD_LINK, SYMBOLIC_LINK, DIRECTORY)):
+    if size < 0 or (size and kind in _WITHOUT_DATA):
         raise InvalidPackage(f"{archive} has a size that cannot be for {text!r:.200}")
-    return Entry(text, kind, _number(archive, mode, wide=wide), length, _text(archive, link), offset)
+    return Entry(text, kind, mode, size, _text(archive, link) if link[0] else "", offset)
+
+
+def _numbers(archive: str, numbers: bytes, devices: bytes, *, wide: bool) -> tuple[int, int, int]:
+    """Mode, size and checksum out of the fields of a header; the others are numbers too."""
+    if _PLAIN.fullmatch(numbers):  # as nearly every header is written
+        mode, size, checksum = int(numbers[:7], 8), int(numbers[24:35], 8), int(numbers[48:54], 8)
+    else:
+        mode, _, _, size, _, checksum = (
+            _number(archive, field, wide=wide) for field in _NUMBERS.unpack(numbers)
+        )
+    if devices not in _NO_DEVICES:
+        for field in (devices[:8], devices[8:]):
+            _number(archive, field, wide=wide)
+    return mode, size, checksum
 
 
 def _number(archive: str, field: bytes, *, wide: bool) -> int:
@@ -178,7 +194,7 @@ class Walker:
             at += len(piece)
         if not self._data and self._fill:
             piece = data[at : at + self._fill]
-            if any(piece):
+            if bytes(piece).strip(b"\0"):
                 raise self._invalid("has something other than zeros between its members")
             self._fill -= len(piece)
             at += len(piece)
@@ -272,12 +288,11 @@ def header(name: str, size: int, mtime: int, *, gnu: bool = False) -> bytes:
     if len(short) > 100 or len(prefix) > (0 if gnu else 155):
         raise InvalidPackage(f"the name {name} is too long")
     length = b"\x80" + size.to_bytes(11) if size >= OCTAL_SIZES else b"%011o\0" % size
-    fields = [
-        *(short, b"%07o\0" % 0o644, b"%07o\0" % 0, b"%07o\0" % 0, length, b"%011o\0" % mtime, b" " * 8, FILE),
-        *(b"", _GNU if gnu else _USTAR, b"", b"", b"%07o\0" % 0, b"%07o\0" % 0, prefix, b""),
-    ]
-    fields[6] = b"%06o\0 " % sum(_HEADER.pack(*fields))
-    return _HEADER.pack(*fields)
+    numbers = b"0000644\x000000000\x000000000\x00%b%011o\0" % (length, min(mtime, _TIME_MAX))
+    magic = _GNU if gnu else _USTAR
+    fields = (FILE, b"", magic, _NO_DEVICES[1], prefix, b"")
+    checksum = sum(_HEADER.pack(short, numbers + b" " * 8, *fields))
+    return _HEADER.pack(short, numbers + b"%06o\0 " % checksum, *fields)
 
 
 def end(size: int) -> bytes:
