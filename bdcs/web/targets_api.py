@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 from sqlalchemy import Connection
 
+from bdcs.services import targets
 from bdcs.services.serving import Serving
 from bdcs.services.target_documents import (
     LONGEST_PAGE,
@@ -92,18 +93,25 @@ class TargetsAPI:
     async def targets(self, request: web.Request) -> web.Response:
         """GET all targets that the asker may read."""
         asker = credentials(request)
-        admitted = [each.target for each in (await self.serving.targets()).values() if each.admits(asker)]
+        admitted = {name for name, each in (await self.serving.targets()).items() if each.admits(asker)}
 
         def work(connection: Connection) -> dict[str, object]:
-            return targets_to_json(self.documents.of(connection, target) for target in admitted)
+            present = (target for target in targets.listed(connection) if target.name in admitted)
+            return targets_to_json(self.documents.of(connection, target) for target in present)
 
         return _json(await self.store.read(work))
 
     async def target(self, request: web.Request) -> web.Response:
         """GET one target."""
-        target = await self._admitted(request)
-        found = await self.store.read(lambda connection: self.documents.of(connection, target))
-        return _json(found.to_json())
+        name = (await self._admitted(request)).name
+
+        def work(connection: Connection) -> dict[str, object]:
+            target = targets.find(connection, name)
+            if target is None:
+                raise NotFound("no target of this name")
+            return self.documents.of(connection, target).to_json()
+
+        return _json(await self.store.read(work))
 
     async def target_packages(self, request: web.Request) -> web.Response:
         """GET a page of the packages of a target."""

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A binhost's targets and files, put where the collector looks for them: rows, blobs and index, no packages.
+
+For tests of serving alone: what a file holds does not matter there, only that a row names it.
+"""
+
+import gzip
+import hashlib
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, select, update
+
+from bdcs.blobs.directory import Directory, Placement
+from bdcs.domain import packages_index
+from bdcs.domain.targets import Cause
+from bdcs.services import generations, targets
+from bdcs.services.targets import Target
+from bdcs.store import tables
+from bdcs.store.engine import create_writer
+from bdcs.store.store import transaction
+from gentwoo_client.wire.cpv import CPV
+
+MTIME = 1_700_000_000
+
+
+@dataclass(slots=True)
+class Shelf:
+    """What is in the data directory of a collector that has made its store."""
+
+    data: Path
+    engine: Engine = field(init=False)
+    blobs: Directory = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = create_writer(self.data / "bdcs.sqlite")
+        self.blobs = Directory(self.data)
+
+    def add_target(self, name: str, **settings: Any) -> None:
+        """Make a target."""
+        values = {"chost": "x86_64-pc-linux-gnu", "profile": "default/linux/amd64/23.0", **settings}
+        with transaction(self.engine) as connection:
+            targets.add(connection, name, now=time.time(), **values)
+
+    def add_token(self, target: str, name: str, token: str) -> None:
+        """Let who has this name and token read a private target."""
+        with transaction(self.engine) as connection:
+            connection.execute(
+                tables.tokens.insert().values(
+                    target_id=targets.require(connection, target).id,
+                    name=name,
+                    hash=hashlib.sha256(token.encode()).digest(),
+                    created_at=0,
+                )
+            )
+
+    def revoke(self, target: str, name: str) -> None:
+        """Take that back."""
+        with transaction(self.engine) as connection:
+            number = targets.require(connection, target).id
+            columns = tables.tokens.c
+            connection.execute(delete(tables.tokens).where(columns.target_id == number, columns.name == name))
+
+    def put(self, target: str, cpv: str, content: bytes, *, build_id: int | None = 1, **columns: Any) -> str:
+        """Publish a file and write the index; return its path."""
+        parsed = CPV.parse(cpv)
+        path = (
+            f"{parsed.category}/{parsed.pf}.tbz2"
+            if build_id is None
+            else packages_index.path_of(parsed, build_id)
+        )
+        self._place(target, path, content)
+        with transaction(self.engine) as connection:
+            found = targets.require(connection, target)
+            number = self._add(connection, found, parsed, path, content, build_id, **columns)
+            generations.advance(connection, found, [number], [], cause=Cause.PUBLISH, actor="admin")
+        self.write_index(target)
+        return path
+
+    def withdraw(self, target: str, path: str, *, days_ago: int = 0) -> None:
+        """Take a file out of the index; it stays where it is."""
+        with transaction(self.engine) as connection:
+            found = targets.require(connection, target)
+            is_it = (tables.builds.c.target_id == found.id) & (tables.builds.c.path == path)
+            number = connection.scalars(select(tables.builds.c.id).where(is_it)).one()
+            generations.advance(connection, found, [], [number], cause=Cause.WITHDRAW, actor="admin")
+            at = int(time.time()) - days_ago * 86_400
+            connection.execute(update(tables.builds).where(is_it).values(withdrawn_at=at))
+        self.write_index(target)
+
+    def write_index(self, target: str) -> int:
+        """Write both files of the index; return their TIMESTAMP."""
+        with transaction(self.engine) as connection:
+            found = targets.require(connection, target)
+            entries = list(
+                connection.scalars(
+                    select(tables.builds.c.entry)
+                    .where(tables.builds.c.target_id == found.id, tables.builds.c.visible)
+                    .order_by(tables.builds.c.cpv)
+                )
+            )
+        fields = {"CHOST": found.chost, "PROFILE": found.profile}
+        text = packages_index.header(fields, len(entries), found.timestamp)
+        text += "".join(map(packages_index.block, entries))
+        directory = self.data / "binhost" / target
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, body in (
+            ("Packages", text.encode()),
+            ("Packages.gz", gzip.compress(text.encode(), mtime=found.timestamp)),
+        ):
+            draft = directory / f".{name}.new"
+            draft.write_bytes(body)
+            os.utime(draft, (found.timestamp, found.timestamp))
+            draft.rename(directory / name)
+        return found.timestamp
+
+    def _place(self, target: str, path: str, content: bytes) -> None:
+        with self.blobs.workspace() as workspace:
+            draft = workspace.create()
+            draft.file.write(content)
+            draft.finish(MTIME)
+            self.blobs.settle([draft])
+            self.blobs.place([Placement(draft=draft, target=target, path=path)])
+
+    def _add(
+        self,
+        connection: Connection,
+        target: Target,
+        cpv: CPV,
+        path: str,
+        content: bytes,
+        build_id: int | None,
+        **columns: Any,
+    ) -> int:
+        values = {
+            "target_id": target.id,
+            "category": cpv.category,
+            "name": cpv.name,
+            "version": cpv.version,
+            "cpv": str(cpv),
+            "build_id": build_id,
+            "path": path,
+            "size": len(content),
+            "mtime": MTIME,
+            "build_time": MTIME,
+            "md5": hashlib.md5(content).hexdigest(),
+            "sha1": hashlib.sha1(content).hexdigest(),
+            "slot": "0",
+            "repository": "gentoo",
+            "use": "amd64 ssl",
+            "iuse": "+ssl gtk",
+            "keywords": "amd64",
+            "license": "public-domain",
+            "chost": target.chost,
+            "cflags": "-O2",
+            "installed_size": 12,
+            "entry": f"CPV: {cpv}\nPATH: {path}\nSIZE: {len(content)}\nMTIME: {MTIME}",
+            "source": hashlib.sha512(content).hexdigest(),
+            "signed_by": None,
+            "origin": "publish",
+            "actor": "admin",
+            "visible": False,
+            "published_at": MTIME,
+            **columns,
+        }
+        number = connection.execute(tables.builds.insert().values(**values)).inserted_primary_key
+        assert number is not None
+        return int(number[0])
