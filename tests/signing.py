@@ -11,6 +11,7 @@ Paths are short, since gpg's agent and Unix sockets take some hundred bytes; eve
 """
 
 import contextlib
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from bdcs.domain.signing_keys import SigningKey
 from bdcs.openpgp.armour import armour
 from bdcs.services.signing import SignerClient
 from tests.processes import BDCS, Process, run
@@ -87,7 +89,7 @@ class GpgHome:
     def fingerprints(self) -> list[str]:
         """Those of all primary keys."""
         lines = [line.split(":") for line in self.gpg("--with-colons", "--list-keys").decode().splitlines()]
-        return [following[9] for line, following in zip(lines, lines[1:], strict=False) if line[0] == "pub"]
+        return [following[9] for line, following in itertools.pairwise(lines) if line[0] == "pub"]
 
     def public_key(self, fingerprint: str) -> bytes:
         """The public key, binary."""
@@ -159,7 +161,12 @@ class Signer:
 
     def public_key(self, fingerprint: str) -> bytes:
         """The public key, binary."""
-        return next(key.public_key for key in self.client.keys() if key.fingerprint == fingerprint)
+        keys = {key.fingerprint: key.public_key for key in self.told()}
+        return keys[fingerprint]
+
+    def told(self) -> list[SigningKey]:
+        """What the signer says of its keys."""
+        return self.client.keys()
 
 
 @contextlib.contextmanager
