@@ -30,8 +30,16 @@ CollectorError
 ├── TargetNotEmpty            a target with packages is removed only by force; exit code 1
 ├── NoSuchGeneration          a target has no generation of that number; exit code 1
 ├── FilesDeleted              a generation cannot come back, since files of it are gone; exit code 1
+├── PackageRefused            a file may not be published at that target; `reason` says why; exit code 1
+├── NoSuchUpload              no upload of that name waits in quarantine; exit code 1
+├── PortageFailed             portageq is missing, or does not say what it was asked for; exit code 1
+├── NoSuchBuild               an administrator named a build that a target does not have; exit code 1
+├── NoSuchToken               … or a token that it does not have
+├── TokenExists               … or that it has already
+├── NotABuilder               … or a machine that is no builder of that target
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
+│   └── SignerCannotListen    … and it is the signer's socket
 └── NoPermission              the data directory is another user's; exit code 77
 """
 
@@ -218,6 +226,72 @@ class FilesDeleted(CollectorError):
         self.builds = tuple(builds)
 
 
+class PackageRefused(CollectorError):
+    """A file may not be published at a target: it is no sound package, or not one for there."""
+
+    advice = "nothing was published"
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+
+
+class NoSuchUpload(CollectorError):
+    """No upload of that name waits to be published."""
+
+    advice = "`bdcs publish --list-uploads` shows those that do"
+
+    def __init__(self, upload: str) -> None:
+        super().__init__(f"no upload {upload} waits in quarantine")
+        self.upload = upload
+
+
+class PortageFailed(CollectorError):
+    """Portage of this host cannot be asked, or does not answer."""
+
+    advice = "name the directory of `portageq`, or give --chost, --profile and --cflags yourself"
+
+
+class NoSuchBuild(CollectorError):
+    """The newest generation of the target has no such build."""
+
+    def __init__(self, target: str, name: str) -> None:
+        super().__init__(f"target {target} lists no build {name}")
+        self.name = name
+        self.advice = "name it as CATEGORY/NAME-VERSION, with -BUILD_ID behind it for only one of its builds"
+
+
+class NoSuchToken(CollectorError):
+    """The target has no token of that name."""
+
+    advice = "`bdcs admin tokens list` shows those that are"
+
+    def __init__(self, target: str, name: str) -> None:
+        super().__init__(f"target {target} has no token {name}")
+        self.name = name
+
+
+class TokenExists(CollectorError):
+    """The target has a token of that name already."""
+
+    advice = "revoke it first, or choose another name"
+
+    def __init__(self, target: str, name: str) -> None:
+        super().__init__(f"target {target} has a token {name} already")
+        self.name = name
+
+
+class NotABuilder(CollectorError):
+    """The machine is no builder of that target."""
+
+    advice = "`bdcs admin builders list` shows those that are"
+
+    def __init__(self, target: str, machine: str) -> None:
+        super().__init__(f"machine {machine} is no builder of target {target}")
+        self.machine = machine
+
+
 class NoSuchMachine(CollectorError):
     """No machine of that UUID is registered here."""
 
@@ -232,6 +306,12 @@ class CannotListen(CollectorError):
     """The address to listen on cannot be had."""
 
     advice = "choose another with --listen HOST:PORT"
+
+
+class SignerCannotListen(CannotListen):
+    """The signer's socket cannot be had."""
+
+    advice = "choose another with --socket PATH"
 
 
 class NoPermission(CollectorError):

@@ -21,6 +21,8 @@ from gentwoo_client.version import VERSION
 
 COMMANDS = {
     "serve": "bdcs.cli.serve",
+    "target": "bdcs.cli.target",
+    "prune": "bdcs.cli.prune",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
     "admin": "bdcs.cli.admin",

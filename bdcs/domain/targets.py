@@ -14,6 +14,7 @@ from bdcs.errors import TargetRefused
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
 
+EVERY_TARGET: Final = "all"  # what commands take for all of them
 HEADER_KEYS: Final = ("ARCH", "IUSE_IMPLICIT", "USE_EXPAND", "USE_EXPAND_HIDDEN", "USE_EXPAND_IMPLICIT")
 """Keys of the index's header that Portage merges into the settings of a client without a profile."""
 VALUES_PREFIX: Final = "USE_EXPAND_VALUES_"
@@ -87,7 +88,7 @@ def is_due(timestamp: int, now: float) -> bool:
 
 
 def _is_name(text: str) -> bool:
-    return _NAME.fullmatch(text) is not None and is_target_name(text)
+    return _NAME.fullmatch(text) is not None and is_target_name(text) and text != EVERY_TARGET
 
 
 def _is_line(text: str) -> bool:
@@ -97,7 +98,7 @@ def _is_line(text: str) -> bool:
 _RULES: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
     "name": (
         _is_name,
-        "a name: lower-case letters, digits, “.”, “_” and “-”, a letter or digit first, and not “keys”",
+        "a name: lower-case letters, digits, “.”, “_” and “-”, a letter or digit first; not “keys” or “all”",
     ),
     "chost": (is_chost, "a CHOST such as x86_64-pc-linux-gnu"),
     "profile": (is_profile, "a profile below profiles/, such as default/linux/amd64/23.0"),

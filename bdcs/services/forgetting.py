@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, select
 
-from bdcs.services import figures
+from bdcs.services import builders, figures
 from bdcs.services.machines import Machine, tombstone
 from bdcs.store import tables
 
@@ -16,6 +16,7 @@ def forget(connection: Connection, machine: Machine) -> None:
     Published figures count on it until they may move (`services.figures`): nobody sees one machine leave.
     """
     figures.machine_leaves(connection, machine.id)
+    builders.machine_leaves(connection, machine)
     segments, changes = tables.segments, tables.package_state_changes
     spans = connection.execute(
         select(segments.c.first_change, segments.c.records).where(segments.c.machine_id == machine.id)

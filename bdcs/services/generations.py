@@ -8,7 +8,8 @@ the index lists. Whoever calls `advance` holds the target's lock.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, 
 from bdcs.domain import builds as rules
 from bdcs.domain.builds import Build, Difference
 from bdcs.domain.targets import Cause, next_index_time
-from bdcs.errors import FilesDeleted, NoSuchGeneration
+from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
 from bdcs.services.targets import Target
 from bdcs.store.tables import builds, generations, memberships, targets
 
@@ -210,14 +211,9 @@ def rollback(
     Raises `NoSuchGeneration`, `FilesDeleted` where files of it are gone for ever.
     """
     require(connection, target, number)
-    lost = [
-        str(build_of(row))
-        for row in connection.execute(
-            _builds_where(target, and_(_is_in(number), builds.c.deleted_at.is_not(None)))
-        )
-    ]
+    lost = deleted_of(connection, target, number)
     if lost:
-        raise FilesDeleted(number, lost)
+        raise FilesDeleted(number, [str(build) for build in lost])
     ids = select(builds.c.id).where(builds.c.target_id == target.id)
     added = connection.scalars(ids.where(_is_in(number), ~builds.c.visible)).all()
     removed = connection.scalars(ids.where(builds.c.visible, ~_is_in(number))).all()
@@ -231,6 +227,29 @@ def rollback(
         note=note or f"to generation {number}",
         now=now,
     )
+
+
+def named(connection: Connection, target: Target, names: Iterable[str]) -> list[Build]:
+    """Return the builds of the newest generation that `names` mean, each CPV or CPV-BUILD_ID.
+
+    Raises `NoSuchBuild`.
+    """
+    found: dict[int, Build] = {}
+    by_name: defaultdict[str, list[Build]] = defaultdict(list)
+    for build in visible(connection, target):
+        for name in {build.cpv, str(build)}:
+            by_name[name].append(build)
+    for name in names:
+        if name not in by_name:
+            raise NoSuchBuild(target.name, name)
+        found.update((build.id, build) for build in by_name[name])
+    return list(found.values())
+
+
+def deleted_of(connection: Connection, target: Target, number: int) -> list[Build]:
+    """Return the builds of a generation whose files are gone for ever."""
+    which = and_(_is_in(number), builds.c.deleted_at.is_not(None))
+    return [build_of(row) for row in connection.execute(_builds_where(target, which))]
 
 
 def keep(connection: Connection, target: Target, number: int, *, kept: bool = True) -> Generation:

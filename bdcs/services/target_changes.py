@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Changing a target beside a server that runs, or without one: lock, transaction, index."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+
+from bdcs.blobs.index_files import IndexFiles
+from bdcs.blobs.target_lock import target_lock
+from bdcs.services import targets
+from bdcs.services.indexing import write_index
+from bdcs.services.targets import Target
+from bdcs.store.store import transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetChange:
+    """A target that is being changed: its lock is held, and `connection` is in the one transaction for it."""
+
+    connection: Connection
+    target: Target
+
+
+@contextlib.contextmanager
+def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
+    """Give the target to be changed; when that is done and durable, write its index.
+
+    An exception undoes the change. Raises `NoSuchTarget`; `IndexNotWritten` when the change is made and its
+    index could not be written, which a server then does.
+    """
+    with transaction(engine) as connection:
+        targets.require(connection, name)  # before a directory is made for it
+    files = IndexFiles.of(data, name)
+    with target_lock(files.directory):
+        with transaction(engine) as connection:
+            yield TargetChange(connection=connection, target=targets.require(connection, name))
+        with transaction(engine) as connection:
+            write_index(connection, targets.require(connection, name), files, None)
+
+
+def remove(engine: Engine, data: Path, name: str, *, force: bool) -> None:
+    """Remove a target, its index and its package files.
+
+    Raises `NoSuchTarget`, `TargetNotEmpty` unless it has no files, or with `force`.
+    """
+    with transaction(engine) as connection:
+        targets.require(connection, name)
+    directory = IndexFiles.of(data, name).directory
+    with target_lock(directory):
+        with transaction(engine) as connection:
+            targets.remove(connection, targets.require(connection, name), force=force)
+        for place in (data / "packages" / name, directory):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(place)
