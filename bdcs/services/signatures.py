@@ -34,6 +34,7 @@ _OUTCOMES: Final[Mapping[str, str]] = {
 _MISSING_KEY: Final = "9"  # return code of ERRSIG (doc/DETAILS of GnuPG)
 _DIGESTS: Final = frozenset({"8", "9", "10", "12", "14"})
 """SHA-256, -384, -512, SHA3-256, -512 (RFC 9580 §9.5): not MD5, SHA-1, RIPEMD-160, SHA-224."""
+_WEAK: Final = "is signed over a digest that is too weak"
 _BINARY, _TEXT = "00", "01"  # types of signature (RFC 9580 §5.2.1)
 
 
@@ -117,20 +118,25 @@ def _signer(name: str, done: Finished, kind: str) -> str:
     for words in outcomes:
         if words[0] != "GOODSIG":
             raise UntrustedSignature(f"{name} {_reason(words)}")
+    if len(outcomes) > 1:
+        raise UntrustedSignature(f"{name} has several signatures, which Portage never makes")
     valid = [words for words in done.statuses if words[0] == "VALIDSIG"]
-    if done.returncode or len(outcomes) != 1 or len(valid) != 1 or len(valid[0]) < 11:
+    if done.returncode or not outcomes or len(valid) != 1 or len(valid[0]) < 11:
         raise UntrustedSignature(f"{name} has no valid signature: {done.complaint}")
     _, _, _, _, _, _, _, _, digest, found, primary = valid[0][:11]
     if digest not in _DIGESTS:
-        raise UntrustedSignature(f"{name} is signed over a digest that is too weak")
+        raise UntrustedSignature(f"{name} {_WEAK}")
     if found != kind:
         raise UntrustedSignature(f"{name} has a signature of another kind than Portage makes")
     return primary
 
 
 def _reason(words: list[str]) -> str:
-    if words[0] == "ERRSIG" and len(words) > 6 and words[6] == _MISSING_KEY:
-        return f"is signed by the key {words[1]}, which is not accepted here"
+    if words[0] == "ERRSIG" and len(words) > 6:
+        if words[6] == _MISSING_KEY:
+            return f"is signed by the key {words[1]}, which is not accepted here"
+        if words[3] not in _DIGESTS:
+            return _WEAK
     return f"{_OUTCOMES[words[0]]} (key {words[1]})"
 
 
