@@ -32,6 +32,7 @@ CollectorError
 ├── FilesDeleted              a generation cannot come back, since files of it are gone; exit code 1
 ├── PackageRefused            a file may not be published at that target; `reason` says why; exit code 1
 ├── NoSuchUpload              no upload of that name waits in quarantine; exit code 1
+├── UploadsDiffer             uploads for several targets cannot be one publication; exit code 1
 ├── PortageFailed             portageq is missing, or does not say what it was asked for; exit code 1
 ├── NoSuchBuild               an administrator named a build that a target does not have; exit code 1
 ├── NoSuchToken               … or a token that it does not have
@@ -235,6 +236,16 @@ class PackageRefused(CollectorError):
         super().__init__(f"{file}: {reason}")
         self.file = file
         self.reason = reason
+
+
+class UploadsDiffer(CollectorError):
+    """Uploads for several targets cannot be published as one."""
+
+    advice = "publish those of each target by themselves"
+
+    def __init__(self, targets: Sequence[str]) -> None:
+        super().__init__(f"these uploads are for different targets: {', '.join(targets)}")
+        self.targets = tuple(targets)
 
 
 class NoSuchUpload(CollectorError):

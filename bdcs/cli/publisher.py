@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The publisher that commands use, beside a server that may be running."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from bdcs.settings import Settings
+
+if TYPE_CHECKING:
+    from bdcs.services.publishing import Publisher
+
+
+@contextlib.contextmanager
+def publisher(settings: Settings) -> Iterator[Publisher]:
+    """Give one for the store that is there. Raises `NoStore`, `SchemaMismatch`, `NoPermission`."""
+    from bdcs.cli.existing import existing_store
+    from bdcs.services.publishing import Publisher
+    from bdcs.store.engine import sqlite_path
+
+    existing_store(settings).dispose()
+    made = Publisher.of(
+        store=sqlite_path(settings.store, settings.data), data=settings.data, signer=settings.signer
+    )
+    with contextlib.closing(made):
+        yield made
