@@ -7,7 +7,7 @@
 
 Every method raises `TryLater` (`CollectorUnreachable`, `CollectorBusy`, `CollectorBroken`) or
 `CollectorRefused`, never anything of aiohttp. Every request may be repeated: a segment is the same segment,
-and a token's `jti` makes the second one get the first one's answer.
+and a token's `jti` makes the second one get the first one's answer. What anybody may ask is `PublicAPI`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ from gentwoo_client.wire.errors import (
     Conflict,
     Delayed,
     Gap,
+    InvalidTarget,
     ProtocolError,
     RequestTimeout,
     WrongTime,
     from_document,
 )
+from gentwoo_client.wire.targets import Target, TargetKey, targets_from_json
 from gentwoo_client.wire.tokens import make_token
 
 T = TypeVar("T")
@@ -120,14 +122,22 @@ class _Response:
     body: bytes
 
 
-class CollectorAPI:
-    """The collector at `audience`, as the machine with `key` sees it. Use as an async context manager."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState:
+    """What the binhost answers whoever asks for an index."""
 
-    def __init__(self, audience: str, key: MachineKey, *, patience: Patience | None = None) -> None:
+    status: int
+    """The HTTP status: 200, or why it is not to be had."""
+    modified_at: int | None
+    """Last-Modified in Unix seconds, which Portage takes for the index's TIMESTAMP."""
+
+
+class PublicAPI:
+    """The collector at `audience`, as anybody sees it. Use as an async context manager."""
+
+    def __init__(self, audience: str, *, patience: Patience | None = None) -> None:
         self.audience = audience
-        self._key = key
         self._patience = patience or Patience()
-        self._clock_offset = 0.0
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -147,6 +157,132 @@ class CollectorAPI:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+
+    async def targets(self) -> tuple[Target, ...]:
+        """Return the targets of the binhost."""
+        response = await self._get("/v1/targets", limits.TARGETS_SIZE)
+        try:
+            return targets_from_json(_parse(response.body))
+        except InvalidTarget as error:
+            raise CollectorBroken(f"{self.audience}: a target that cannot be: {error}") from None
+
+    async def public_key(self, key: TargetKey) -> bytes:
+        """Return the file that holds a target's key."""
+        if not key.url.startswith(f"{self.audience}/"):
+            raise CollectorBroken(
+                f"{self.audience} names a key elsewhere, at {key.url}",
+                advice="set `collector` to exactly the collector's `public_url`",
+            )
+        path = key.url.removeprefix(self.audience)
+        return (await self._get(path, limits.PUBLIC_KEY_SIZE)).body
+
+    async def index_state(self, url: str, credentials: tuple[str, str] | None = None) -> IndexState:
+        """Return what `url`, a target's, answers to Portage; `credentials` are user and token."""
+        assert self._session is not None, "use as an async context manager"
+        authorization = None if credentials is None else aiohttp.BasicAuth(*credentials)
+        index = URL(f"{url}/Packages.gz", encoded=True)
+        try:
+            async with self._session.head(index, auth=authorization, allow_redirects=True) as response:
+                return IndexState(status=response.status, modified_at=_http_date(response.headers))
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def _get(self, path: str, limit: int) -> _Response:
+        response = await self._send("GET", path, {}, None, limit)
+        try:
+            self._check(response)
+        except _Refusal as refusal:
+            raise refusal.as_error(self.audience) from None
+        return response
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        limit: int = limits.ANSWER_SIZE,
+    ) -> _Response:
+        """Send once; and once more where the connection turns out to have been closed while it was idle."""
+        try:
+            return await self._send_once(method, path, headers, body, limit)
+        except aiohttp.ServerDisconnectedError:
+            pass
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+        try:
+            return await self._send_once(method, path, headers, body, limit)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    async def _send_once(
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, limit: int
+    ) -> _Response:
+        assert self._session is not None, "use as an async context manager"
+        url = URL(self.audience + path, encoded=True)
+        async with self._session.request(
+            method, url, headers=headers, data=body, allow_redirects=False
+        ) as response:
+            content = bytearray()
+            async for piece in response.content.iter_any():
+                content += piece
+                if len(content) > limit:
+                    # The rest stays unread: the connection cannot be used again.
+                    response.close()
+                    raise CollectorBroken(f"{self.audience}: the answer is larger than any of the protocol")
+            return _Response(response.status, response.headers, bytes(content))
+
+    def _judge(self, response: _Response) -> Answer:
+        """Return a good answer; raise `_Refusal` for a problem, `TryLater` for what may pass."""
+        self._check(response)
+        return Answer(status=response.status, document=_parse(response.body) if response.body else None)
+
+    def _check(self, response: _Response) -> None:
+        """See that the answer is a good one; raises as `_judge` does."""
+        status = response.status
+        if 200 <= status < 300:
+            return
+        if 300 <= status < 400:
+            location = printable(response.headers.get("Location", "nowhere"))
+            raise CollectorRefused(
+                f"{self.audience} redirects to {location}",
+                reason="redirected",
+                advice="set `collector` to exactly the collector's `public_url`; its operator knows it",
+            )
+        is_problem = response.headers.get("Content-Type", "").partition(";")[0].strip() == PROBLEM_TYPE
+        wait = _retry_after(response.headers)
+        if not is_problem:
+            if status in (429, 503):
+                raise CollectorBusy(f"{self.audience} answers {status}", retry_after=wait)
+            # A proxy, or another server altogether: its 404 says nothing about this machine.
+            raise CollectorBroken(
+                f"{self.audience} answers {status}, and not as a collector does",
+                retry_after=wait,
+                advice="check that `collector` is the collector's `public_url`",
+            )
+        problem = from_document(_parse(response.body), status=status)
+        detail = f"{self.audience}: {printable(problem.detail)}"
+        if isinstance(problem, Delayed):
+            raise CollectorBusy(detail, retry_after=wait if wait is not None else problem.retry_after)
+        if status >= 500 or isinstance(problem, RequestTimeout):
+            raise CollectorBroken(detail, retry_after=wait)
+        raise _Refusal(problem, response.headers.get("Date"))
+
+    def _unreachable(self, error: Exception) -> TryLater:
+        advice = None
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            advice = "check the collector's name in `collector`, its certificate, and this machine's clock"
+        reason = printable(str(error)) or type(error).__name__
+        return CollectorUnreachable(f"{self.audience} cannot be reached: {reason}", advice=advice)
+
+
+class CollectorAPI(PublicAPI):
+    """The collector at `audience`, as the machine with `key` sees it. Use as an async context manager."""
+
+    def __init__(self, audience: str, key: MachineKey, *, patience: Patience | None = None) -> None:
+        super().__init__(audience, patience=patience)
+        self._key = key
+        self._clock_offset = 0.0
 
     async def register(self) -> MachineState:
         """Make the key known; repeating it changes nothing."""
@@ -215,69 +351,6 @@ class CollectorAPI:
             headers["Content-Type"] = JSON_TYPE
         return await self._send(method, path, headers, body)
 
-    async def _send(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> _Response:
-        """Send once; and once more where the connection turns out to have been closed while it was idle."""
-        try:
-            return await self._send_once(method, path, headers, body)
-        except aiohttp.ServerDisconnectedError:
-            pass
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-        try:
-            return await self._send_once(method, path, headers, body)
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise self._unreachable(error) from error
-
-    async def _send_once(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None
-    ) -> _Response:
-        assert self._session is not None, "use as `async with CollectorAPI(...)`"
-        url = URL(self.audience + path, encoded=True)
-        async with self._session.request(
-            method, url, headers=headers, data=body, allow_redirects=False
-        ) as response:
-            content = bytearray()
-            async for piece in response.content.iter_any():
-                content += piece
-                if len(content) > limits.ANSWER_SIZE:
-                    # The rest stays unread: the connection cannot be used again.
-                    response.close()
-                    raise CollectorBroken(f"{self.audience}: the answer is larger than any of the protocol")
-            return _Response(response.status, response.headers, bytes(content))
-
-    def _judge(self, response: _Response) -> Answer:
-        """Return a good answer; raise `_Refusal` for a problem, `TryLater` for what may pass."""
-        status = response.status
-        if 200 <= status < 300:
-            return Answer(status=status, document=_parse(response.body) if response.body else None)
-        if 300 <= status < 400:
-            location = printable(response.headers.get("Location", "nowhere"))
-            raise CollectorRefused(
-                f"{self.audience} redirects to {location}",
-                reason="redirected",
-                advice="set `collector` to exactly the collector's `public_url`; its operator knows it",
-            )
-        is_problem = response.headers.get("Content-Type", "").partition(";")[0].strip() == PROBLEM_TYPE
-        wait = _retry_after(response.headers)
-        if not is_problem:
-            if status in (429, 503):
-                raise CollectorBusy(f"{self.audience} answers {status}", retry_after=wait)
-            # A proxy, or another server altogether: its 404 says nothing about this machine.
-            raise CollectorBroken(
-                f"{self.audience} answers {status}, and not as a collector does",
-                retry_after=wait,
-                advice="check that `collector` is the collector's `public_url`",
-            )
-        problem = from_document(_parse(response.body), status=status)
-        detail = f"{self.audience}: {printable(problem.detail)}"
-        if isinstance(problem, Delayed):
-            raise CollectorBusy(detail, retry_after=wait if wait is not None else problem.retry_after)
-        if status >= 500 or isinstance(problem, RequestTimeout):
-            raise CollectorBroken(detail, retry_after=wait)
-        raise _Refusal(problem, response.headers.get("Date"))
-
     def _machine_path(self, rest: str = "") -> str:
         return f"/v1/machines/{self._key.machine}{rest}"
 
@@ -295,13 +368,6 @@ class CollectorAPI:
             return False
         self._clock_offset = theirs - time.time()
         return True
-
-    def _unreachable(self, error: Exception) -> TryLater:
-        advice = None
-        if isinstance(error, aiohttp.ClientConnectorCertificateError):
-            advice = "check the collector's name in `collector`, its certificate, and this machine's clock"
-        reason = printable(str(error)) or type(error).__name__
-        return CollectorUnreachable(f"{self.audience} cannot be reached: {reason}", advice=advice)
 
 
 class _Refusal(Exception):
@@ -363,3 +429,10 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         return None
     return float(min(max(wait, 0), limits.RETRY_AFTER_MAX))
+
+
+def _http_date(headers: Mapping[str, str]) -> int | None:
+    try:
+        return int(parsedate_to_datetime(headers.get("Last-Modified", "")).timestamp())
+    except ValueError:
+        return None

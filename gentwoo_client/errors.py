@@ -3,6 +3,7 @@
 
 GentwooError                     1   refused or failed
 ├── AlreadyRunning               1   another process of ours holds the lock
+├── BinhostRefused               1   a target, a key or a file of Portage's is not what taking packages needs
 ├── InvalidEvidence              1   a segment whose signature, digest or chain does not hold
 ├── JournalError                 1   the journal cannot be used
 │   └── JournalFull             75   … because there is no space; nothing is lost, the log is read again later
@@ -62,6 +63,10 @@ class AlreadyRunning(GentwooError):
     def __init__(self, message: str, *, pid: int | None = None, advice: str | None = None) -> None:
         super().__init__(message, advice=advice)
         self.pid = pid
+
+
+class BinhostRefused(GentwooError):
+    """Packages are not taken so: no target fits, a key is another one, a file is not ours to change."""
 
 
 class InvalidEvidence(GentwooError):

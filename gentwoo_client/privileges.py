@@ -13,6 +13,8 @@ import pwd
 import shlex
 import stat
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gentwoo_client.errors import NoPermission, NotRegistered, SettingsError
@@ -52,6 +54,25 @@ def enter_state_directory(state_dir: Path, *, create: bool = False) -> None:
                 " writable",
             )
         raise _refused(state_dir, owner.st_uid)
+
+
+def read_as_owner(state_dir: Path, read: Callable[[], str]) -> str:
+    """Return what `read` returns as the state directory's owner, while this process stays who it is.
+
+    For commands that must write elsewhere as root. Empty where the state may not be used, or `read` fails.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException), open(writing, "wb") as answer:
+            enter_state_directory(state_dir)
+            answer.write(read().encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as answer:
+        content = answer.read()
+    os.waitpid(child, 0)
+    return content.decode()
 
 
 def become(uid: int, gid: int) -> None:

@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from types import ModuleType
 
 from gentwoo_client.errors import DONE, EXIT_CODES, FAILED, LATER, NO_PERMISSION, USAGE, GentwooError
@@ -37,6 +38,7 @@ COMMANDS = {
     "verify": "gentwoo_client.cli.verify",
     "report": "gentwoo_client.cli.report",
     "history": "gentwoo_client.cli.history",
+    "binhost": "gentwoo_client.cli.binhost",
 }
 """Subcommands in the order of the help text, and their modules."""
 
@@ -100,7 +102,7 @@ def _run(words: list[str]) -> int:
     try:
         gc.disable()  # nothing of what imports build is garbage
         module = importlib.import_module(COMMANDS[name])
-        arguments = command_parser(module).parse_args(words)
+        arguments = command_parser(module).parse_args(_global_options_first(words))
         gc.enable()
         debug = arguments.log_level == "debug"
         settings = load_settings(_flags(arguments), config=arguments.config)
@@ -167,6 +169,21 @@ def _command_position(words: Sequence[str]) -> int | None:
         else:
             return None if word.startswith("-") else position
     return None
+
+
+def _global_options_first(words: Sequence[str]) -> list[str]:
+    """Return the words with the global options in front: a command's own actions do not know them."""
+    globals_, others, rest = [], [], iter(words)
+    for word in rest:
+        if word == "--":
+            others += [word, *rest]
+        elif word in _GLOBAL_OPTIONS_WITH_VALUE:
+            globals_ += [word, *islice(rest, 1)]
+        elif word.partition("=")[0] in _GLOBAL_OPTIONS_WITH_VALUE:
+            globals_.append(word)
+        else:
+            others.append(word)
+    return globals_ + others
 
 
 def _without_command(words: Sequence[str]) -> int:
