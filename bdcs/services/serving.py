@@ -8,11 +8,9 @@ request ever becomes part of a file's name.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -21,32 +19,16 @@ from sqlalchemy import Connection, and_, or_, select
 from bdcs.blobs.directory import Blobs
 from bdcs.domain import packages_index
 from bdcs.errors import BlobMissing
-from bdcs.services import targets
+from bdcs.services import targets, tokens
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.store import Store
 
-REMEMBERED: Final = 0.5  # seconds for which targets and tokens are believed to be what they were
+REMEMBERED: Final = 0.5  # seconds for which targets are believed to be what they were
 DAY: Final = 86_400
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedTarget:
-    """A target, and who may read it."""
-
-    target: Target
-    tokens: Mapping[str, bytes] = field(repr=False)
-    """SHA-256 of each token, by its name."""
-
-    def admits(self, credentials: tuple[str, str] | None) -> bool:
-        """Return whether who has these `credentials` (name and token) may read it."""
-        if not self.target.private:
-            return True
-        if credentials is None:
-            return False
-        name, token = credentials
-        expected = self.tokens.get(name, bytes(hashlib.sha256().digest_size))
-        return hmac.compare_digest(hashlib.sha256(token.encode()).digest(), expected)
+Credentials = tuple[str, str]
+"""Name and token, as HTTP basic has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +43,7 @@ class ServedFile:
 
 
 class Serving:
-    """Finds what is served. Everything is looked up anew but targets and tokens, which are `REMEMBERED`."""
+    """Finds what is served. Everything is looked up anew but targets, which are `REMEMBERED`."""
 
     def __init__(
         self, store: Store, blobs: Blobs, indexes: Path, *, grace: int, now: Callable[[], float] = time.time
@@ -72,21 +54,23 @@ class Serving:
         self._indexes = indexes
         self._grace = grace * DAY
         self._now = now
-        self._targets: Mapping[str, ServedTarget] = {}
+        self._targets: Mapping[str, Target] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
 
-    async def targets(self) -> Mapping[str, ServedTarget]:
-        """Return all targets by name. Raises `StoreUnavailable`."""
+    async def find(self, name: str) -> Target | None:
+        """Return the target of that name. Raises `StoreUnavailable`."""
         if time.monotonic() - self._read_at > REMEMBERED:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read())
             await asyncio.shield(self._reading)
-        return self._targets
+        return self._targets.get(name)
 
-    async def find(self, name: str) -> ServedTarget | None:
-        """Return the target of that name. Raises `StoreUnavailable`."""
-        return (await self.targets()).get(name)
+    async def admits(self, target: Target, credentials: Credentials | None) -> bool:
+        """Return whether who has these credentials may read it. Raises `StoreUnavailable`."""
+        if not target.private or credentials is None:
+            return not target.private
+        return await self._store.read(lambda connection: tokens.accepts(connection, target, *credentials))
 
     def index_path(self, target: Target, name: str) -> Path:
         """Return where the index file called `name` (`Packages` or `Packages.gz`) is, once there is one."""
@@ -129,7 +113,8 @@ class Serving:
 
     async def _read(self) -> None:
         started = time.monotonic()
-        self._targets = await self._store.read(_read_targets)
+        found = await self._store.read(targets.listed)
+        self._targets = {target.name: target for target in found}
         self._read_at = started
 
 
@@ -141,14 +126,3 @@ def empty_index(target: Target) -> tuple[str, int]:
     timestamp = max(0, target.created_at - DAY)
     fields = {"CHOST": target.chost, "PROFILE": target.profile, **target.header}
     return packages_index.header(fields, 0, timestamp), timestamp
-
-
-def _read_targets(connection: Connection) -> Mapping[str, ServedTarget]:
-    hashes: dict[int, dict[str, bytes]] = {}
-    columns = tables.tokens.c
-    for target, name, digest in connection.execute(select(columns.target_id, columns.name, columns.hash)):
-        hashes.setdefault(target, {})[name] = digest
-    return {
-        target.name: ServedTarget(target=target, tokens=hashes.get(target.id, {}))
-        for target in targets.listed(connection)
-    }

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 from aiohttp import hdrs, web
 
-from bdcs.services.serving import ServedFile, Serving, empty_index
+from bdcs.services.serving import Credentials, ServedFile, Serving, empty_index
 from bdcs.services.targets import Target
 from bdcs.web.files import Opened, Version, file_answer, unchanged, validators
 from gentwoo_client.wire.errors import NotFound, PrivateTarget, Unavailable
@@ -58,27 +58,18 @@ class Binhost:
 
     async def target(self, request: web.Request) -> web.StreamResponse:
         """Lead people who open a target's sync-uri to its page."""
-        target = await self._admitted(request)
+        target = await admitted_target(request, self.serving)
         raise web.HTTPSeeOther(f"/targets/{target.name}")
 
     async def file(self, request: web.Request) -> web.StreamResponse:
         """Send an index or a package."""
         path = requested_path(request)
-        target = await self._admitted(request)
+        target = await admitted_target(request, self.serving)
         if path in INDEX_TYPES:
             return await self._index(request, target, path)
         if not path:
             raise web.HTTPSeeOther(f"/targets/{target.name}")
         return await self._package(request, target, path)
-
-    async def _admitted(self, request: web.Request) -> Target:
-        """Return the target of the address. Raises `NotFound`, `PrivateTarget`."""
-        served = await self.serving.find(request.match_info["target"])
-        if served is None:
-            raise NotFound("no target of this name")
-        if not served.admits(credentials(request)):
-            raise PrivateTarget()
-        return served.target
 
     async def _index(self, request: web.Request, target: Target, name: str) -> web.StreamResponse:
         headers: dict[str, str] = {
@@ -110,6 +101,16 @@ class Binhost:
         return file_answer(request, Opened.of(file), _package_headers(target, published))
 
 
+async def admitted_target(request: web.Request, serving: Serving) -> Target:
+    """Return the target of the address. Raises `NotFound`, and `PrivateTarget` for who may not read it."""
+    target = await serving.find(request.match_info["target"])
+    if target is None:
+        raise NotFound("no target of this name")
+    if not await serving.admits(target, credentials(request)):
+        raise PrivateTarget()
+    return target
+
+
 def requested_path(request: web.Request) -> str:
     """Return the path below the target, its percent-encoding undone once; raises `NotFound` if it has none.
 
@@ -124,7 +125,7 @@ def requested_path(request: web.Request) -> str:
     return path
 
 
-def credentials(request: web.Request) -> tuple[str, str] | None:
+def credentials(request: web.Request) -> Credentials | None:
     """Return name and token of HTTP basic (RFC 7617), None where the request has none that can be read."""
     scheme, _, encoded = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() != "basic":

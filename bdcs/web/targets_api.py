@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 from sqlalchemy import Connection
 
-from bdcs.services import targets
+from bdcs.services import targets, tokens
 from bdcs.services.serving import Serving
 from bdcs.services.target_documents import (
     LONGEST_PAGE,
@@ -21,10 +21,10 @@ from bdcs.services.target_documents import (
 )
 from bdcs.services.targets import Target
 from bdcs.store.store import Store
-from bdcs.web.binhost import credentials
+from bdcs.web.binhost import admitted_target, credentials
 from bdcs.web.documents import BuildsDocument, TargetDocument, TargetsDocument
 from bdcs.web.openapi import Operation, Parameter
-from gentwoo_client.wire.errors import Malformed, NotFound, PrivateTarget
+from gentwoo_client.wire.errors import Malformed, NotFound
 from gentwoo_client.wire.targets import targets_to_json
 
 AFTER_LENGTH: Final = 512
@@ -93,17 +93,21 @@ class TargetsAPI:
     async def targets(self, request: web.Request) -> web.Response:
         """GET all targets that the asker may read."""
         asker = credentials(request)
-        admitted = {name for name, each in (await self.serving.targets()).items() if each.admits(asker)}
+
+        def may_read(connection: Connection, target: Target) -> bool:
+            if target.private:
+                return asker is not None and tokens.accepts(connection, target, *asker)
+            return True
 
         def work(connection: Connection) -> dict[str, object]:
-            present = (target for target in targets.listed(connection) if target.name in admitted)
+            present = [target for target in targets.listed(connection) if may_read(connection, target)]
             return targets_to_json(self.documents.of(connection, target) for target in present)
 
         return _json(await self.store.read(work))
 
     async def target(self, request: web.Request) -> web.Response:
         """GET one target."""
-        name = (await self._admitted(request)).name
+        name = (await admitted_target(request, self.serving)).name
 
         def work(connection: Connection) -> dict[str, object]:
             target = targets.find(connection, name)
@@ -115,21 +119,13 @@ class TargetsAPI:
 
     async def target_packages(self, request: web.Request) -> web.Response:
         """GET a page of the packages of a target."""
-        target = await self._admitted(request)
+        target = await admitted_target(request, self.serving)
         query, after = _text(request, "q", QUERY_LENGTH), _text(request, "after", AFTER_LENGTH)
         limit = _limit(request)
         page = await self.store.read(
             lambda connection: package_page(connection, target, query=query, after=after, limit=limit)
         )
         return _json({"packages": page.packages, "after": page.after})
-
-    async def _admitted(self, request: web.Request) -> Target:
-        served = await self.serving.find(request.match_info["target"])
-        if served is None:
-            raise NotFound("no target of this name")
-        if not served.admits(credentials(request)):
-            raise PrivateTarget()
-        return served.target
 
 
 def _text(request: web.Request, name: str, length: int) -> str:
