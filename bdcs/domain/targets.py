@@ -47,8 +47,11 @@ class Cause(StrEnum):
 
 
 def check(setting: str, value: str) -> str:
-    """Return `value`, blanks folded, if a target may have it as its `setting`. Raises `TargetRefused`."""
-    text = " ".join(value.split())
+    """Return `value`, blanks folded, if a target may have it as its `setting`; a name stays as it is.
+
+    Raises `TargetRefused`.
+    """
+    text = value if setting == "name" else " ".join(value.split())
     is_valid, wanted = _RULES.get(setting, (_is_line, "one printable line"))
     if not is_valid(text):
         raise TargetRefused(f"{setting} {value!r} is not {wanted}")
