@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Binary packages made to order: good ones, and ones that break any single rule.
 
-    make_gpkg(tmp_path / "alpha-1.0-1.gpkg.tar")                                   # app-misc/alpha-1.0, BUILD_ID 1
-    make_gpkg(path, cpv="dev-libs/b-2-r1", build_id=7, metadata={"USE": "ssl"}, image={"usr/bin/b": b"\\x7fELF"})
-    make_gpkg(path, image={"usr/bin/su": Special(mode=0o4755), "usr/bin/x": Special(kind=SYMTYPE, link="su")})
-    make_gpkg(path, members=lambda members: [*members, ("alpha-1.0-1/extra", b"")])   # tampered after the Manifest
-    make_gpkg(path, before_manifest=lambda members: members[:-1])                  # … or before it: hashes fit
+    make_gpkg(tmp_path / "alpha-1.0-1.gpkg.tar")                    # app-misc/alpha-1.0, BUILD_ID 1
+    make_gpkg(path, cpv="dev-libs/b-2-r1", build_id=7, metadata={"USE": "ssl"}, image={"usr/bin/b": b"x"})
+    make_gpkg(path, image={"bin/su": Special(mode=0o4755), "bin/x": Special(kind=SYMTYPE, link="su")})
+    make_gpkg(path, members=lambda members: [*members, ("alpha-1.0-1/extra", b"")])  # after the Manifest
+    make_gpkg(path, before_manifest=lambda members: members[:-1])   # … or before it, so that hashes fit
 
-Everything is made with Python's own tarfile and hashlib, in the form in which Portage writes it, and shares no
-code with what it tests. Good packages install with real emerge.
+Everything is made with Python's own tarfile and hashlib, in the form in which Portage writes it, and shares
+no code with what it tests. Good packages install with real emerge.
 """
 
 import bz2
@@ -166,10 +166,10 @@ def gpkg(
 ) -> bytes:
     """The bytes of a package.
 
-    `metadata` replaces single values, None removes one. `raw_metadata` and `raw_image` are whole archives, not
-    compressed, in place of those made of the rest. `detach` and `clearsign` make signatures. `before_manifest`
-    changes the members before they are hashed, `manifest` the Manifest's text before it is signed, `members`
-    everything at the end, Manifest included.
+    `metadata` replaces single values, None removes one. `raw_metadata` and `raw_image` are whole archives,
+    not compressed, in place of those made of the rest. `detach` and `clearsign` make signatures.
+    `before_manifest` changes the members before they are hashed, `manifest` the Manifest's text before it is
+    signed, `members` everything at the end, Manifest included.
     """
     pf = cpv.split("/")[1]
     directory = prefix if prefix is not None else pf if build_id is None else f"{pf}-{build_id}"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """XPAK, Portage's old binary packages, read for `bdcs import` only: no hashes and no signatures are in them.
 
-A compressed tar of what is installed, and behind it a block of metadata (xpak(5)): `XPAKPACK`, the lengths of
-index and data, the index (name, offset and length of each value), the data, `XPAKSTOP`; then the length of this
-block and `STOP`. All numbers are big-endian, of 32 bits.
+A compressed tar of what is installed, and behind it a block of metadata (xpak(5)): `XPAKPACK`, the lengths
+of index and data, the index (name, offset and length of each value), the data, `XPAKSTOP`; then the length of
+this block and `STOP`. All numbers are big-endian, of 32 bits.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _PLACE: Final = Struct(">II")
 
 
 def read_xpak(path: Path, limits: Limits = DEFAULT) -> Package:
-    """The package in a file `.xpak` or `.tbz2`. Its image is not looked at: `image` has only its size as SIZE says.
+    """The package in a file `.xpak` or `.tbz2`.
 
+    Its image is not looked at: `image` has only a size, which is what SIZE in the metadata says.
     Raises `InvalidPackage`, and `OSError` as reading does.
     """
     hashes = WholeHashes()

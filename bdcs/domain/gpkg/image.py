@@ -33,8 +33,8 @@ class Image:
     size: int
     """Bytes of all files."""
     setuid: tuple[str, ...] = ()
-    """Files with the setuid or setgid bit, as absolute paths; the first thousand. (File capabilities cannot be
-    in a package: they would need pax headers, which Portage neither writes nor restores.)"""
+    """Files with the setuid or setgid bit, as absolute paths; the first thousand. File capabilities cannot be
+    in a package: they would need pax headers, which Portage neither writes nor restores."""
 
 
 class ImageReader:
@@ -67,8 +67,8 @@ class ImageReader:
             raise self._invalid(name, "is a hard link to something that is no file before it")
         if entry.kind == tar.SYMBOLIC_LINK and (not entry.link or _LINE_END.search(entry.link)):
             raise self._invalid(name, "is a symbolic link to a senseless name")
-        self._kinds[name] = tar.FILE if entry.kind == tar.HARD_LINK else entry.kind
-        if entry.kind == tar.FILE and entry.mode & _SETUID_SETGID and len(self._setuid) < SHOWN:
+        self._kinds[name] = kind = tar.FILE if entry.kind == tar.HARD_LINK else entry.kind
+        if kind == tar.FILE and entry.mode & _SETUID_SETGID and len(self._setuid) < SHOWN:
             self._setuid.append(name[len(self._root) :])
 
     def image(self) -> Image:

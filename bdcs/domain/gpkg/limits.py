@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a package may not exceed. Sizes are bytes; the defaults leave room above everything in ::gentoo."""
+    """What a package may not exceed. Sizes are bytes; everything in ::gentoo stays well below."""
 
     package_size: int = 16 << 30
     """The whole file."""

@@ -120,7 +120,7 @@ def _signed_lines(lines: list[str]) -> list[str]:
 
 
 def _record(line: str) -> tuple[str, Record]:
-    words = line.rstrip("\r").split(" ")
+    words = line.split(" ")
     if len(words) != 7 or words[0] != "DATA" or not _SIZE.fullmatch(words[2]):
         raise InvalidPackage(f"Manifest has a line that is not DATA with both hashes: {line!r:.200}")
     hashes = dict(zip(words[3::2], words[4::2], strict=True))

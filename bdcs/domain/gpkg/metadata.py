@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The metadata of a package: one small file for each value, in a tar of their own.
 
-Values of the kind that an index or a page shows are kept, folded as Portage folds them when it reads a package
+Values of the kind that an index or a page shows are kept, folded as Portage folds them when it reads them
 (every run of white space is one blank), and checked: what Portage's clients would stumble over is refused.
 One entry with a bad CPV ends the whole emerge of every client with a traceback.
 """
@@ -22,20 +22,36 @@ from gentwoo_client.wire.errors import InvalidCPV
 ROOT: Final = "metadata"
 DEPENDENCIES: Final = ("BDEPEND", "DEPEND", "IDEPEND", "PDEPEND", "RDEPEND")
 
-# The name of a file in the metadata, and of one whose value is kept: not the environment, the ebuild, NEEDED.ELF.2.
+# Names of files in the metadata; and of those that are kept: no environment, no ebuild, no NEEDED.ELF.2.
 _FILE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _KEPT: Final = re.compile(r"(?!NEEDED$)[A-Z][A-Z0-9_]*|repository")
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NUMBER: Final = re.compile(r"[0-9]{1,15}")
-_BUILD_ID: Final = re.compile(r"[1-9][0-9]{0,8}")
-_EAPI: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*")  # PMS §3.1.6
-_SLOT: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*(?:/[A-Za-z0-9_][A-Za-z0-9+_.-]*)?")  # PMS §3.1.3
-_CHOST: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_KEYWORD: Final = re.compile(r"[~-]?[A-Za-z0-9_][A-Za-z0-9_-]*|-\*|~\*|\*\*|\*")  # PMS §3.1.7
-_USE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_@-]*")  # PMS §3.1.4
-_IUSE: Final = re.compile(rf"[+-]?{_USE.pattern}")
-_PHASE: Final = re.compile(r"[a-z_]+|-")
+_SLOT_NAME: Final = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"
+_FLAG: Final = r"[A-Za-z0-9][A-Za-z0-9+_@.-]*"  # PMS §3.1.4, and the dots that old EAPIs of others had
+
+
+def _words(word: str) -> re.Pattern[str]:
+    """Words with blanks between them."""
+    return re.compile(f"(?:{word})(?: (?:{word}))*")
+
+
+_VALUES: Final = {
+    "BUILD_ID": re.compile(r"[1-9][0-9]{0,8}"),
+    "BUILD_TIME": re.compile(r"[0-9]{1,10}"),
+    "CHOST": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"),
+    "DEFINED_PHASES": _words("[a-z_]+|-"),
+    "EAPI": re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"),  # PMS §3.1.6
+    "IUSE": _words(f"[+-]?{_FLAG}"),
+    "KEYWORDS": _words(r"[~-]?[A-Za-z0-9_][A-Za-z0-9_-]*|-\*|~\*|\*\*|\*"),  # PMS §3.1.7
+    "SIZE": re.compile(r"[0-9]{1,15}"),
+    "SLOT": re.compile(f"{_SLOT_NAME}(?:/{_SLOT_NAME})?"),  # PMS §3.1.3
+    "USE": _words(_FLAG),
+}
+"""What values must look like, where they are there."""
+_NESTED: Final = (*DEPENDENCIES, "LICENSE", "PROPERTIES", "RESTRICT")
+"""Values in which parentheses mean something."""
+_REQUIRED: Final = ("CATEGORY", "PF", "SLOT")
 
 Values = Mapping[str, str]
 
@@ -115,19 +131,16 @@ def is_kept(name: str) -> bool:
 
 def check(values: Values) -> tuple[CPV, int | None]:
     """The CPV and the BUILD_ID that folded `values` give; raises `InvalidPackage` where any is not sane."""
-    cpv = _cpv(values)
-    for name in ("SLOT",):
+    for name in _REQUIRED:
         if name not in values:
             raise InvalidPackage(f"{name} is missing in the metadata")
-    for name, pattern in _WHOLE.items():
+    cpv = _cpv(f"{values['CATEGORY']}/{values['PF']}")
+    for name, pattern in _VALUES.items():
         if name in values and not pattern.fullmatch(values[name]):
-            raise InvalidPackage(f"{name} in the metadata is {values[name]!r:.100}, which it cannot be")
-    for name, pattern in _WORDS.items():
-        if name in values:
-            _check_words(name, values[name], pattern)
+            raise InvalidPackage(f"{name} in the metadata is {values[name]!r:.200}, which it cannot be")
     if "repository" in values and not names.is_repository(values["repository"]):
         raise InvalidPackage(
-            f"repository in the metadata is {values['repository']!r:.100}: no repository's name"
+            f"repository in the metadata is {values['repository']!r:.200}, no repository's name"
         )
     for name in _NESTED:
         if name in values:
@@ -135,36 +148,14 @@ def check(values: Values) -> tuple[CPV, int | None]:
     return cpv, int(values["BUILD_ID"]) if "BUILD_ID" in values else None
 
 
-_WHOLE: Final = {
-    "BUILD_ID": _BUILD_ID,
-    "BUILD_TIME": _NUMBER,
-    "CHOST": _CHOST,
-    "EAPI": _EAPI,
-    "SIZE": _NUMBER,
-    "SLOT": _SLOT,
-}
-_WORDS: Final = {"DEFINED_PHASES": _PHASE, "IUSE": _IUSE, "KEYWORDS": _KEYWORD, "USE": _USE}
-_NESTED: Final = (*DEPENDENCIES, "LICENSE", "PROPERTIES", "RESTRICT")
-
-
-def _cpv(values: Values) -> CPV:
-    for name in ("CATEGORY", "PF"):
-        if name not in values:
-            raise InvalidPackage(f"{name} is missing in the metadata")
-    text = f"{values['CATEGORY']}/{values['PF']}"
+def _cpv(text: str) -> CPV:
     try:
         cpv = CPV.parse(text)
     except InvalidCPV as error:
         raise InvalidPackage(f"CATEGORY and PF in the metadata: {error}") from None
-    if "." in cpv.version.partition("-r")[2]:  # an inter-revision, of which Portage knows nothing any more
+    if "." in cpv.version.partition("-r")[2]:  # an inter-revision: Portage knows none any more
         raise InvalidPackage(f"CATEGORY and PF in the metadata: {text!r} is not CATEGORY/NAME-VERSION")
     return cpv
-
-
-def _check_words(name: str, value: str, pattern: re.Pattern[str]) -> None:
-    for word in value.split(" "):
-        if not pattern.fullmatch(word):
-            raise InvalidPackage(f"{name} in the metadata has {word!r:.100}, which cannot be in it")
 
 
 def _check_nesting(name: str, value: str) -> None:

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reading a package, once, from its first byte to its last, and believing nothing of it.
 
-`Inspector` is fed what arrives; `read_package` feeds it a file. Both tell what the package is, with the hashes
-of the whole and of its members, or raise `InvalidPackage` with one sentence that says why not. `read_metadata`
-only looks at the metadata, which is what a scan of thousands of files wants.
+`Inspector` is fed what arrives; `read_package` feeds it a file. Both tell what the package is, with hashes
+of the whole and of its members, or raise `InvalidPackage` with one sentence that says why not.
+`read_metadata` only looks at the metadata, which is what a scan of thousands of files wants.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,6 @@ class Package:
     md5: str
     sha1: str
     sha512: str
-    blake2b: str
     signed: bool
     """Whether everything that can be signed carries a signature (else nothing does)."""
     members: tuple[Member, ...]
@@ -86,7 +86,7 @@ class WholeHashes:
 
     def __init__(self) -> None:
         self.size = 0
-        self._hashes = {name: hashlib.new(name) for name in ("md5", "sha1", "sha512", "blake2b")}
+        self._hashes = {name: hashlib.new(name) for name in ("md5", "sha1", "sha512")}
 
     def feed(self, data: memoryview) -> None:
         """Take the next piece."""
@@ -109,6 +109,7 @@ class Inspector:
     def __init__(self, limits: Limits = DEFAULT) -> None:
         self._limits = limits
         self._beginning = b""
+        self._size = 0
         self._whole = WholeHashes()
         self._walker = tar.Walker("the package", self._visit, padding=limits.padding, long_names=False)
         self._names = Names(limits)
@@ -120,8 +121,17 @@ class Inspector:
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next piece of the file. Raises `InvalidPackage`."""
         view = memoryview(data)
+        self.hash(view)
+        self.walk(view)
+
+    def hash(self, view: memoryview) -> None:
+        """The half of `feed` that hashes the whole, for whoever lets another thread do that."""
         self._whole.feed(view)
-        if self._whole.size > self._limits.package_size:
+
+    def walk(self, view: memoryview) -> None:
+        """The other half of `feed`. Raises `InvalidPackage`."""
+        self._size += len(view)
+        if self._size > self._limits.package_size:
             raise InvalidPackage(f"the package is larger than {self._limits.package_size} bytes")
         if len(self._beginning) < tar.BLOCK:
             self._beginning += view[: tar.BLOCK]
@@ -258,12 +268,30 @@ def image_archive(name: str, suffix: str, reader: ImageReader, limits: Limits) -
 
 
 def read_package(source: Path | BinaryIO, limits: Limits = DEFAULT) -> Package:
-    """The package in a file, all of it read. Raises `InvalidPackage`, and `OSError` as reading does."""
+    """The package in a file, all of it read. Raises `InvalidPackage`, and `OSError` as reading does.
+
+    A file object is read from where it stands, which must be its beginning.
+    """
     inspector = Inspector(limits)
     with source.open("rb", buffering=0) if isinstance(source, Path) else nullcontext(source) as file:
+        data = file.read(READ_SIZE)
+        if len(data) < READ_SIZE:
+            inspector.feed(data)
+        else:
+            _read_large(file, data, inspector)
         while data := file.read(READ_SIZE):
             inspector.feed(data)
     return inspector.close()
+
+
+def _read_large(file: BinaryIO, data: bytes, inspector: Inspector) -> None:
+    """Feed `data` and the rest of `file`, on two processors: half the time goes into hashes of the whole."""
+    with ThreadPoolExecutor(1, thread_name_prefix="hashing") as hashing:
+        while data:
+            hashed = hashing.submit(inspector.hash, memoryview(data))
+            inspector.walk(memoryview(data))
+            data = file.read(READ_SIZE)
+            hashed.result()
 
 
 def read_metadata(file: BinaryIO, limits: Limits = DEFAULT) -> dict[str, str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Writing packages: an inspected one again, under another number or with signatures.
 
-What is installed stays byte for byte what was inspected. Both functions take the package that `reading` made of
-the same file; they write the same bytes for the same input whenever they are called.
+What is installed stays byte for byte what was inspected. Both functions take the package that `reading` made
+of the same file. Times in what they write are the package's BUILD_TIME: the same input gives the same bytes.
 """
 
 from __future__ import annotations
