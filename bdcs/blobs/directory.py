@@ -22,6 +22,7 @@ import secrets
 import shutil
 import stat
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,25 @@ class Placement:
 
 
 class Draft:
-    """A file that nobody sees yet. `file` reads and writes; closed, it may be opened again."""
+    """A file that nobody sees yet. `file` reads and writes, until it is finished."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
         self.path = path
-        self.file = file
+        self._file = file
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        """Make it, empty, where nothing is. Raises `BlobsFull`."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with space_errors(path):
+            return cls(path, os.fdopen(os.open(path, flags, 0o600), "w+b"))
+
+    @property
+    def file(self) -> BinaryIO:
+        """The open file. Raises `ValueError` when it is finished."""
+        if self._file is None:
+            raise ValueError(f"{self.path} is finished")
+        return self._file
 
     def open(self) -> BinaryIO:
         """Open it for reading, and anew."""
@@ -81,11 +96,18 @@ class Draft:
         self.file.flush()
         os.fchmod(self.file.fileno(), FILE_MODE)
         os.utime(self.file.fileno(), (mtime, mtime))
-        self.file.close()
+        self.close()
+
+    def close(self) -> None:
+        """Close it, whatever it holds."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # what cannot be written any more is not wanted any more
+                self._file.close()
+            self._file = None
 
     def remove(self) -> None:
         """Let it be gone."""
-        self.file.close()
+        self.close()
         self.path.unlink(missing_ok=True)
 
 
@@ -109,25 +131,14 @@ class Workspace:
     ) -> None:
         self.close()
 
+    def path(self) -> Path:
+        """Return where a draft may be made; a name that was not given out before."""
+        self._count += 1
+        return self._directory / str(self._count)
+
     def create(self) -> Draft:
         """Return a new, empty draft. Raises `BlobsFull`."""
-        self._count += 1
-        path = self._directory / str(self._count)
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        with space_errors(path):
-            return Draft(path, os.fdopen(os.open(path, flags, 0o600), "w+b"))
-
-    def copy(self, source: Path) -> Draft:
-        """Return a draft with what `source` holds now. Raises `BlobsFull`, or `OSError` of `source`."""
-        with source.open("rb") as original:
-            draft = self.create()
-            try:
-                with space_errors(draft.path):
-                    copy_bytes(original.fileno(), draft.file.fileno())
-            except BaseException:
-                draft.remove()
-                raise
-        return draft
+        return Draft.create(self.path())
 
     def close(self) -> None:
         """Remove what is left."""
@@ -204,18 +215,23 @@ class Directory:
     def place(self, placements: Sequence[Placement]) -> None:
         """Make all of them visible, or none. Raises `BlobsFull`."""
         placed: list[Placement] = []
+        by_place: defaultdict[tuple[str, str], list[Placement]] = defaultdict(list)
+        for placement in placements:
+            by_place[placement.target, placement.path.rpartition("/")[0]].append(placement)
+        # One flush for all, where one for each of thousands of directories would take minutes.
+        each = len(by_place) <= SYNC_EACH
         try:
-            with space_errors(self._packages), contextlib.ExitStack() as opened:
-                directories: dict[str, int] = {}
-                for placement in placements:
-                    parent, _, name = f"{placement.target}/{placement.path}".rpartition("/")
-                    if parent not in directories:
-                        directories[parent] = self._directory(placement.target, placement.path, make=True)
-                        opened.callback(os.close, directories[parent])
-                    os.rename(placement.draft.path, name, dst_dir_fd=directories[parent])
-                    placed.append(placement)
-                for descriptor in directories.values():
-                    os.fsync(descriptor)
+            with space_errors(self._packages):
+                for same in by_place.values():
+                    with self._directory(same[0].target, same[0].path, make=True, sync=each) as directory:
+                        for placement in same:
+                            name = placement.path.rpartition("/")[2]
+                            os.rename(placement.draft.path, name, dst_dir_fd=directory)
+                            placed.append(placement)
+                        if each:
+                            os.fsync(directory)
+                if not each:
+                    _sync_file_system(self._packages)
         except BaseException:
             for placement in placed:
                 self.delete(placement.target, [placement.path])
@@ -224,13 +240,10 @@ class Directory:
     def open(self, target: str, path: str) -> BinaryIO:
         """Open a file for reading. Raises `BlobMissing`, also for a path that cannot be one of ours."""
         try:
-            parent = self._directory(target, path)
-            try:
+            with self._directory(target, path) as parent:
                 # Without O_NONBLOCK a FIFO that somebody put there would keep us waiting.
                 flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
                 descriptor = os.open(path.rpartition("/")[2], flags, dir_fd=parent)
-            finally:
-                os.close(parent)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise BlobMissing(f"{target}/{path}") from error
         except OSError as error:
@@ -246,14 +259,10 @@ class Directory:
         """Remove files, and directories that they leave empty; what is not there is gone already."""
         for path in paths:
             try:
-                parent = self._directory(target, path)
+                with self._directory(target, path) as parent:
+                    os.unlink(path.rpartition("/")[2], dir_fd=parent)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            try:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path.rpartition("/")[2], dir_fd=parent)
-            finally:
-                os.close(parent)
             place = (self._packages / target / path).parent
             while place != self._packages:
                 try:
@@ -313,8 +322,12 @@ class Directory:
         """Remove one of them."""
         shutil.rmtree(self._quarantine / name, ignore_errors=True)
 
-    def _directory(self, target: str, path: str, *, make: bool = False) -> int:
-        """Open the directory of a file, link by link. Raises `ValueError` where the path cannot be ours."""
+    @contextlib.contextmanager
+    def _directory(self, target: str, path: str, *, make: bool = False, sync: bool = True) -> Iterator[int]:
+        """Open the directory of a file, link by link. Raises `ValueError` where the path cannot be ours.
+
+        `make`: missing ones are made, durably with `sync`.
+        """
         if not _PATH.fullmatch(path):
             raise ValueError(f"{path!r} is no path of a package")
         if make:
@@ -323,15 +336,14 @@ class Directory:
         descriptor = os.open(self._packages, flags)
         try:
             for name in (_checked_target(target), *path.split("/")[:-1]):
-                if make:
-                    _make_directory(name, descriptor)
+                if make and _make_directory(name, descriptor) and sync:
+                    os.fsync(descriptor)
                 below = os.open(name, flags, dir_fd=descriptor)
                 os.close(descriptor)
                 descriptor = below
-        except BaseException:
+            yield descriptor
+        finally:
             os.close(descriptor)
-            raise
-        return descriptor
 
     def _upload(self, upload: str) -> Path:
         if not _NAME.fullmatch(upload):
@@ -362,13 +374,13 @@ def _checked_target(target: str) -> str:
     return target
 
 
-def _make_directory(name: str, parent: int) -> None:
-    """Make it, durably, unless it is there."""
+def _make_directory(name: str, parent: int) -> bool:
+    """Make it and return True, unless it is there."""
     try:
         os.mkdir(name, 0o755, dir_fd=parent)
     except FileExistsError:
-        return
-    os.fsync(parent)
+        return False
+    return True
 
 
 def _sync(path: Path) -> None:

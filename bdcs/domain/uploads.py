@@ -44,7 +44,7 @@ class Declared:
 
     @property
     def id(self) -> str:
-        """The same for the same file from the same machine for the same place: sent again, it does nothing."""
+        """The same for the same file from the same machine for the same place: sent again it does nothing."""
         words = (str(self.machine), self.target, self.category, self.pf, self.sha512)
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:32]
 

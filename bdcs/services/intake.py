@@ -127,16 +127,23 @@ def take(workspace: Workspace, demands: Demands, source: Source) -> Candidate:
 
     Raises `PackageRefused`, `BlobsFull`, `OSError` where it cannot be read.
     """
-    draft = workspace.create()
-    try:
-        with source.open() as original, space_errors(draft.path):
-            copy_bytes(original.fileno(), draft.file.fileno())
-        draft.finish(source.mtime)
-        package, signed_by = judge(demands, source.name, draft.path)
-    except BaseException:
-        draft.remove()
-        raise
-    return Candidate(source=source, draft=draft, package=package, signed_by=signed_by)
+    path = workspace.path()
+    package, signed_by = take_to(path, demands, source)
+    return Candidate(source=source, draft=Draft(path), package=package, signed_by=signed_by)
+
+
+def take_to(path: Path, demands: Demands, source: Source) -> tuple[Package, str | None]:
+    """Do that with a draft at `path`; return what the package is and who signed it."""
+    with source.open() as original:
+        draft = Draft.create(path)
+        try:
+            with space_errors(path):
+                copy_bytes(original.fileno(), draft.file.fileno())
+                draft.finish(source.mtime)
+            return judge(demands, source.name, path)
+        except BaseException:
+            draft.remove()
+            raise
 
 
 def judge(demands: Demands, name: str, path: Path) -> tuple[Package, str | None]:

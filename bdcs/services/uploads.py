@@ -141,7 +141,7 @@ class Reception:
 
     def close(self) -> None:
         """Whatever was not kept goes."""
-        self._draft.file.close()
+        self._draft.close()
         self._workspace.close()
 
 

