@@ -28,10 +28,12 @@ from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
+from bdcs.services.receiving import Receiver
 from bdcs.services.registration import Registrar
 from bdcs.services.report_links import SECRET, ReportLinks
 from bdcs.services.serving import Serving
 from bdcs.services.target_documents import TargetDocuments
+from bdcs.services.uploads import Uploads
 from bdcs.settings import Settings
 from bdcs.store import schema
 from bdcs.store.engine import sqlite_path
@@ -39,6 +41,7 @@ from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store
 from bdcs.web import api as machine_api
 from bdcs.web import targets_api
+from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
 from bdcs.web.binhost import Binhost
@@ -48,10 +51,11 @@ from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
 from bdcs.web.signing_keys import SigningKeys
 from bdcs.web.targets_api import TargetsAPI
+from bdcs.web.uploads import UploadAPI
 
 log = logging.getLogger(__name__)
 
-OPERATIONS: Final = (*machine_api.OPERATIONS, *targets_api.OPERATIONS)
+OPERATIONS: Final = (*machine_api.OPERATIONS, *targets_api.OPERATIONS, *uploads_api.OPERATIONS)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
@@ -128,16 +132,18 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
-    _add_binhost(app, settings, store, public_url)
+    _add_binhost(app, settings, store, keys, public_url)
     add_description(app, OPERATIONS, public_url)
     add_pages(app, store=store, thresholds=thresholds, links=links, renewal=renewal, public_url=public_url)
     return Listener(app)
 
 
-def _add_binhost(app: web.Application, settings: Settings, store: Store, public_url: str) -> None:
-    serving = Serving(
-        store, Directory(settings.data), settings.data / "binhost", grace=settings.grace, now=time.time
-    )
+def _add_binhost(app: web.Application, settings: Settings, store: Store, keys: Keys, public_url: str) -> None:
+    blobs = Directory(settings.data)
+    serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
+    uploads = Uploads(store, blobs, package_size=settings.package_size, now=time.time)
+    receiver = Receiver(store, uploads, keys, audience=public_url, now=time.time)
+    UploadAPI(receiver=receiver, public_url=public_url).add_to(app)
     SigningKeys(store=store, public_url=public_url).add_to(app)
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
     documents = TargetDocuments(public_url, time.time)

@@ -52,14 +52,20 @@ async def signed_request(request: web.Request, public_url: str, limit: int) -> S
 
     Raises `Unauthorized` where it has none, and what `read_body` raises.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
-        raise Unauthorized("this needs `Authorization: Bearer` and a token")
+    token = request_token(request)
     if request.headers.get("Content-Encoding") is not None:
         raise UnsupportedMedia("only segments may have a Content-Encoding")
     return SignedRequest(
-        token=token.strip(),
+        token=token,
         method=request.method,
         url=public_url + request.raw_path,
         body=await read_body(request, limit),
     )
+
+
+def request_token(request: web.Request) -> str:
+    """Return the request's token. Raises `Unauthorized` where it has none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("this needs `Authorization: Bearer` and a token")
+    return token.strip()

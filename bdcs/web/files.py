@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
@@ -26,6 +26,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from bdcs.services.finishing import to_its_end
 from bdcs.web.problems import problem_response
 from gentwoo_client.wire.errors import PreconditionFailed, RangeNotSatisfiable
 
@@ -246,22 +247,12 @@ async def _sendfile(file: BinaryIO, part: range, connection: socket.socket) -> N
         position = part.start
         while position < part.stop:
             count = min(PIECE, part.stop - position)
-            position += await _in_thread(loop, partial(_move, duplicate, file.fileno(), position, count))
+            position += await to_its_end(_senders, partial(_move, duplicate, file.fileno(), position, count))
             if position < part.stop:
                 async with asyncio.timeout(STALLED):
                     await _writable(loop, duplicate)
     finally:
         os.close(duplicate)
-
-
-async def _in_thread(loop: asyncio.AbstractEventLoop, work: Callable[[], int]) -> int:
-    """Do `work` in a thread, to its end even if we are cancelled: its descriptors get closed then."""
-    future = loop.run_in_executor(_senders, work)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        raise
 
 
 def _move(target: int, source: int, position: int, count: int) -> int:
