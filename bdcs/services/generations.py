@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, update
 
 from bdcs.domain import builds as rules
 from bdcs.domain.builds import Build, Difference
@@ -302,10 +302,8 @@ def expired(connection: Connection, target: Target, before: float) -> Sequence[t
 
 def set_deleted(connection: Connection, ids: Collection[int], now: float) -> None:
     """Remember that the files of these builds are gone, so that no rollback shows them again."""
-    connection.execute(
-        update(builds).where(builds.c.id == bindparam("build")).values(deleted_at=int(now)),
-        [{"build": number} for number in ids],
-    )
+    for some in _sliced(ids):
+        connection.execute(update(builds).where(builds.c.id.in_(some)).values(deleted_at=int(now)))
 
 
 def build_of(row: Row[*tuple[Any, ...]]) -> Build:

@@ -80,9 +80,10 @@ class Contents:
 
 
 def add(connection: Connection, name: str, *, now: float, **settings: Any) -> Target:
-    """Make a target without packages and return it; settings that are not given are empty or false.
+    """Make a target without packages and return it.
 
-    Signatures are required by default. Raises `TargetRefused`, `TargetExists`.
+    Of the settings (fields of `Target`) CHOST and profile must be given; others are empty or false, save that
+    signatures are required. Raises `TargetRefused`, `TargetExists`.
     """
     rules.check("name", name)
     if find(connection, name) is not None:
