@@ -185,7 +185,7 @@ _CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
     "EAPI": _matches(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"),
     "IDEPEND": _TOKENS,
     "IUSE": _words(rf"[+-]?{_FLAG}"),
-    "KEYWORDS": _words(r"-?~?[A-Za-z0-9_*][A-Za-z0-9_-]*"),
+    "KEYWORDS": _words(r"[~-]?[A-Za-z0-9_][A-Za-z0-9_-]*|-\*|~\*|\*\*|\*"),
     "LICENSE": _TOKENS,
     "MD5": _matches(r"[0-9a-f]{32}"),
     "PATH": is_path,

@@ -82,8 +82,7 @@ def state_of(connection: Connection, target: Target, files: IndexFiles, now: flo
     layout = files.layout()
     if layout is not None and _is_of(layout, connection, target):
         return State.CURRENT
-    published = files.timestamp()
-    if target.timestamp <= published or (not published and target.generation != 1):
+    if target.timestamp <= files.timestamp():
         return State.UNKNOWN
     return State.BEHIND if is_due(now, target.timestamp) else State.WAITING
 
