@@ -48,6 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 EXIT_DONE = 0
 EXIT_REFUSED = 1
@@ -62,6 +63,16 @@ class CollectorError(Exception):
 
     exit_code = EXIT_REFUSED
     advice = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Make it something that another process can hand back (pickle), whatever `__init__` takes."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CollectorError], args: tuple[Any, ...], attributes: dict[str, Any]) -> CollectorError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigurationError(CollectorError):

@@ -22,6 +22,8 @@ from gentwoo_client.version import VERSION
 COMMANDS = {
     "serve": "bdcs.cli.serve",
     "target": "bdcs.cli.target",
+    "publish": "bdcs.cli.publish",
+    "import": "bdcs.cli.importing",
     "prune": "bdcs.cli.prune",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",

@@ -61,18 +61,24 @@ Builds = Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedFile:
-    """What became of one file."""
+class ForeseenFile:
+    """What would become of one file."""
 
     file: str
     cpv: str
+    is_new: bool
+    """Whether the target does not have it yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFile(ForeseenFile):
+    """What became of one file; it is new where the target did not have it before."""
+
     build: int
     build_id: int | None
     path: str
     size: int
     signed_by: str | None
-    is_new: bool
-    """Whether the target did not have it before."""
 
     def to_json(self) -> dict[str, object]:
         """What `bdcs publish --json` prints of it."""
@@ -239,6 +245,21 @@ class Publication:
         loser = next(one for one in candidates if one not in ready)
         reason = "its BUILD_ID was taken by others again and again; publish it once more"
         raise PackageRefused(loser.source.name, reason)
+
+    def foresee(
+        self, candidates: Sequence[Candidate], *, refused: Callable[[PackageRefused], None]
+    ) -> tuple[ForeseenFile, ...]:
+        """Return what `commit` would make of the candidates, as far as it can be known without doing it."""
+        known = self._known(candidates)
+        files = []
+        taken = {build.path for builds in known.values() for build in builds}
+        for candidate in candidates:
+            is_new = _find(candidate, known) is None
+            if is_new and intake.numbering(candidate, self.demands, taken) is Numbering.REFUSE:
+                refused(intake.number_is_taken(candidate, self.demands.target))
+            else:
+                files.append(ForeseenFile(file=candidate.source.name, cpv=candidate.cpv, is_new=is_new))
+        return tuple(files)
 
     @property
     def _index(self) -> IndexFiles:
