@@ -29,7 +29,24 @@ if TYPE_CHECKING or sys.version_info < (3, 14):
 else:
     from compression import zstd
 
-__all__ = ["DIRTYPE", "LNKTYPE", "REGTYPE", "SYMTYPE", "Special", "gpkg", "make_gpkg", "tar"]
+__all__ = [
+    "DIRTYPE",
+    "LNKTYPE",
+    "REGTYPE",
+    "SYMTYPE",
+    "Members",
+    "Special",
+    "compress",
+    "gpkg",
+    "image_members",
+    "image_tar",
+    "info",
+    "make_gpkg",
+    "manifest_of",
+    "metadata_tar",
+    "tar",
+    "zstd",
+]
 
 TIME = 1_700_000_000
 Members = list[tuple[str, bytes]]
