@@ -158,9 +158,13 @@ class PublicAPI:
         if self._session is not None:
             await self._session.close()
 
-    async def targets(self) -> tuple[Target, ...]:
-        """Return the targets of the binhost."""
-        response = await self._get("/v1/targets", limits.TARGETS_SIZE)
+    async def targets(self, credentials: tuple[str, str] | None = None) -> tuple[Target, ...]:
+        """Return the targets of the binhost: those for everybody, and those that `credentials` open.
+
+        `credentials` are name and token, as HTTP basic has them.
+        """
+        headers = {} if credentials is None else {"Authorization": aiohttp.BasicAuth(*credentials).encode()}
+        response = await self._get("/v1/targets", limits.TARGETS_SIZE, headers)
         try:
             return targets_from_json(_parse(response.body))
         except InvalidTarget as error:
@@ -174,10 +178,10 @@ class PublicAPI:
                 advice="set `collector` to exactly the collector's `public_url`",
             )
         path = key.url.removeprefix(self.audience)
-        return (await self._get(path, limits.PUBLIC_KEY_SIZE)).body
+        return (await self._get(path, limits.PUBLIC_KEY_SIZE, {})).body
 
     async def index_state(self, url: str, credentials: tuple[str, str] | None = None) -> IndexState:
-        """Return what `url`, a target's, answers to Portage; `credentials` are user and token."""
+        """Return what `url`, a target's, answers to Portage; `credentials` are name and token."""
         assert self._session is not None, "use as an async context manager"
         authorization = None if credentials is None else aiohttp.BasicAuth(*credentials)
         index = URL(f"{url}/Packages.gz", encoded=True)
@@ -187,8 +191,8 @@ class PublicAPI:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._unreachable(error) from error
 
-    async def _get(self, path: str, limit: int) -> _Response:
-        response = await self._send("GET", path, {}, None, limit)
+    async def _get(self, path: str, limit: int, headers: Mapping[str, str]) -> _Response:
+        response = await self._send("GET", path, headers, None, limit)
         try:
             self._check(response)
         except _Refusal as refusal:

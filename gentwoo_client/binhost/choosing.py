@@ -78,7 +78,10 @@ def named(fits: Sequence[Fit], name: str) -> Fit:
     fit = next((fit for fit in fits if fit.target.name == name), None)
     if fit is None:
         offered = ", ".join(fit.target.name for fit in fits) or "none at all"
-        raise BinhostRefused(f"the collector has no target {name}", advice=f"it has {offered}")
+        raise BinhostRefused(
+            f"the collector has no target {name}, or it is private",
+            advice=f"it has {offered}; a private one needs --token-file",
+        )
     if fit.fitness is Fitness.UNFIT:
         raise BinhostRefused(
             f"{name} does not fit this machine: {fit.reason}", advice="name one that fits, or none"
@@ -86,20 +89,18 @@ def named(fits: Sequence[Fit], name: str) -> Fit:
     return fit
 
 
-def candidates(fits: Sequence[Fit], *, with_private: bool) -> tuple[Fit, ...]:
-    """The best of those that fit; private ones only where there is a token. Raises `BinhostRefused`."""
-    found = best([fit for fit in fits if with_private or not fit.target.private])
+def candidates(fits: Sequence[Fit]) -> tuple[Fit, ...]:
+    """The best of those that fit. Raises `BinhostRefused` where none does."""
+    found = best(fits)
     if found:
         return found
-    private = [fit.target.name for fit in best(fits)]
-    if private:
-        raise BinhostRefused(
-            f"only private targets fit this machine: {', '.join(private)}",
-            advice=f"ask the operator for a token, then add --target {private[0]} --token-file FILE",
-        )
+    reasons = "".join(f"; {fit.target.name}: {fit.reason}" for fit in fits)
     raise BinhostRefused(
-        "no target of this collector fits this machine" if fits else "this collector has no targets",
-        advice="ask its operator for one with this machine's CHOST, profile and flags",
+        f"no target of this collector fits this machine{reasons}"
+        if fits
+        else "this collector has no target that everybody may use",
+        advice="ask its operator for one with this machine's CHOST, profile and flags; a private one needs"
+        " --token-file",
     )
 
 

@@ -183,7 +183,7 @@ _MARCH: Final[dict[str, tuple[str, str]]] = {
     "opteron-sse3": ("k8-sse3", ""),
     "amdfam10": ("k8-sse3", "3dnowprefetch abm cx16 lahf_lm popcnt sse4a"),
     "barcelona": ("amdfam10", ""),
-    "btver1": ("core2", "3dnowprefetch abm popcnt sse4a"),
+    "btver1": ("core2", "3dnowprefetch abm popcnt sse4a xsave"),
     "btver2": ("sandybridge", "3dnowprefetch abm aes bmi1 f16c movbe sse4a"),
     "bdver1": ("westmere", "3dnowprefetch abm aes avx fma4 sse4a xop xsave"),
     "bdver2": ("bdver1", "bmi1 f16c fma tbm"),

@@ -141,8 +141,8 @@ async def ask_collector(status: Status, entry: Entry, machine: Machine) -> None:
 
     try:
         async with PublicAPI(entry.collector, patience=Patience(connect=5, read=10, total=20)) as api:
-            targets = await api.targets()
             credentials = None if entry.credentials is None else entry.credentials.pair
+            targets = await api.targets(credentials)
             index = await api.index_state(entry.url, credentials)
     except TryLater as error:
         status.answers = False
@@ -152,16 +152,19 @@ async def ask_collector(status: Status, entry: Entry, machine: Machine) -> None:
         status.complain(str(error), error.advice or "ask the operator of the collector")
         return
     status.answers = True
+    if index.status == 401:
+        what = "the collector does not accept the token"
+        status.complain(
+            what if entry.credentials else f"{entry.target} is private now",
+            "ask its operator for a token, then run `gentwoo binhost setup` with --token-file",
+        )
+        return
     target = next((target for target in targets if target.name == entry.target), None)
     if target is None:
         status.complain(f"the collector has no target {entry.target} any more", _AGAIN)
         return
     _compare(status, entry, machine, target)
-    if index.status == 401:
-        status.complain(
-            "the collector does not accept the token", "ask its operator for another, then run setup again"
-        )
-    elif index.status != 200:
+    if index.status != 200:
         status.complain(
             f"{entry.url}/Packages.gz answers {index.status}", "ask the operator of the collector"
         )

@@ -122,15 +122,16 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     check_permission(facts.configuration)
     keyring = Keyring.of(facts.verify_home, settings.eprefix)
     machine = choosing.this_machine(facts, settings.eprefix)
-    fits = choosing.judged(machine, asyncio.run(_targets(collector)))
-    chosen = _choose(arguments, fits, has_token=credentials is not None)
+    targets = asyncio.run(_targets(collector, credentials))
+    if _is_missing(arguments.target, targets) and credentials is None and _may_ask(arguments):
+        credentials = _ask_credentials(arguments.target)
+        targets = asyncio.run(_targets(collector, credentials))
+    fits = choosing.judged(machine, targets)
+    chosen = _choose(arguments, fits)
     _show(tell, collector, machine, fits, chosen)
     choosing.check_transport(chosen.target.url, insecure=arguments.insecure)
     offered = choosing.usable(chosen, asyncio.run(_keys(collector, chosen.target, keyring)))
     trusted = _confirm(arguments, tell, chosen, offered, fingerprints)
-    if chosen.target.private:
-        credentials = credentials or _ask_credentials(arguments, chosen.target)
-        asyncio.run(_try(collector, chosen.target, credentials))
     if trusted and has_trust_helper(facts):
         tell(f"{'First:':<18}{facts.trust_helper} makes {facts.verify_home}, as Portage would have it do")
         run_trust_helper(facts)
@@ -139,11 +140,15 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     return DONE
 
 
-async def _targets(collector: str) -> tuple[Target, ...]:
+async def _targets(collector: str, credentials: Credentials | None) -> tuple[Target, ...]:
     from gentwoo_client.collector_api import PublicAPI
 
     async with PublicAPI(collector) as api:
-        return await api.targets()
+        return await api.targets(None if credentials is None else credentials.pair)
+
+
+def _is_missing(name: str | None, targets: Sequence[Target]) -> bool:
+    return name is not None and name not in [target.name for target in targets]
 
 
 async def _keys(collector: str, target: Target, keyring: Keyring) -> list[OfferedKey]:
@@ -165,24 +170,12 @@ async def _keys(collector: str, target: Target, keyring: Keyring) -> list[Offere
     return offered
 
 
-async def _try(collector: str, target: Target, credentials: Credentials) -> None:
-    from gentwoo_client.collector_api import PublicAPI
-
-    async with PublicAPI(collector) as api:
-        answer = await api.index_state(target.url, credentials.pair)
-    if answer.status in (401, 403):
-        raise BinhostRefused(
-            f"{target.name} does not accept this name and token",
-            advice="ask its operator for one: `bdcs admin tokens`",
-        )
-
-
-def _choose(arguments: argparse.Namespace, fits: Sequence[Fit], *, has_token: bool) -> Fit:
+def _choose(arguments: argparse.Namespace, fits: Sequence[Fit]) -> Fit:
     from gentwoo_client.binhost.choosing import candidates, named
 
     if arguments.target:
         return named(fits, arguments.target)
-    found = candidates(fits, with_private=has_token)
+    found = candidates(fits)
     if len(found) == 1:
         return found[0]
     names = [fit.target.name for fit in found]
@@ -193,8 +186,7 @@ def _choose(arguments: argparse.Namespace, fits: Sequence[Fit], *, has_token: bo
         )
     for fit in found:
         print(f"  {fit.target.name}: {fit.target.cflags}; {fit.target.description}", file=sys.stderr)
-    answer = _ask(f"Which target? [{'/'.join(names)}] ")
-    return named(found, answer)
+    return named(found, _ask(f"Which target? [{'/'.join(names)}] "))
 
 
 def _confirm(
@@ -249,18 +241,14 @@ def _credentials_in(path: Path) -> Credentials:
         raise UsageError(f"{path}: {error}") from None
 
 
-def _ask_credentials(arguments: argparse.Namespace, target: Target) -> Credentials:
+def _ask_credentials(target: str) -> Credentials:
     from getpass import getpass
 
     from gentwoo_client.binhost.binrepos import Credentials
 
-    if not _may_ask(arguments):
-        raise UsageError(
-            f"{target.name} is private",
-            advice="add --token-file FILE with NAME:TOKEN, which its operator gives",
-        )
+    print(f"There is no target {target} that everybody may use.", file=sys.stderr)
     try:
-        return Credentials.parse(getpass(f"NAME:TOKEN for {target.name} (is not shown): "))
+        return Credentials.parse(getpass("NAME:TOKEN, if it is private (not shown): "))
     except ValueError as error:
         raise UsageError(str(error)) from None
 
