@@ -5,38 +5,83 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 
+from bdcs.cli.amounts import size_text
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
 from bdcs.settings import Settings
 
-HELP = "replay the evidence and compare it with the tables"
+HELP = "replay the evidence and compare it with the tables; compare the binhost with its files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """This command has no options of its own."""
+    """Add this command's own options."""
+    parser.add_argument(
+        "--only",
+        choices=("records", "binhost"),
+        help="compare only what machines sent, or only targets, indexes and package files",
+    )
 
 
-def run(_arguments: argparse.Namespace, settings: Settings) -> int:
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Compare, and print what was found."""
+    differences = 0
+    if arguments.only != "binhost":
+        differences += _check_records(settings)
+    if arguments.only != "records":
+        differences += _check_binhost(settings)
+    return EXIT_REFUSED if differences else EXIT_DONE
+
+
+def _check_records(settings: Settings) -> int:
     from bdcs.cli.existing import existing_store
     from bdcs.services.checking import check
 
-    report = check(existing_store(settings), _show if sys.stderr.isatty() else _ignore)
+    report = check(existing_store(settings), _progress("{} of {} machines"))
     print(
         f"{report.machines} machines, {report.segments} segments, {report.records} records,"
         f" {report.installations} installations: {report.differences or 'no'} differences"
     )
-    for difference in report.first:
+    _print_first(report.first, report.differences)
+    return report.differences
+
+
+def _check_binhost(settings: Settings) -> int:
+    from bdcs.cli.existing import existing_store
+    from bdcs.services.checking_binhost import check_binhost
+
+    report = check_binhost(
+        existing_store(settings), settings.data, _progress("{} of {} read", written_as=size_text)
+    )
+    print(
+        f"{report.targets} targets, {report.builds} packages, {report.files} files,"
+        f" {size_text(report.size)}: {report.differences or 'no'} differences"
+    )
+    _print_first(report.first, report.differences)
+    return report.differences
+
+
+def _print_first(first: Sequence[str], differences: int) -> None:
+    for difference in first:
         print(difference)
-    if report.differences > len(report.first):
-        print(f"… and {report.differences - len(report.first)} more")
-    return EXIT_REFUSED if report.differences else EXIT_DONE
+    if differences > len(first):
+        print(f"… and {differences - len(first)} more")
 
 
-def _show(done: int, machines: int) -> None:
-    end = "\n" if done == machines else ""
-    print(f"\r{done} of {machines} machines", end=end, file=sys.stderr, flush=True)
+def _progress(text: str, *, written_as: Callable[[int], str] = str) -> Callable[[int, int], None]:
+    """Return what shows `text` with how much is done and how much there is; nothing where nobody looks."""
+
+    shown = ""
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        line = text.format(written_as(done), written_as(total))
+        if line != shown or done == total:
+            print(f"\r{line:<40}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+            shown = line
+
+    return show if sys.stderr.isatty() else _ignore
 
 
-def _ignore(_done: int, _machines: int) -> None:
+def _ignore(_done: int, _total: int) -> None:
     """Nobody looks."""
