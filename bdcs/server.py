@@ -28,11 +28,13 @@ from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
+from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
 from bdcs.services.registration import Registrar
 from bdcs.services.report_links import SECRET, ReportLinks
 from bdcs.services.serving import Serving
 from bdcs.services.target_documents import TargetDocuments
+from bdcs.services.upkeep import Upkeep
 from bdcs.services.uploads import Uploads
 from bdcs.settings import Settings
 from bdcs.store import schema
@@ -97,6 +99,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     answers.drop_those_over(store),
                     unused_names.drop_regularly(store),
                     IndexKeeper(store, settings.data).run(),
+                    _keep_up(settings),
                 )
             finally:
                 await listener.stop()
@@ -148,6 +151,12 @@ def _add_binhost(app: web.Application, settings: Settings, store: Store, keys: K
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
     documents = TargetDocuments(public_url, time.time)
     TargetsAPI(store=store, serving=serving, documents=documents).add_to(app)
+
+
+async def _keep_up(settings: Settings) -> None:
+    publisher = Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
+    with contextlib.closing(publisher):
+        await Upkeep(publisher=publisher, grace=settings.grace, now=time.time).run()
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:

@@ -30,8 +30,7 @@ from bdcs.services.trusted_keys import accepted_keys
 
 GPKG: Final = ".gpkg.tar"
 XPAK: Final = ".xpak"
-_CONTAINER_NAME: Final = b"/gpkg-1\0"
-_BEGINNING: Final = 100  # bytes in which a GPKG has this name
+_END_OF_XPAK: Final = b"STOP"  # a tar ends with zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +164,9 @@ def judge(demands: Demands, name: str, path: Path) -> tuple[Package, str | None]
 def read(path: Path) -> Package:
     """Read a package of either kind, all of it. Raises `InvalidPackage`, `OSError`."""
     with path.open("rb") as file:
-        is_gpkg = _CONTAINER_NAME in file.read(_BEGINNING)
-    return read_package(path) if is_gpkg else read_xpak(path)
+        file.seek(max(0, path.stat().st_size - len(_END_OF_XPAK)))
+        is_xpak = file.read() == _END_OF_XPAK
+    return read_xpak(path) if is_xpak else read_package(path)
 
 
 def numbering(candidate: Candidate, demands: Demands, taken: Container[str]) -> Numbering:
