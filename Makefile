@@ -4,13 +4,16 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup run check test-fast test test-long bench format lock clean
+.PHONY: help setup prefix run check test-fast test test-long bench format lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## make .venv and everything else that the other commands need
 	@$(PYTHON) -m dev.setup
+
+prefix: setup  ## a small Gentoo Prefix in .run/prefix, to try the binhost without Gentoo
+	@.venv/bin/python -m dev.prefix
 
 run: setup  ## the main job here: a collector, this machine registered, its emerge.log followed
 	@.venv/bin/python -m dev.run

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make run`: the main job, on this machine, until Ctrl-C.
 
-Starts a collector, registers this machine with it and starts the daemon on /var/log/emerge.log, or where that
-cannot be read on a replayed sample. Prints where to look, and a line for each record that arrives. Everything
-is kept under `.run/PORT/`, so the next run goes on where this one stopped.
+Starts a collector and a signer, registers this machine and starts the daemon on /var/log/emerge.log, or
+where that cannot be read on a replayed sample; with RUN_EPREFIX on that Prefix. Prints where to look, and a
+line for each record that arrives. Everything is kept under `.run/PORT/`, so the next run goes on where this
+one stopped.
 """
 
 import json
@@ -23,7 +24,8 @@ from dev.sample import replay
 
 PORT_SETTING = "RUN_PORT"
 DEFAULT_PORT = 8642
-LOG = Path("/var/log/emerge.log")
+EPREFIX_SETTING = "RUN_EPREFIX"
+LOG = Path("var/log/emerge.log")
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 15.0
 LOOK = 0.4  # seconds between two looks at what has arrived, and between two lines of the sample
@@ -44,13 +46,15 @@ class Stop(Exception):
 
 
 class Job:
-    """Collector and daemon of one directory."""
+    """Signer, collector and daemon of one directory."""
 
     def __init__(self, home: Path, port: int) -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{port}"
         self.data = home / "collector"
+        self.signer = home / "signer"
         self.config = home / "gentwoo.toml"
+        self.collector_config = home / "bdcs.toml"
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *argv: str | Path) -> None:
@@ -90,6 +94,10 @@ class Job:
         """Run one client command; raises `CannotRun` with what it said."""
         return finish(VENV / "bin/gentwoo", "--config", self.config, *arguments)
 
+    def bdcs(self, *arguments: str | Path) -> str:
+        """Run one command of the collector; raises `CannotRun` with what it said."""
+        return finish(VENV / "bin/bdcs", "--config", self.collector_config, *arguments)
+
     def records(self) -> Iterator[list[dict[str, Any]]]:
         """Each step gives the records that became durable since the step before."""
         since, looked_at = 0, (0, 0)
@@ -99,7 +107,7 @@ class Job:
                 yield []
                 continue
             looked_at = state
-            text = finish(VENV / "bin/bdcs", "export", "--data", self.data, "--since", str(since))
+            text = self.bdcs("export", "--since", str(since))
             fresh = [json.loads(line) for line in text.splitlines()]
             since = fresh[-1]["id"] if fresh else since
             yield fresh
@@ -144,30 +152,52 @@ def chosen_port() -> int:
     return int(text)
 
 
-def log_to_follow(home: Path) -> tuple[Path, bool]:
+def eprefix() -> str:
+    """The Prefix to follow, or nothing for the system itself; raises `CannotRun` where it is none."""
+    text = os.environ.get(EPREFIX_SETTING, "")
+    path = ROOT / text
+    if text and not (path / "usr/bin/portageq").exists():
+        raise CannotRun(f"{EPREFIX_SETTING}={text}: no Gentoo Prefix is there; `make prefix` makes one")
+    return str(path) if text else ""
+
+
+def log_to_follow(home: Path, prefix: str) -> tuple[Path, bool]:
     """The log to follow, and whether it is the sample."""
-    if LOG.is_file() and os.access(LOG, os.R_OK):
-        return LOG, False
+    log = Path(prefix or "/") / LOG
+    if prefix or (log.is_file() and os.access(log, os.R_OK)):
+        return log, False
     return home / "emerge.log", True
 
 
-def configure(job: Job, log: Path, *, sample: bool) -> None:
-    """Write the client's configuration; the sample's packages are of no repository, so all are allowed."""
+def configure(job: Job, prefix: str, log: Path, *, sample: bool) -> None:
+    """Write both configurations; the sample's packages are of no repository, so all are allowed."""
+    job.collector_config.write_text(
+        f'listen = "{job.url.removeprefix("http://")}"\ndata = "{job.data}"\nsigner = "{job.signer}.socket"\n'
+    )
     lines = [
         f'collector = "{job.url}"',
         f'state_dir = "{job.home / "machine"}"',
         f'log = "{log}"',
+        *([f'eprefix = "{prefix}"', f'portage_bin = "{prefix}/usr/bin"'] if prefix else []),
         *(['repositories = ["*"]'] if sample else []),
     ]
     job.config.write_text("\n".join(lines) + "\n")
 
 
-def wait_until_listening(job: Job) -> None:
+def start_signer(job: Job) -> None:
+    """Start the signer; it gets a key the first time."""
+    if not job.signer.exists():
+        job.bdcs("admin", "keys", "create", "--home", job.signer, "--name", "GenTwoo, trying it out")
+    job.start("signer", "bdcs", "--config", job.collector_config, "signer", "--home", job.signer)
+    wait_until_listening(job, "signer")
+
+
+def wait_until_listening(job: Job, name: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT
-    while "listening on" not in job.output("collector").read_text(errors="replace"):
+    while "listening on" not in job.output(name).read_text(errors="replace"):
         job.check()
         if time.monotonic() > deadline:
-            raise CannotRun(f"the collector does not listen: {job.output('collector')}")
+            raise CannotRun(f"the {name} does not listen: {job.output(name)}")
         time.sleep(0.05)
 
 
@@ -200,10 +230,12 @@ def on_signal(number: int, frame: FrameType | None) -> None:
 
 def run(job: Job) -> None:
     """Start everything, tell where it is, and follow it."""
-    log, sample = log_to_follow(job.home)
-    job.start("collector", "bdcs", "serve", "--listen", job.url.removeprefix("http://"), "--data", job.data)
-    wait_until_listening(job)
-    configure(job, log, sample=sample)
+    prefix = eprefix()
+    log, sample = log_to_follow(job.home, prefix)
+    configure(job, prefix, log, sample=sample)
+    start_signer(job)
+    job.start("collector", "bdcs", "--config", job.collector_config, "serve")
+    wait_until_listening(job, "collector")
     lines = replay(log) if sample else nothing()
     next(lines)
     job.gentwoo("register", "--non-interactive")
@@ -215,7 +247,8 @@ def run(job: Job) -> None:
         f"Collector     {job.url}/\n"
         f"This machine  {job.gentwoo('report').strip()}\n"
         f"              (a link for a short time; another: {command} report)\n"
-        f"Kept under    {job.home.relative_to(ROOT)}/, with what both programs print. Ctrl-C ends both.\n\n"
+        f"Its commands  .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
+        f"Kept under    {job.home.relative_to(ROOT)}/, with what the programs print. Ctrl-C ends them.\n\n"
         "Records as they arrive:",
         flush=True,
     )
