@@ -40,7 +40,6 @@ class Declared:
     """Bytes."""
     sha512: str
     """Hexadecimal, lower case."""
-    blake2b: str
 
     @property
     def id(self) -> str:
@@ -50,7 +49,7 @@ class Declared:
 
     def objection(self, package: Package, *, chost: str, bindist: bool) -> str | None:
         """Return why `package` is not what was declared, or may not be in a target like that; else None."""
-        for name in ("size", "sha512", "blake2b"):
+        for name in ("size", "sha512"):
             if getattr(package, name) != getattr(self, name):
                 return f"the {name} of what arrived is not the one that was declared"
         if str(package.cpv) != f"{self.category}/{self.pf}":

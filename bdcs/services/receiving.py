@@ -46,13 +46,12 @@ _NAME_LENGTH: Final = 100  # bytes of a container in which the name of its first
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """What the address of an upload says of it; sizes in bytes, hashes in hexadecimal."""
+    """What the address of an upload says of it; its size in bytes, its hash in hexadecimal."""
 
     target: str
     cpv: CPV
     size: int
     sha512: str
-    blake2b: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +94,6 @@ class Receiver:
             pf=described.cpv.pf,
             size=described.size,
             sha512=described.sha512,
-            blake2b=described.blake2b,
         )
         return Admission(request=request, token=token, declared=declared)
 

@@ -25,8 +25,7 @@ SUFFIX: Final = ".gpkg.tar"
 BATCH: Final = 1 << 20  # bytes that are worth a thread's attention, and that must come within BODY_TIMEOUT
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-ALGORITHMS: Final = ("blake2b", "sha512")
-_DIGEST: Final = re.compile(r"[0-9a-f]{128}")
+_SHA512: Final = re.compile(r"[0-9a-f]{128}")
 
 OPERATIONS: Final = (
     Operation(
@@ -42,14 +41,11 @@ OPERATIONS: Final = (
                 description="Bytes of the file.",
                 required=True,
             ),
-            *(
-                Parameter(
-                    name=algorithm,
-                    schema={"type": "string", "pattern": f"^{_DIGEST.pattern}$"},
-                    description=f"{algorithm} of the file, hexadecimal.",
-                    required=True,
-                )
-                for algorithm in ALGORITHMS
+            Parameter(
+                name="sha512",
+                schema={"type": "string", "pattern": f"^{_SHA512.pattern}$"},
+                description="SHA-512 of the file, hexadecimal.",
+                required=True,
             ),
         ),
         request=(GPKG, None),
@@ -94,15 +90,15 @@ def _described(request: web.Request) -> Described:
         raise Malformed(f"the address of an upload ends in CATEGORY/PF{SUFFIX}")
     if hdrs.CONTENT_ENCODING in request.headers:
         raise UnsupportedMedia("packages are sent as they are, without Content-Encoding")
-    digests = {name: request.query.get(name, "") for name in ALGORITHMS}
-    if not all(map(_DIGEST.fullmatch, digests.values())):
-        raise Malformed(f"the query has {' and '.join(ALGORITHMS)}, of 128 hexadecimal digits each")
+    sha512 = request.query.get("sha512", "")
+    if not _SHA512.fullmatch(sha512):
+        raise Malformed("the query has `sha512`, of 128 hexadecimal digits")
     size = request.query.get("size", "")
     if not (size.isascii() and size.isdigit() and len(size) < 17 and 0 < int(size) <= limits.INTEGER_MAX):
         raise Malformed("the query has `size`, in bytes")
     if request.content_length is not None and request.content_length != int(size):
         raise Malformed("`size` and Content-Length differ")
-    return Described(target=request.match_info["target"], cpv=CPV(*parts), size=int(size), **digests)
+    return Described(target=request.match_info["target"], cpv=CPV(*parts), size=int(size), sha512=sha512)
 
 
 async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
