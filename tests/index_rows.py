@@ -23,8 +23,8 @@ from bdcs.domain.targets import Cause
 from bdcs.services import generations, targets
 from bdcs.services.indexing import agrees, write_index
 from bdcs.services.targets import Target
-from bdcs.store import schema, tables
 from bdcs.store import engine as engines
+from bdcs.store import schema, tables
 from bdcs.store.store import transaction
 from gentwoo_client.wire.cpv import CPV
 
@@ -37,8 +37,10 @@ def made(cpv: str, build_id: int = 1, more: str = "") -> dict[str, Any]:
     parsed = CPV.parse(cpv)
     path = path_of(parsed, build_id)
     digest = hashlib.md5(path.encode()).hexdigest()
-    entry = f"BUILD_ID: {build_id}\nBUILD_TIME: 1\nCPV: {cpv}\nEAPI: 8\nKEYWORDS: amd64\nMD5: {digest}\nPATH: {path}"
-    entry += f"\n{more}SHA1: {digest}{digest[:8]}\nSIZE: 1\nUSE: amd64\nMTIME: 1"
+    entry = (
+        f"BUILD_ID: {build_id}\nBUILD_TIME: 1\nCPV: {cpv}\nEAPI: 8\nKEYWORDS: amd64\nMD5: {digest}\n"
+        f"PATH: {path}\n{more}SHA1: {digest}{digest[:8]}\nSIZE: 1\nUSE: amd64\nMTIME: 1"
+    )
     return {
         "category": parsed.category,
         "name": parsed.name,
@@ -79,18 +81,23 @@ class IndexRows:
     @classmethod
     def create(cls, data: Path, **settings: Any) -> Self:
         """Make a store with one target that has nothing yet."""
-        engine = engines.create_writer(data / engines.SQLITE_NAME)
+        rows = cls.open(data)
         values = {"chost": "x86_64-pc-linux-gnu", "profile": "default/linux/amd64/23.0", **settings}
-        with transaction(engine) as connection:
+        with transaction(rows.engine) as connection:
             schema.upgrade(connection)
             targets.add(connection, NAME, now=START, **values)
+        return rows
+
+    @classmethod
+    def open(cls, data: Path) -> Self:
+        """Those in the data directory."""
+        engine = engines.create_writer(data / engines.SQLITE_NAME)
         return cls(data=data, engine=engine, files=IndexFiles.of(data, NAME))
 
     def copied_to(self, data: Path) -> Self:
         """The same in a directory of its own; nobody may be at work on this one."""
         shutil.copytree(self.data, data)
-        engine = engines.create_writer(data / engines.SQLITE_NAME)
-        return type(self)(data=data, engine=engine, files=IndexFiles.of(data, NAME))
+        return self.open(data)
 
     @property
     def target(self) -> Target:
