@@ -35,7 +35,7 @@ def read_public_keys(data: bytes) -> list[PublicKey]:
 
 
 def _read(data: bytes, home: Path) -> list[PublicKey]:
-    general = ("--no-options", "--no-tty", "--batch", "--trust-model", "always")
+    general = ("--no-options", "--no-tty", "--batch")
     shown = command.run(
         "gpg", *general, "--with-colons", "--import-options", "show-only", "--import", data=[data], home=home
     )

@@ -184,8 +184,7 @@ class Keyring:
             if self.passphrase_file is None
             else ("--passphrase-file", self.passphrase_file)
         )
-        quiet = ("--no-options", "--no-tty", "--batch", "--yes", "--trust-model", "always")
-        general = (*quiet, "--pinentry-mode", "loopback", *unlock)
+        general = ("--no-options", "--no-tty", "--batch", "--yes", "--pinentry-mode", "loopback", *unlock)
         return command.run("gpg", *general, *arguments, data=data, home=self.home)
 
 

@@ -15,8 +15,8 @@ from bdcs.signer.keyring import Keyring
 def sign_package(source: BinaryIO, target: BinaryIO, keyring: Keyring, fingerprint: str) -> None:
     """Write the package in `source` to `target`, signed with the key of that fingerprint.
 
-    `source` is somebody else's, who could change it once it was read. `write_signed` hashes what is signed, so
-    that no signature leaves for anything but what was inspected.
+    `source` is somebody else's, who could change it once it was read. `write_signed` hashes what is signed,
+    so that no signature leaves for anything but what was inspected.
     Raises `InvalidPackage` where the package does not pass, `GpgFailed`, `OSError`.
     """
     package = read_package(source)

@@ -185,16 +185,15 @@ class _Server:
             raise SignerRefused("two files are needed: the package, and an empty one")
         now = time.time()
         key = self._keyring.signing_key(now)
-        with _file(files[0], "rb") as source, _file(files[1], "r+b") as target:
-            if os.fstat(files[1]).st_size:
-                raise SignerRefused("the file for the signed package is not empty")
-            try:
+        if os.fstat(files[1]).st_size:
+            raise SignerRefused("the file for the signed package is not empty")
+        try:
+            with _file(files[0], "rb") as source, _file(files[1], "r+b") as target:
                 sign_package(source, target, self._keyring, key.fingerprint)
-                target.flush()
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    os.ftruncate(files[1], 0)
-                raise
+        except BaseException:
+            with contextlib.suppress(OSError):  # it may be no file at all
+                os.ftruncate(files[1], 0)
+            raise
         warning = expiry_warning(key, now)
         if warning:
             log.warning("%s", warning)
