@@ -27,12 +27,14 @@ from bdcs.services import answers, unused_names
 from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
+from bdcs.services.key_watch import KeyWatch
 from bdcs.services.machines import Keys, secret
 from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
 from bdcs.services.registration import Registrar
 from bdcs.services.report_links import SECRET, ReportLinks
 from bdcs.services.serving import Serving
+from bdcs.services.signing import SignerClient
 from bdcs.services.target_documents import TargetDocuments
 from bdcs.services.upkeep import Upkeep
 from bdcs.services.uploads import Uploads
@@ -99,6 +101,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     answers.drop_those_over(store),
                     unused_names.drop_regularly(store),
                     IndexKeeper(store, settings.data).run(),
+                    KeyWatch(store=store, signer=SignerClient(settings.signer), now=time.time).run(),
                     _keep_up(settings),
                 )
             finally:

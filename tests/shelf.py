@@ -4,9 +4,7 @@
 For tests of serving alone: what a file holds does not matter there, only that a row names it.
 """
 
-import gzip
 import hashlib
-import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +13,12 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, select, update
 
 from bdcs.blobs.directory import Directory, Placement
+from bdcs.blobs.index_files import IndexFiles
+from bdcs.blobs.target_lock import target_lock
 from bdcs.domain import packages_index
 from bdcs.domain.targets import Cause
 from bdcs.services import generations, targets
+from bdcs.services.indexing import write_index
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.engine import create_writer
@@ -91,31 +92,11 @@ class Shelf:
             connection.execute(update(tables.builds).where(is_it).values(withdrawn_at=at))
         self.write_index(target)
 
-    def write_index(self, target: str) -> int:
-        """Write both files of the index; return their TIMESTAMP."""
-        with transaction(self.engine) as connection:
-            found = targets.require(connection, target)
-            entries = list(
-                connection.scalars(
-                    select(tables.builds.c.entry)
-                    .where(tables.builds.c.target_id == found.id, tables.builds.c.visible)
-                    .order_by(tables.builds.c.cpv)
-                )
-            )
-        fields = {"CHOST": found.chost, "PROFILE": found.profile}
-        text = packages_index.header(fields, len(entries), found.timestamp)
-        text += "".join(map(packages_index.block, entries))
-        directory = self.data / "binhost" / target
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, body in (
-            ("Packages", text.encode()),
-            ("Packages.gz", gzip.compress(text.encode(), mtime=found.timestamp)),
-        ):
-            draft = directory / f".{name}.new"
-            draft.write_bytes(body)
-            os.utime(draft, (found.timestamp, found.timestamp))
-            draft.rename(directory / name)
-        return found.timestamp
+    def write_index(self, target: str) -> None:
+        """Write both files of the index, as whoever publishes does."""
+        files = IndexFiles.of(self.data, target)
+        with target_lock(files.directory), transaction(self.engine) as connection:
+            write_index(connection, targets.require(connection, target), files, None)
 
     def _place(self, target: str, path: str, content: bytes) -> None:
         with self.blobs.workspace() as workspace:
