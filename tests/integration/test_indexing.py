@@ -101,13 +101,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bdcs.blobs import index_files
-from bdcs.blobs.index_files import IndexFiles
-from bdcs.store import engine as engines
-from tests.faults import fill, small_disk
-from tests.index_rows import NAME, IndexRows, made
+from tests.index_rows import IndexRows, made
 
-data, moment = Path(sys.argv[1]), sys.argv[2]
-rows = IndexRows(data=data, engine=engines.create_writer(data / "bdcs.sqlite"), files=IndexFiles.of(data, NAME))
+rows, moment = IndexRows.open(Path(sys.argv[1])), sys.argv[2]
 rows.publish([made(f"b/new-{number}") for number in range(50)], [1, 2])
 method = moment.partition("-")[0]
 left = [int(moment.partition("-")[2])]
@@ -324,16 +320,12 @@ async def test_a_full_disk_leaves_the_old_index_and_is_reported_once(
 PUBLISHES = """
 import sys
 from pathlib import Path
-from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.services.indexing import write_index
-from bdcs.store import engine as engines
 from bdcs.store.store import transaction
-from tests.faults import fill, small_disk
-from tests.index_rows import NAME, IndexRows, made
+from tests.index_rows import IndexRows, made
 
-data, who = Path(sys.argv[1]), sys.argv[2]
-rows = IndexRows(data=data, engine=engines.create_writer(data / "bdcs.sqlite"), files=IndexFiles.of(data, NAME))
+rows, who = IndexRows.open(Path(sys.argv[1])), sys.argv[2]
 for number in range(8):
     with target_lock(rows.files.directory):
         rows.publish([made(f"{who}/p{number}-1")])
