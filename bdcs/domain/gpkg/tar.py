@@ -290,7 +290,7 @@ def header(name: str, size: int, mtime: int, *, gnu: bool = False) -> bytes:
     length = b"\x80" + size.to_bytes(11) if size >= OCTAL_SIZES else b"%011o\0" % size
     numbers = b"0000644\x000000000\x000000000\x00%b%011o\0" % (length, min(mtime, _TIME_MAX))
     magic = _GNU if gnu else _USTAR
-    fields = (FILE, b"", magic, _NO_DEVICES[1], prefix, b"")
+    fields = (FILE, b"", magic, _NO_DEVICES[0], prefix, b"")
     checksum = sum(_HEADER.pack(short, numbers + b" " * 8, *fields))
     return _HEADER.pack(short, numbers + b"%06o\0 " % checksum, *fields)
 
