@@ -111,11 +111,9 @@ class IndexRows:
         """Make a generation; return the ids of what was added."""
         with transaction(self.engine) as connection:
             target = targets.require(connection, NAME)
+            insert = tables.builds.insert().returning(tables.builds.c.id)
             ids = [
-                connection.execute(
-                    tables.builds.insert().values(target_id=target.id, **row)
-                ).inserted_primary_key[0]
-                for row in added
+                connection.execute(insert.values(target_id=target.id, **row)).scalar_one() for row in added
             ]
             generations.advance(
                 connection, target, ids, list(removed), cause=Cause.PUBLISH, actor="admin", now=now

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -171,7 +171,7 @@ def remove(path: Path) -> None:
 @pytest.mark.parametrize("name", [PLAIN, PACKED, LAYOUT])
 @pytest.mark.parametrize("damage", [flip, cut, remove])
 async def test_a_start_repairs_what_a_power_failure_left(
-    name: str, damage, rows: IndexRows, store: Store, clock: Clock
+    name: str, damage: Callable[[Path], None], rows: IndexRows, store: Store, clock: Clock
 ) -> None:
     rows.publish([made(f"a/p{number}-1") for number in range(300)])
     rows.write()

@@ -65,6 +65,7 @@ def check(rows: IndexRows) -> None:
     assert rows.agrees()
 
 
+Step = tuple[list[str], list[int], bool, bool]
 # A step: what comes (CPVs, several builds of one allowed), what goes (positions in what is there), and
 # whether the publisher says what changed.
 STEPS = st.lists(
@@ -89,7 +90,7 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> IndexRows:
 
 @settings(max_examples=60)
 @given(steps=STEPS)
-def test_what_changes_bit_by_bit_is_what_is_written_at_once(empty: IndexRows, steps: list[tuple]) -> None:
+def test_what_changes_bit_by_bit_is_what_is_written_at_once(empty: IndexRows, steps: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         rows = empty.copied_to(Path(directory) / "data")
         there: dict[int, str] = {}

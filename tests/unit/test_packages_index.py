@@ -135,7 +135,7 @@ def test_an_inter_revision_is_refused_since_it_would_end_every_client() -> None:
 @pytest.mark.parametrize("field", ["md5", "sha1"])
 def test_a_package_without_hash_is_refused(field: str) -> None:
     with pytest.raises(Unlistable, match=field.upper()):
-        listed(dataclasses.replace(package(), **{field: ""}))
+        listed(dataclasses.replace(package(), **{field: ""}))  # type: ignore[arg-type]
 
 
 def test_a_package_without_slot_is_refused() -> None:
