@@ -40,6 +40,7 @@ PORTAGE_REQUIREMENT = "portage==3.0.83"
 DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "git": "git",
+    "nginx": "nginx-light",
     "npm": "npm",
     "ps": "procps",
     "runuser": "util-linux",
