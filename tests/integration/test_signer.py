@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`bdcs signer` as a real process: who may ask, what it refuses, and what it survives."""
 
+import json
 import os
 import pwd
 import signal
@@ -23,8 +24,10 @@ from bdcs.errors import (
     SignerUnavailable,
     UntrustedSignature,
 )
+from bdcs.services import targets
 from bdcs.services.signatures import verify
 from bdcs.services.signing import known_keys, remember_keys
+from bdcs.services.trusted_keys import accepted_keys
 from bdcs.signer import protocol
 from bdcs.store import schema
 from bdcs.store.engine import create_writer
@@ -606,3 +609,40 @@ def test_settings_name_the_socket(directory: Path) -> None:
     with Process(argv, log=directory / "log", env=env) as process:
         process.until_printed(f"listening on {directory}/named")
         assert process.stop(signal.SIGINT) == 0
+
+
+# Keys that a target trusts.
+
+
+def test_a_target_trusts_foreign_keys(directory: Path, tmp_path: Path) -> None:
+    data, file = tmp_path / "data", tmp_path / "public.asc"
+    engine = create_writer(data / "bdcs.sqlite")
+    with transaction(engine) as connection:
+        schema.upgrade(connection)
+        targets.add(connection, "x86-64", now=0, chost="x86_64-pc-linux-gnu", profile="default")
+        targets.add(connection, "other", now=0, chost="x86_64-pc-linux-gnu", profile="default")
+
+    def keys(*arguments: str | Path) -> list[str]:
+        done = run([*BDCS, "admin", "keys", *arguments, "--json", "--data", data], check=True)
+        return [key["fingerprint"] for key in json.loads(done.stdout)["trusted"]]
+
+    def accepted(target: str) -> list[bytes]:
+        with transaction(engine) as connection:
+            return accepted_keys(connection, targets.require(connection, target))
+
+    with GpgHome(directory / "elsewhere") as elsewhere:
+        first, second = elsewhere.make_key("First"), elsewhere.make_key("Second")
+        file.write_bytes(elsewhere.gpg("--armor", "--export", first, second))
+        assert set(keys("trust", file, "--target", "x86-64")) == {first, second}
+        assert len(accepted("x86-64")) == 2
+        assert accepted("other") == []
+        elsewhere.gpg("--quick-set-expire", first, "2y")
+        file.write_bytes(elsewhere.gpg("--armor", "--export", first))
+        assert keys("trust", file, "--target", "x86-64") == [first]
+        assert len(accepted("x86-64")) == 2
+    assert keys("untrust", second, "--target", "x86-64") == [first]
+    assert keys("list", "--target", "x86-64") == [first]
+    assert keys("list", "--target", "other") == []
+    for words in (["untrust", second, "--target", "x86-64"], ["trust", str(file), "--target", "none"]):
+        assert run([*BDCS, "admin", "keys", *words, "--data", data]).returncode == 1
+    engine.dispose()
