@@ -115,7 +115,7 @@ def compress(data: bytes, suffix: str) -> bytes:
     compressors: dict[str, Callable[[bytes], bytes]] = {
         ".bz2": bz2.compress,
         ".gz": lambda plain: gzip.compress(plain, mtime=0),
-        ".xz": lzma.compress,
+        ".xz": lambda plain: lzma.compress(plain, preset=0),
         ".zst": zstd.compress,
     }
     return compressors[suffix](data) if suffix in compressors else data
