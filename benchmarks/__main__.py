@@ -4,7 +4,16 @@
 import subprocess
 import sys
 
-BENCHMARKS = ("history", "daemon_idle", "latency", "live_ingest", "backfill_ingest", "storage")
+BENCHMARKS = (
+    "history",
+    "daemon_idle",
+    "latency",
+    "live_ingest",
+    "backfill_ingest",
+    "storage",
+    "index_304",
+    "download",
+)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What bounds a collector on this machine: a handler that does nothing, and the verification of signatures.
 
-python -m benchmarks.limits handler       serves, and prints its URL as `bdcs serve` does
+python -m benchmarks.limits handler       serves pushes and 304s, and prints its URL as `bdcs serve` does
 python -m benchmarks.limits verify        prints how many Ed25519 verifications one core does in a second
 """
 
@@ -23,10 +23,16 @@ async def answer(request: web.Request) -> web.Response:
     return web.Response(body=json.dumps(head).encode(), content_type="application/json")
 
 
+async def not_modified(_request: web.Request) -> web.Response:
+    """Say that the client has it."""
+    return web.Response(status=304)
+
+
 async def application() -> web.Application:
-    """The application with the one route that a push takes."""
+    """The application with the routes that a push and a client of the binhost take."""
     app = web.Application()
     app.router.add_post("/v1/machines/{uuid}/segments", answer)
+    app.router.add_get("/binhost/{target}/{path:.*}", not_modified)
     return app
 
 

@@ -118,20 +118,20 @@ class Drive:
         return self.requests / self.seconds
 
 
-def drive(url: str, queues: list[list[bytes]]) -> Drive:
+def drive(url: str, queues: list[list[bytes]], *, status: int = 200) -> Drive:
     """Send each queue over a connection of its own, one request after the answer to the one before.
 
-    Raises `AssertionError` at the first answer that is not 200.
+    Raises `AssertionError` at the first answer that is not `status`.
     """
-    return asyncio.run(_drive(url, queues))
+    return asyncio.run(_drive(url, queues, status))
 
 
-async def _drive(url: str, queues: list[list[bytes]]) -> Drive:
+async def _drive(url: str, queues: list[list[bytes]], status: int) -> Drive:
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     host, port = address.hostname or "", address.port or 0
     connections = [
-        (await loop.create_connection(partial(Connection, queue), host, port))[1] for queue in queues
+        (await loop.create_connection(partial(Connection, queue, status), host, port))[1] for queue in queues
     ]
     start = time.perf_counter()
     for connection in connections:
@@ -146,7 +146,8 @@ async def _drive(url: str, queues: list[list[bytes]]) -> Drive:
 class Connection(asyncio.Protocol):
     """One connection that asks, waits for the answer, and asks again."""
 
-    def __init__(self, queue: list[bytes]) -> None:
+    def __init__(self, queue: list[bytes], status: int) -> None:
+        self._wanted = f"HTTP/1.1 {status}".encode()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue = iter(queue)
         self._received = b""
@@ -170,10 +171,10 @@ class Connection(asyncio.Protocol):
         head, separator, body = self._received.partition(b"\r\n\r\n")
         if not separator:
             return
-        if not head.startswith(b"HTTP/1.1 200"):
+        if not head.startswith(self._wanted):
             self.done.set_exception(AssertionError((head + b"\n" + body).decode(errors="replace")))
             return
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         if len(body) >= length:
             self._received = body[length:]
             self.send_next()
