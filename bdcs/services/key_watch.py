@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from bdcs.errors import CollectorError
-from bdcs.services.signing import SignerClient, known_keys, remember_keys
+from bdcs.services.signing import SignerClient, differ, known_keys, remember_keys
 from bdcs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,5 +42,5 @@ class KeyWatch:
             return
         told = await asyncio.to_thread(self.signer.keys)
         known = await self.store.read(known_keys)
-        if {key.fingerprint: key for key in told} != {key.fingerprint: key for key in known}:
+        if differ(told, known):
             await self.store.write(partial(remember_keys, keys=told, now=self.now()))

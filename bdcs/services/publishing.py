@@ -184,10 +184,11 @@ class Publisher:
             yield connection
 
     def key_of(self, fingerprint: str) -> bytes:
-        """Return a public key of the signer, asking it where it is not known yet. Raises `NoSuchKey`."""
+        """Return a public key of the signer, asking it where it is not known as it is now. Raises `NoSuchKey`."""
         with self.reading() as connection:
             keys = known_keys(connection)
-        if fingerprint not in {key.fingerprint for key in keys}:
+        # One that is known as expired has been extended since, or nothing could be signed with it.
+        if fingerprint not in {key.fingerprint for key in keys if not key.is_expired(self.now())}:
             keys = self.signer.keys()
             with self.writing() as connection:
                 remember_keys(connection, keys, self.now())

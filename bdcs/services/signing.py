@@ -98,6 +98,16 @@ def remember_keys(connection: Connection, keys: Iterable[SigningKey], now: float
     connection.execute(update(signing_keys).where(gone).values(state=str(KeyState.RETIRED)))
 
 
+def differ(told: Iterable[SigningKey], known: Iterable[SigningKey]) -> bool:
+    """Return whether there is anything in what the signer told that is not known so."""
+    news = {key.fingerprint: key for key in told}
+    before = {key.fingerprint: key for key in known}
+    gone = before.keys() - news.keys()
+    return any(before.get(name) != key for name, key in news.items()) or any(
+        before[name].state is KeyState.ACTIVE for name in gone
+    )
+
+
 def known_keys(connection: Connection) -> list[SigningKey]:
     """Return all keys that the signer ever told of, the oldest first: those to publish."""
     rows = connection.execute(

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from bdcs.domain.gpkg.reading import read_package
+from bdcs.domain.gpkg.reading import Package, read_package
 from bdcs.domain.gpkg.writing import write_signed
 from bdcs.signer.keyring import Keyring
 
 
-def sign_package(source: BinaryIO, target: BinaryIO, keyring: Keyring, fingerprint: str) -> None:
-    """Write the package in `source` to `target`, signed with the key of that fingerprint.
+def sign_package(source: BinaryIO, target: BinaryIO, keyring: Keyring, fingerprint: str) -> Package:
+    """Write the package in `source` to `target`, signed with the key of that fingerprint, and return it.
 
     `source` is somebody else's, who could change it once it was read. `write_signed` hashes what is signed,
     so that no signature leaves for anything but what was inspected.
@@ -21,6 +21,7 @@ def sign_package(source: BinaryIO, target: BinaryIO, keyring: Keyring, fingerpri
     """
     package = read_package(source)
     write_signed(source, target, package, _Key(keyring=keyring, fingerprint=fingerprint))
+    return package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

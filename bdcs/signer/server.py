@@ -189,11 +189,12 @@ class _Server:
             raise SignerRefused("the file for the signed package is not empty")
         try:
             with _file(files[0], "rb") as source, _file(files[1], "r+b") as target:
-                sign_package(source, target, self._keyring, key.fingerprint)
+                package = sign_package(source, target, self._keyring, key.fingerprint)
         except BaseException:
             with contextlib.suppress(OSError):  # it may be no file at all
                 os.ftruncate(files[1], 0)
             raise
+        log.info("signed %s/%s with %s", package.cpv.category, package.prefix, key.fingerprint)
         warning = expiry_warning(key, now)
         if warning:
             log.warning("%s", warning)
