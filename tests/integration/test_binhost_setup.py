@@ -615,7 +615,7 @@ def impostor(answers: Mapping[str, tuple[int, bytes]]) -> Iterator[str]:
             thread.join()
 
 
-def offered(url: str, fingerprint: str, **changes: Any) -> Target:
+def offered(collector: str, fingerprint: str, **changes: Any) -> Target:
     values: dict[str, Any] = {
         "name": "exact",
         "chost": "x86_64-pc-linux-gnu",
@@ -626,10 +626,10 @@ def offered(url: str, fingerprint: str, **changes: Any) -> Target:
         "description": "",
         "signatures": "required",
         "private": False,
-        "url": f"{url}/binhost/exact",
+        "url": f"{collector}/binhost/exact",
         "packages": 0,
         "timestamp": 0,
-        "keys": (TargetKey(fingerprint=fingerprint, expires_at=None, url=f"{url}/binhost/keys/k.asc"),),
+        "keys": (TargetKey(fingerprint=fingerprint, expires_at=None, url=f"{collector}/binhost/keys/k.asc"),),
         **changes,
     }
     return Target(**values)
