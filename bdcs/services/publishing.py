@@ -184,7 +184,7 @@ class Publisher:
             yield connection
 
     def key_of(self, fingerprint: str) -> bytes:
-        """Return a public key of the signer, asking it where it is not known as it is now. Raises `NoSuchKey`."""
+        """Return a public key of the signer, asking it for one not known as it is. Raises `NoSuchKey`."""
         with self.reading() as connection:
             keys = known_keys(connection)
         # One that is known as expired has been extended since, or nothing could be signed with it.

@@ -26,7 +26,7 @@ from bdcs.errors import (
 )
 from bdcs.services import targets
 from bdcs.services.signatures import verify
-from bdcs.services.signing import known_keys, remember_keys
+from bdcs.services.signing import differ, known_keys, remember_keys
 from bdcs.services.trusted_keys import accepted_keys
 from bdcs.signer import protocol
 from bdcs.store import schema
@@ -517,6 +517,7 @@ def test_the_collector_remembers_keys_while_the_signer_is_down(signer: Signer, t
     with transaction(engine) as connection:
         remember_keys(connection, signer.told(), 1000)
         assert known_keys(connection) == signer.told()
+        assert not differ(signer.told(), known_keys(connection))
     with GpgHome(signer.home) as home:
         home.gpg("--delete-secret-and-public-key", first)
     signer.keys("extend", second, "5y")
@@ -528,6 +529,8 @@ def test_the_collector_remembers_keys_while_the_signer_is_down(signer: Signer, t
     engine.dispose()
     assert known[first].state == KeyState.RETIRED
     assert known[second] == told[0]
+    assert not differ(told, known.values())
+    assert differ([], known.values())
 
 
 def test_a_key_with_a_passphrase(directory: Path, package: Path) -> None:
