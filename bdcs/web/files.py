@@ -235,6 +235,8 @@ async def _emptied(transport: asyncio.Transport, writer: AbstractStreamWriter) -
     try:
         async with asyncio.timeout(STALLED):
             await writer.drain()
+        if transport.get_write_buffer_size():
+            raise OSError("the transport still holds what belongs before the file")
     finally:
         transport.set_write_buffer_limits(high=high, low=low)
 
