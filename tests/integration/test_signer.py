@@ -413,6 +413,18 @@ def test_a_killed_gpg_is_told_and_nothing_is_signed(
     assert sign(signer, package)[0] == key
 
 
+def test_who_waits_for_a_killed_signer_is_told(signer: Signer, key: str, large: Path, package: Path) -> None:
+    thread, results = in_background(signer, large)
+    until(lambda: running_gpg(signer), what="gpg signs")
+    signer.kill()
+    thread.join()
+    (error,) = results
+    assert isinstance(error, SignerUnavailable)
+    assert error.exit_code == 75
+    signer.start()
+    assert sign(signer, package)[0] == key
+
+
 def test_a_killed_agent_is_replaced(signer: Signer, key: str, package: Path) -> None:
     sign(signer, package)
     subprocess.run(["gpgconf", "--homedir", signer.home, "--kill", "gpg-agent"], check=True)
