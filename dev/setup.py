@@ -40,6 +40,10 @@ PORTAGE_REQUIREMENT = "portage==3.0.83"
 DEBIAN_PACKAGES = {
     "chromium": "chromium",
     "git": "git",
+    "gpg": "gpg",
+    "gpg-agent": "gpg-agent",
+    "gpgconf": "gpgconf",
+    "gpgv": "gpgv",
     "nginx": "nginx-light",
     "npm": "npm",
     "ps": "procps",
