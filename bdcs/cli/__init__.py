@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     module.add_arguments(parser)
     _add_global_options(parser)
+    words = _joined(words, getattr(module, "TEXT_OPTIONS", ()))
     arguments = parser.parse_args(*_without_globals(words))
     try:
         settings = load_settings(_flags(arguments), os.environ, arguments.config)
@@ -147,6 +148,17 @@ def _without_globals(words: Sequence[str]) -> tuple[list[str], argparse.Namespac
     _add_global_options(parser)
     namespace, others = parser.parse_known_args(words)
     return others, namespace
+
+
+def _joined(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return the words with `--option VALUE` as one: argparse takes a value with a dash for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] in options:
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _exit_codes() -> str:

@@ -27,6 +27,9 @@ _DESCRIPTION = (
     " toolchain, with an index of its own, served at /binhost/NAME/. Portage compares neither flags nor"
     " profile: machines that differ in these need different targets."
 )
+TEXT_OPTIONS = ("--cflags",)
+"""Options whose values begin with a dash."""
+
 _CHECKED = ("chost", "profile", "cflags")
 
 

@@ -102,9 +102,9 @@ def compare(before: Collection[Build], after: Collection[Build]) -> Difference:
                 changed.append(Change(before=old, after=new))
                 del went[old.id], came[new.id]
     return Difference(
-        came=tuple(sorted(came.values(), key=_order)),
-        went=tuple(sorted(went.values(), key=_order)),
-        changed=tuple(sorted(changed, key=lambda change: _order(change.after))),
+        came=tuple(sorted(came.values(), key=order_key)),
+        went=tuple(sorted(went.values(), key=order_key)),
+        changed=tuple(sorted(changed, key=lambda change: order_key(change.after))),
     )
 
 
@@ -134,5 +134,6 @@ def _newest_last(build: Build) -> tuple[Version, tuple[int, int, int]]:
     return Version.parse(build.version), age_key(build)
 
 
-def _order(build: Build) -> tuple[str, str, Version, tuple[int, int, int]]:
+def order_key(build: Build) -> tuple[str, str, Version, tuple[int, int, int]]:
+    """Sort key: by package, then by version, then by age."""
     return build.category, build.name, *_newest_last(build)

@@ -114,7 +114,7 @@ def _withdraw(connection: Connection, target: Target, ids: Collection[int], numb
         )
         done += connection.execute(
             update(builds)
-            .where(builds.c.id.in_(some), builds.c.target_id == target.id, builds.c.visible)
+            .where(builds.c.id.in_(some), _of(target), builds.c.visible)
             .values(visible=False, withdrawn_at=at)
         ).rowcount
     if done != len(ids):
@@ -129,11 +129,16 @@ def _show(connection: Connection, target: Target, ids: Collection[int], number: 
     for some in _sliced(ids):
         done += connection.execute(
             update(builds)
-            .where(builds.c.id.in_(some), builds.c.target_id == target.id, ~builds.c.visible)
+            .where(builds.c.id.in_(some), _of(target), ~builds.c.visible)
             .values(visible=True, withdrawn_at=None)
         ).rowcount
     if done != len(ids):
         raise ValueError(f"{len(ids) - done} of the builds to add cannot be added")
+
+
+def _of(target: Target) -> ColumnElement[bool]:
+    """Whether a build is the target's, so put that SQLite goes by ids and not through all of the target."""
+    return builds.c.target_id + 0 == target.id
 
 
 def current(connection: Connection, target: Target) -> Generation | None:
@@ -243,7 +248,7 @@ def named(connection: Connection, target: Target, names: Iterable[str]) -> list[
         if name not in by_name:
             raise NoSuchBuild(target.name, name)
         found.update((build.id, build) for build in by_name[name])
-    return list(found.values())
+    return sorted(found.values(), key=rules.order_key)
 
 
 def deleted_of(connection: Connection, target: Target, number: int) -> list[Build]:
