@@ -17,7 +17,6 @@ _VARIABLES = (
     "CFLAGS",
     "EPREFIX",
     "FEATURES",
-    "PORTAGE_BINHOST",
     "PORTAGE_CONFIGROOT",
     "PORTAGE_GRPNAME",
     "PORTAGE_TRUST_HELPER",
@@ -48,8 +47,6 @@ class PortageFacts:
     group: str
     """The group that may read what Portage reads, `portage`."""
     features: frozenset[str]
-    binhost: str
-    """PORTAGE_BINHOST: addresses beside binrepos.conf."""
     trust_helper: str
     """The program that Portage has prepare `verify_home` before it fetches packages; empty for none."""
 
@@ -75,7 +72,6 @@ def read_portage(settings: Settings) -> PortageFacts:
         verify_group=values.get("GPG_VERIFY_GROUP_DROP", ""),
         group=values.get("PORTAGE_GRPNAME") or "portage",
         features=frozenset(values.get("FEATURES", "").split()),
-        binhost=values.get("PORTAGE_BINHOST", ""),
         trust_helper=values.get("PORTAGE_TRUST_HELPER", ""),
     )
 

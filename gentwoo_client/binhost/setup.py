@@ -28,15 +28,21 @@ PRIVATE_MODE = 0o640
 _HELPER_TIMEOUT = 900  # seconds: getuto asks key servers, each with patience
 
 
-def check_permission(configuration: Path) -> None:
-    """See that this user may change Portage's configuration. Raises `NoPermission`."""
-    place = configuration / "binrepos.conf"
-    touched = [path for path in (configuration, place) if path.is_dir()]
-    if not touched or not all(os.access(path, os.W_OK | os.X_OK, effective_ids=True) for path in touched):
-        raise NoPermission(
-            f"{configuration}: this user may not change Portage's configuration",
-            advice=f"use `{command_as('root')}`",
-        )
+def check_permission(configuration: Path, home: Path) -> None:
+    """See that this user may change Portage's configuration and its keys in `home`. Raises `NoPermission`."""
+    for path in (configuration, configuration / "binrepos.conf", home):
+        there = next(above for above in (path, *path.parents) if above.exists())
+        if not os.access(there, os.W_OK, effective_ids=True):
+            raise NoPermission(
+                f"{there}: this user may not change it", advice=_permission_advice(path == home)
+            )
+
+
+def _permission_advice(is_home: bool) -> str:
+    if os.geteuid() == 0:
+        return "have its file system mounted writable"
+    own = ", or set BINPKG_GPG_VERIFY_GPG_HOME in make.conf to a directory of your own" if is_home else ""
+    return f"use `{command_as('root')}`{own}"
 
 
 def has_trust_helper(facts: PortageFacts) -> bool:
@@ -96,7 +102,7 @@ def apply(facts: PortageFacts, entry: Entry, offered: Sequence[OfferedKey], keyr
     try:
         _trust(offered, keyring)
         keyring.check_readable(facts.verify_user, facts.verify_group, entry.keys)
-    except BinhostRefused:
+    except (BinhostRefused, OSError):
         _undo(place, before, earlier, entry, keyring)
         raise
     return _without_dropped(entry, keyring, place, owner)

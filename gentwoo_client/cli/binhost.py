@@ -119,7 +119,7 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     collector = choosing.collector_of(settings)
     choosing.check_transport(collector, insecure=arguments.insecure)
     facts = read_portage(settings)
-    check_permission(facts.configuration)
+    check_permission(facts.configuration, facts.verify_home)
     keyring = Keyring.of(facts.verify_home, settings.eprefix)
     machine = choosing.this_machine(facts, settings.eprefix)
     targets = asyncio.run(_targets(collector, credentials))
@@ -204,6 +204,9 @@ def _confirm(
     for offer in trusted:
         tell(f"{'Signed with:':<18}{_readable(offer.key.fingerprint)}")
         tell(f"{'':<18}{offer.key.user_id}, {_expiry(offer.key.expires_at)}")
+    for offer in offered:
+        if offer not in trusted:
+            tell(f"{'Not trusted:':<18}{offer.key.fingerprint}, so Portage refuses packages that it signed")
     if chosen.target.signatures != REQUIRED:
         tell(f"{'Signatures:':<18}{chosen.target.name} does not demand them, so Portage will check none")
     if fingerprints or arguments.yes:
@@ -275,7 +278,7 @@ def _entry(
 
 
 def _show(tell: Teller, collector: str, machine: Machine, fits: Sequence[Fit], chosen: Fit) -> None:
-    profile = machine.profile or "a profile of its own"
+    profile = f"profile {machine.profile}" if machine.profile else "a profile of its own"
     tell(f"{'Collector:':<18}{collector}")
     tell(f"{'This machine:':<18}{machine.chost}, {profile}, {machine.cflags or 'no CFLAGS'}")
     tell(f"{'Target:':<18}{chosen.target.name} ({chosen.fitness.value}): {chosen.reason}")
@@ -368,8 +371,8 @@ def _status(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _print(status: Status) -> None:
     answers = " (does not answer now)" if status.answers is False else ""
-    count = None if status.packages is None else f"{status.packages:,} packages"
-    at = f", index of {status.index_at}" if status.index_at else ""
+    count = None if status.packages is None else f"{status.packages:,}"
+    at = f" (index of {status.index_at})" if status.index_at else ""
     for label, text in (
         ("Target", status.target or "none"),
         ("Collector", status.collector and f"{status.collector}{answers}"),
@@ -378,7 +381,7 @@ def _print(status: Status) -> None:
         ("Signatures", None if status.signatures is None else _SIGNATURES[status.signatures]),
         *(("Key", f"{_readable(key.fingerprint)}: {key.state}") for key in status.keys),
         ("Fits", status.fits and f"{status.fits}: {status.reason}"),
-        ("There", count and f"{count}{at}"),
+        ("Packages", count and f"{count}{at}"),
     ):
         if text:
             print(f"{label + ':':<13}{text}")
@@ -402,10 +405,10 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     from gentwoo_client.binhost.setup import check_permission
 
     facts = read_portage(settings)
-    check_permission(facts.configuration)
     place = Place.find(facts.configuration)
     _, entry = binrepos.read(place)
     if entry is not None:
+        check_permission(facts.configuration, Path(entry.home))
         keyring = Keyring.of(Path(entry.home), settings.eprefix)
         take_away(place, entry, keyring, keep_keys=arguments.keep_keys)
     keys = list(entry.imported) if entry and not arguments.keep_keys else []

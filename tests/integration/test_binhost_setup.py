@@ -323,6 +323,8 @@ def test_portages_helper_makes_the_home_first(bench: Bench, key: str) -> None:
 
 def test_a_helper_that_fails_would_end_emerge_too(bench: Bench, key: str) -> None:
     with short_directory() as directory:
+        missing = new_client(directory / "a", bench.url, PORTAGE_TRUST_HELPER=f"{directory}/getuto")
+        assert "app-portage/getuto" in missing.binhost("setup", "--fingerprint", key).stdout
         failing = helper(directory, "echo no network; exit 3")
         client = new_client(directory, bench.url, PORTAGE_TRUST_HELPER=str(failing))
         done = client.binhost("setup", "--fingerprint", key, code=1)
