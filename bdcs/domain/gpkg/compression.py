@@ -25,7 +25,7 @@ _SLICE: Final = (
 _STREAMS: Final = 10_000  # streams that one archive may consist of, and one more for every …
 _STREAM_SIZE: Final = 4096  # … bytes: pbzip2 and pzstd write one for some hundred kilobytes of input
 
-_ERRORS: Final = (EOFError, MemoryError, OSError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError)
+_ERRORS: Final = (OSError, ValueError, lzma.LZMAError, zlib.error, zstd.ZstdError)
 _REFUSED: Final = {
     "": "is not compressed, which Portage cannot read where BINPKG_COMPRESS is set (it is by default)",
     ".lz": "is compressed with lzip, which is not supported; use zstd",

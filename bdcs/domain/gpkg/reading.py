@@ -115,8 +115,8 @@ class Inspector:
         self._names = Names(limits)
         self._members: dict[Role, _Open] = {}
         self._manifest = bytearray()
-        self._metadata: MetadataReader | None = None
-        self._image: ImageReader | None = None
+        self._metadata = MetadataReader("the metadata", limits)
+        self._image = ImageReader("the image", limits)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next piece of the file. Raises `InvalidPackage`."""
@@ -148,7 +148,6 @@ class Inspector:
         signed = self._check_signed(members)
         self._check_manifest(members)
         values, cpv, build_id = self._check_metadata()
-        assert self._image is not None
         return Package(
             cpv=cpv,
             build_id=build_id,
@@ -169,10 +168,8 @@ class Inspector:
     def _content(self, entry: tar.Entry, role: Role, suffix: str) -> tar.Sink | None:
         name = entry.name.rpartition("/")[2]
         if role is Role.METADATA:
-            self._metadata = MetadataReader(name, self._limits)
             return metadata_archive(name, suffix, self._metadata, self._limits)
         if role is Role.IMAGE:
-            self._image = ImageReader(name, self._limits)
             return image_archive(name, suffix, self._image, self._limits)
         return _Kept(self._manifest) if role is Role.MANIFEST else None
 
@@ -211,7 +208,6 @@ class Inspector:
             raise InvalidPackage(f"the Manifest names {name!r:.100}, which is not in the package")
 
     def _check_metadata(self) -> tuple[dict[str, str], CPV, int | None]:
-        assert self._metadata is not None
         values = self._metadata.values()
         cpv, build_id = metadata.check(values)
         check_prefix(self._names.prefix, cpv, build_id)
@@ -315,7 +311,7 @@ def read_metadata(file: BinaryIO, limits: Limits = DEFAULT) -> dict[str, str]:
             break
         offset += entry.size + -entry.size % tar.BLOCK
     name = entry.name.rpartition("/")[2]
-    reader = MetadataReader(name, limits)
+    reader = MetadataReader("the metadata", limits)
     archive = metadata_archive(name, suffix, reader, limits)
     archive.feed(memoryview(_slice(file, head, offset, entry.size)))
     archive.close()
