@@ -17,6 +17,7 @@ from typing import Final
 
 from bdcs.domain.targets import HEADER_KEYS, VALUES_PREFIX
 from bdcs.errors import PortageFailed
+from bdcs.services.native_flags import explicit_flags
 
 PORTAGE_BIN: Final = Path("/usr/bin")
 TIMEOUT: Final = 60.0  # seconds
@@ -33,6 +34,7 @@ class PortageSettings:
     profile: str | None
     """Below `profiles/`; None where make.profile is a directory of its own."""
     cflags: str
+    """With what `native` stands for here."""
     header: Mapping[str, str]
 
 
@@ -47,7 +49,7 @@ def portage_settings(portage_bin: Path = PORTAGE_BIN) -> PortageSettings:
     return PortageSettings(
         chost=found.get("CHOST", ""),
         profile=_profile(Path(found.get("PORTAGE_CONFIGROOT") or "/") / "etc/portage/make.profile"),
-        cflags=found.get("CFLAGS", ""),
+        cflags=explicit_flags(found.get("CHOST", ""), found.get("CFLAGS", "")),
         header={key: value for key, value in header.items() if value},
     )
 

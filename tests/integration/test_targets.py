@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,6 +167,18 @@ def test_a_target_after_the_example_of_this_host(tmp_path: Path) -> None:
     bdcs("target", "add", "not-quite", "--from-portage", portage, "--cflags", "-O3", "--arch", "x86")
     shown = bdcs.json("target", "show", "not-quite")
     assert (shown["cflags"], shown["header"]["ARCH"]) == ("-O3", "x86")
+
+
+def test_native_is_named_after_this_host(tmp_path: Path) -> None:
+    world = World.create(tmp_path / "world")
+    append(world.root / "etc/portage/make.conf", 'CFLAGS="-O2 -march=native -mtune=native -pipe"\n')
+    bdcs = Administrator(tmp_path / "data", **world.environment())
+    bdcs("schema", "upgrade")
+    bdcs("target", "add", "here", "--from-portage", str(world.portage_bin))
+    cflags = bdcs.json("target", "show", "here")["cflags"]
+    assert re.fullmatch(r"-O2 -march=\S+ .*-mtune=\S+ -pipe", cflags)
+    assert "native" not in cflags
+    assert "param" not in cflags
 
 
 def test_the_history_of_a_target(rows: IndexRows) -> None:
