@@ -69,9 +69,9 @@ def peer(collector: Collector) -> Iterator[Peer]:
 # schemathesis -----------------------------------------------------------------------------------------------
 
 
-@schemathesis.serializer("application/jose")
-def as_segment(_context: object, value: object) -> bytes:
-    """Whatever is to be sent as a segment, as bytes."""
+@schemathesis.serializer("application/jose", "application/vnd.gentoo.gpkg")
+def as_bytes(_context: object, value: object) -> bytes:
+    """Whatever is to be sent as a segment or as a package, as bytes."""
     return value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
 
 
