@@ -111,10 +111,9 @@ class IndexRows:
         """Make a generation; return the ids of what was added."""
         with transaction(self.engine) as connection:
             target = targets.require(connection, NAME)
-            insert = tables.builds.insert().returning(tables.builds.c.id)
-            ids = [
-                connection.execute(insert.values(target_id=target.id, **row)).scalar_one() for row in added
-            ]
+            insert = tables.builds.insert().returning(tables.builds.c.id, sort_by_parameter_order=True)
+            rows = [{"target_id": target.id, **row} for row in added]
+            ids = list(connection.scalars(insert, rows)) if rows else []
             generations.advance(
                 connection, target, ids, list(removed), cause=Cause.PUBLISH, actor="admin", now=now
             )
