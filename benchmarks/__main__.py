@@ -11,6 +11,7 @@ BENCHMARKS = (
     "live_ingest",
     "backfill_ingest",
     "storage",
+    "index_publish",
     "index_304",
     "download",
 )

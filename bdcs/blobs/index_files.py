@@ -160,6 +160,10 @@ class IndexFiles:
                 times.append(int(self.path(name).stat().st_mtime))
         return max(times)
 
+    def marks(self) -> tuple[object, ...]:
+        """Return what is another as soon as any of the files is, at the cost of looking at their inodes."""
+        return tuple(_mark(self.path(name)) for name in (PLAIN, PACKED, LAYOUT))
+
     def layout(self) -> Layout | None:
         """Return what is where; None where the files are missing or not those that it was written for."""
         try:
@@ -231,6 +235,14 @@ class IndexFiles:
                 )
         except OSError as error:
             raise IndexNotWritten(f"{self.directory}: {error.strerror or error}") from error
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

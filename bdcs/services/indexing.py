@@ -108,6 +108,8 @@ class IndexKeeper:
         self._now = now
         self._checked: set[int] = set()
         """Targets whose files have been compared with the rows since this process began."""
+        self._settled: dict[int, tuple[Target, object]] = {}
+        """… which were current when row and files looked so."""
         self._failing: set[int] = set()
         """… whose index could not be written the last time."""
 
@@ -136,13 +138,19 @@ class IndexKeeper:
                 self._failing.discard(target.id)
 
     def _in_need(self, connection: Connection) -> list[Target]:
-        return [
-            target
-            for target in targets.listed(connection)
-            if target.id not in self._checked
-            or state_of(connection, target, IndexFiles.of(self._data, target.name), self._now())
-            in (State.BEHIND, State.UNKNOWN)
-        ]
+        return [target for target in targets.listed(connection) if self._is_in_need(connection, target)]
+
+    def _is_in_need(self, connection: Connection, target: Target) -> bool:
+        files = IndexFiles.of(self._data, target.name)
+        seen = (target, files.marks())
+        if self._settled.get(target.id) == seen:
+            return False
+        state = state_of(connection, target, files, self._now())
+        if target.id not in self._checked:
+            return True
+        if state is State.CURRENT:
+            self._settled[target.id] = seen
+        return state in (State.BEHIND, State.UNKNOWN)
 
     async def _keep(self, target: Target, files: IndexFiles) -> None:
         if target.id not in self._checked:
