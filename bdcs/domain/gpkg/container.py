@@ -52,7 +52,6 @@ class Names:
         self.prefix = ""
         """The one directory; empty before the first member."""
         self._seen: set[Role] = set()
-        self._suffixes: dict[Role, str] = {}
 
     def place(self, entry: tar.Entry) -> tuple[Role, str]:
         """The role of the next member, and how it is compressed (`.zst`; signatures: what they sign)."""
