@@ -3,7 +3,7 @@
 
     with running_binhost(home) as binhost:
         binhost.add_target("amd64")
-        machine = Taker.create(tmp_path / "world")
+        machine = Taker.create(tmp_path / "world", binhost.verify_home)
         binhost.publish("amd64", *machine.build("app-misc/alpha-1.0"))
         machine.use(binhost.url("amd64"))                       # PORTAGE_BINHOST, or:
         machine.use_repository("gentwoo", binhost.url("amd64"), verify_signature="true")
@@ -19,7 +19,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 from gentwoo_client.wire.cpv import CPV
 from tests.packages import Special, make_gpkg
 from tests.peer import Answer, request
-from tests.processes import BDCS, Collector, environment, run
+from tests.processes import BDCS, Collector, run
 from tests.signing import Signer, running_signer, short_directory, verify_home
 from tests.world import Emerge, World
 
@@ -54,9 +54,9 @@ class Binhost:
     def data(self) -> Path:
         return self.collector.data
 
-    def add_target(self, name: str, *options: str, cflags: str = CFLAGS) -> None:
+    def add_target(self, name: str, *options: str, chost: str = CHOST, cflags: str = CFLAGS) -> None:
         """Make a target for worlds as `tests.world` makes them."""
-        settings = [f"--chost={CHOST}", f"--profile={PROFILE}", f"--cflags={cflags}", "--arch=amd64"]
+        settings = [f"--chost={chost}", f"--profile={PROFILE}", f"--cflags={cflags}", "--arch=amd64"]
         self.collector.bdcs("target", "add", name, *settings, *options)
 
     def publish(self, target: str, *files: Path) -> list[dict[str, Any]]:
@@ -94,13 +94,9 @@ def running_binhost(home: Path, **settings: str | int) -> Iterator[Binhost]:
         home.mkdir(parents=True, exist_ok=True)
         configuration = home / "bdcs.toml"
         lines = {"signer": str(signer.socket), **settings}
-        configuration.write_text(
-            "".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items())
-        )
+        configuration.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in lines.items()))
         with Collector(home, command=(*BDCS, "--config", configuration)) as collector:
-            yield Binhost(
-                collector=collector, signer=signer, fingerprint=fingerprint, verify_home=verifying
-            )
+            yield Binhost(collector=collector, signer=signer, fingerprint=fingerprint, verify_home=verifying)
             assert collector.process is not None
             assert "internal error" not in collector.process.output
             assert TRACEBACK not in collector.process.output
@@ -111,15 +107,15 @@ class Taker:
     """A world that builds packages, and takes them from binhosts."""
 
     world: World
+    verify_home: Path
+    """The GnuPG home with the keys that it trusts; Portage verifies whatever is signed."""
     env: dict[str, str] = field(default_factory=dict)
     """What every `emerge` that takes packages has in its environment."""
 
     @classmethod
-    def create(cls, root: Path) -> Self:
+    def create(cls, root: Path, verify_home: Path) -> Self:
         """Make one in the new directory `root`."""
-        taker = cls(World.create(root))
-        taker.env["PKGDIR"] = str(taker.pkgdir)
-        return taker
+        return cls(World.create(root), verify_home)
 
     @property
     def pkgdir(self) -> Path:
@@ -156,7 +152,7 @@ class Taker:
     def use(self, *urls: str, **env: str) -> None:
         """Take from these through PORTAGE_BINHOST, and from nowhere else."""
         self.configuration.unlink(missing_ok=True)
-        self.env = {"PKGDIR": str(self.pkgdir), "PORTAGE_BINHOST": " ".join(urls), **env}
+        self.env = {"PORTAGE_BINHOST": " ".join(urls), **env}
 
     def use_repository(self, name: str, url: str, **settings: str) -> None:
         """Take from this repository of binrepos.conf, and from nowhere else."""
@@ -169,13 +165,14 @@ class Taker:
             lines = [f"{key.replace('_', '-')} = {value}" for key, value in settings.items()]
             sections.append("\n".join([f"[{name}]", *lines]))
         self.configuration.write_text("\n\n".join(sections) + "\n")
-        self.env = {"PKGDIR": str(self.pkgdir), **env}
+        self.env = env
 
     # Taking.
 
     def emerge(self, *arguments: str, check: bool = True, **env: str) -> Emerge:
         """Run emerge as configured. Whatever happens, Portage must not break down."""
-        done = self.world.emerge(*arguments, check=check, env={**self.env, **env})
+        general = {"PKGDIR": str(self.pkgdir), "BINPKG_GPG_VERIFY_GPG_HOME": str(self.verify_home)}
+        done = self.world.emerge(*arguments, check=check, env={**general, **self.env, **env})
         assert TRACEBACK not in done.output, done.output
         return done
 
@@ -217,13 +214,6 @@ def entries(index: str) -> list[dict[str, str]]:
     """The entries of an index, without its header."""
     blocks = index.rstrip("\n").split("\n\n")[1:]
     return [dict(line.split(": ", 1) for line in block.splitlines()) for block in blocks]
-
-
-def portage(script: str, *arguments: str | Path, world: World) -> str:
-    """Run a script under Portage's own interpreter, on that world; return what it prints."""
-    python = world.portage_bin / "python"
-    argv: Sequence[str | Path] = [python, "-c", script, *arguments]
-    return run(argv, env={**environment(), **world.environment()}, check=True).stdout
 
 
 def wget(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A small HTTP server in front of a collector: it records what clients ask, and can be told to misbehave.
 
-    with Front(collector.url) as front:
-        machine.use(f"{front.url}/binhost/amd64")
-        front.status = 503                  # everything gets that from now on
-        front.cut = 10_000                  # the next package ends after so many bytes
-        front.requests                      # what was asked, and what was answered
+with Front(collector.url) as front:
+    machine.use(f"{front.url}/binhost/amd64")
+    front.status = 503                  # everything gets that from now on
+    front.cut = 10_000                  # the next package ends after so many bytes
+    front.requests                      # what was asked, and what was answered
 """
 
 import http.client
@@ -43,7 +43,7 @@ class Exchange:
     """The client's, names in lower case."""
     status: int
     sent: int
-    """Bytes of the body."""
+    """Bytes of the body, as far as it was sent on purpose."""
 
     @property
     def file(self) -> str:
@@ -65,6 +65,8 @@ class Front:
     cut: int | None = None
     """After how many bytes the connection of the next package ends; once."""
     ignores_ranges: bool = False
+    replaced: Mapping[str, bytes] = field(default_factory=dict)
+    """Other contents for file names."""
     requests: list[Exchange] = field(default_factory=list)
 
     def __enter__(self) -> Self:
@@ -112,25 +114,35 @@ class Handler(BaseHTTPRequestHandler):
             if self.path.startswith(beginning):
                 self._redirect(url + self.path.removeprefix(beginning))
                 return
-        if front.status is not None or self.path.rpartition("/")[2] in front.missing:
+        name = self.path.rpartition("/")[2]
+        if front.status is not None or name in front.missing:
             self._refuse(front.status or 404)
+        elif name in front.replaced:
+            self._replace(front.replaced[name])
         else:
             self._relay()
 
     do_HEAD = do_GET
 
     def _redirect(self, url: str) -> None:
+        self._note(302, 0)
         self.send_response(302)
         self.send_header("Location", url)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        self._note(302, 0)
 
     def _refuse(self, status: int) -> None:
+        self._note(status, 0)
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
-        self._note(status, 0)
+
+    def _replace(self, content: bytes) -> None:
+        self._note(200, len(content))
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
 
     def _relay(self) -> None:
         address = urlsplit(self._front.behind)
@@ -145,19 +157,20 @@ class Handler(BaseHTTPRequestHandler):
             connection.close()
 
     def _answer(self, response: http.client.HTTPResponse) -> None:
+        limit = self._limit(response)
+        left = response.length or 0
+        if limit is not None:
+            left = min(left, limit)
+            self.close_connection = True
+        self._note(response.status, left)
         self.send_response_only(response.status)
         for name, value in response.getheaders():
             if name.lower() in PASSED_BACK:
                 self.send_header(name, value)
         self.end_headers()
-        limit = self._limit(response)
-        sent = 0
-        while (limit is None or sent < limit) and (piece := response.read(PIECE)):
-            piece = piece if limit is None else piece[: limit - sent]
+        while left and (piece := response.read(min(left, PIECE))):
             self.wfile.write(piece)
-            sent += len(piece)
-        self.close_connection = self.close_connection or limit is not None
-        self._note(response.status, sent)
+            left -= len(piece)
 
     def _limit(self, response: http.client.HTTPResponse) -> int | None:
         front = self._front
