@@ -401,7 +401,7 @@ class UntrustedSignature(CollectorError):
 class InvalidHeader(ConfigurationError):
     """The header of a target's index has a field that cannot stand there."""
 
-    advice = "see the target's header in docs/configuration.md"
+    advice = "see the header of a target's index in docs/operating.md"
 
 
 class Unlistable(InvalidPackage):

@@ -233,8 +233,11 @@ def _set(arguments: argparse.Namespace, settings: Settings) -> int:
         if header:
             given["header"] = {**change.target.header, **header}
         after = targets.change(change.connection, change.target, now=time.time(), **given)
+        unsigned = targets.unsigned(change.connection, after)
     names = [name for name in given if getattr(after, name) != getattr(change.target, name)]
     print(f"target {after.name}: {', '.join(names) + ' changed' if names else 'nothing to change'}")
+    if unsigned and after.signatures == "required":
+        print(f"… but {unsigned} of its packages are not signed: `bdcs target withdraw` takes them out")
     return EXIT_DONE
 
 
@@ -256,7 +259,7 @@ def _document(target: Target, contents: Contents | None) -> dict[str, object]:
 
 
 def _amount(contents: Contents | None) -> str:
-    from bdcs.cli.amounts import size_text
+    from bdcs.domain.amounts import size_text
 
     builds, size = (0, 0) if contents is None else (contents.builds, contents.size)
     return f"{builds:>6} packages  {size_text(size):>9}"

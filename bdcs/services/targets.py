@@ -181,6 +181,13 @@ def contents(connection: Connection) -> dict[int, Contents]:
     return {number: Contents(builds=count, size=size) for number, count, size in rows}
 
 
+def unsigned(connection: Connection, target: Target) -> int:
+    """Return how many builds of the newest generation bear no signature."""
+    which = (tables.builds.c.target_id == target.id) & tables.builds.c.visible
+    query = select(func.count()).select_from(tables.builds)
+    return connection.scalar(query.where(which, tables.builds.c.signed_by.is_(None))) or 0
+
+
 def header_settings(pairs: Iterable[str]) -> dict[str, str]:
     """Return what KEY=VALUE words say. Raises `TargetRefused`."""
     settings = {}

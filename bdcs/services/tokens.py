@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tokens of private targets: what Portage sends as HTTP basic, `http://NAME:TOKEN@host/binhost/TARGET`.
+"""Tokens of private targets: what Portage sends as HTTP basic; the name is the user, the token the password.
 
 Both are of letters, digits and `._~-` only: Portage neither encodes nor decodes them, and a `%` in
 binrepos.conf ends it with a traceback (reference/binhost.md §1.1). Only a hash of a token is kept.

@@ -233,7 +233,8 @@ def test_the_index_follows_every_change(rows: IndexRows) -> None:
     assert "USE_EXPAND: PYTHON_TARGETS" in rows.files.path("Packages").read_text()
     timestamps.append(rows.files.timestamp())
     assert timestamps == sorted(set(timestamps))
-    bdcs("target", "set", NAME, "--description", "no part of the index")
+    bdcs("target", "set", NAME, "--signatures", "optional")
+    assert "3 of its packages are not signed" in bdcs("target", "set", NAME, "--signatures", "required")
     assert rows.files.timestamp() == timestamps[-1]
     assert rows.agrees()
 
