@@ -45,6 +45,8 @@ YOUNG: Final = 60.0  # seconds in which a workspace gets its lock
 _WORD: Final = r"[A-Za-z0-9_+][A-Za-z0-9+_.-]*"
 _PATH: Final = re.compile(rf"{_WORD}(?:/{_WORD}){{1,2}}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CANNOT_SHARE: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
+"""What copy_file_range(2) says of file systems that it cannot copy between."""
 _FULL: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
@@ -67,7 +69,10 @@ class Placement:
 
 
 class Draft:
-    """A file that nobody sees yet. `file` reads and writes, until it is finished."""
+    """A file that nobody sees yet. `file` reads and writes, until it is finished.
+
+    Leaving its `with` block by an error removes it.
+    """
 
     def __init__(self, path: Path, file: BinaryIO | None = None) -> None:
         self.path = path
@@ -79,6 +84,15 @@ class Draft:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with space_errors(path):
             return cls(path, os.fdopen(os.open(path, flags, 0o600), "w+b"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.remove()
 
     @property
     def file(self) -> BinaryIO:
@@ -353,8 +367,14 @@ class Directory:
 
 def copy_bytes(source: int, target: int) -> None:
     """Copy all that follows in `source` to `target`, in the kernel, sharing blocks where it can."""
-    while os.copy_file_range(source, target, COPY_SIZE):
-        pass
+    try:
+        while os.copy_file_range(source, target, COPY_SIZE):
+            pass
+    except OSError as error:
+        if error.errno not in _CANNOT_SHARE:
+            raise
+        while os.sendfile(target, source, None, COPY_SIZE):
+            pass
 
 
 @contextlib.contextmanager

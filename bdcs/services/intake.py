@@ -133,16 +133,11 @@ def take(workspace: Workspace, demands: Demands, source: Source) -> Candidate:
 
 def take_to(path: Path, demands: Demands, source: Source) -> tuple[Package, str | None]:
     """Do that with a draft at `path`; return what the package is and who signed it."""
-    with source.open() as original:
-        draft = Draft.create(path)
-        try:
-            with space_errors(path):
-                copy_bytes(original.fileno(), draft.file.fileno())
-                draft.finish(source.mtime)
-            return judge(demands, source.name, path)
-        except BaseException:
-            draft.remove()
-            raise
+    with source.open() as original, Draft.create(path) as draft:
+        with space_errors(path):
+            copy_bytes(original.fileno(), draft.file.fileno())
+            draft.finish(source.mtime)
+        return judge(demands, source.name, path)
 
 
 def judge(demands: Demands, name: str, path: Path) -> tuple[Package, str | None]:
@@ -233,33 +228,34 @@ class Finisher:
                 signed_by=None,
             )
         try:
-            draft = self._renumbered(candidate, build_id)
-            fingerprint = None
-            if self.demands.signs:
-                draft, fingerprint = self._signed(draft)
-            package = read(draft.path)
-            self._compare(candidate, package, build_id)
-            if fingerprint is not None:
-                fingerprint = verify(draft.path, package, [self.key_of(fingerprint)])
+            with self.workspace.create() as draft:
+                fingerprint = self._write(candidate, build_id, draft)
+                package = read(draft.path)
+                self._compare(candidate, package, build_id)
+                if fingerprint is not None:
+                    fingerprint = verify(draft.path, package, [self.key_of(fingerprint)])
+                mtime = int(self.now())
+                draft.finish(mtime)
         except (InvalidPackage, UntrustedSignature) as error:
             raise PackageRefused(candidate.source.name, error.reason) from error
-        mtime = int(self.now())
-        draft.finish(mtime)
         return self._ready(candidate, draft, package, build_id=build_id, mtime=mtime, signed_by=fingerprint)
 
-    def _renumbered(self, candidate: Candidate, build_id: int) -> Draft:
-        draft = self.workspace.create()
+    def _write(self, candidate: Candidate, build_id: int, draft: Draft) -> str | None:
+        """Write it under that number, and signed where the target wants it; return the key's fingerprint."""
+        if not self.demands.signs:
+            self._renumber(candidate, build_id, draft)
+            return None
+        with self.workspace.create() as unsigned:
+            self._renumber(candidate, build_id, unsigned)
+            with space_errors(draft.path):
+                fingerprint = self.sign(unsigned.file.fileno(), draft.file.fileno())
+            unsigned.remove()
+        return fingerprint
+
+    def _renumber(self, candidate: Candidate, build_id: int, draft: Draft) -> None:
         with candidate.draft.open() as source, space_errors(draft.path):
             renumber(source, draft.file, candidate.package, build_id)
             draft.file.flush()
-        return draft
-
-    def _signed(self, unsigned: Draft) -> tuple[Draft, str]:
-        draft = self.workspace.create()
-        with space_errors(draft.path):
-            fingerprint = self.sign(unsigned.file.fileno(), draft.file.fileno())
-        unsigned.remove()
-        return draft, fingerprint
 
     def _compare(self, candidate: Candidate, package: Package, build_id: int) -> None:
         """Whoever wrote it anew changed nothing else. Raises `InvalidPackage`."""
