@@ -32,7 +32,7 @@ from bdcs.blobs.index_files import Fresh, IndexFiles, Kept, Layout, Source
 from bdcs.blobs.target_lock import target_lock_if_free
 from bdcs.domain import packages_index
 from bdcs.domain.packages_index import STEP, block, is_due, starts_chunk
-from bdcs.errors import IndexNotWritten, StoreUnavailable
+from bdcs.errors import IndexNotWritten, InvalidHeader, NoSuchTarget, StoreUnavailable
 from bdcs.services import generations, targets
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -130,7 +130,9 @@ class IndexKeeper:
                 with target_lock_if_free(files.directory) as is_held:
                     if is_held:  # else somebody is at work on it
                         await self._keep(target, files)
-            except (IndexNotWritten, OSError) as error:
+            except NoSuchTarget:
+                continue  # removed a moment ago
+            except (IndexNotWritten, InvalidHeader, OSError) as error:
                 if target.id not in self._failing:
                     log.error("the index of %s cannot be written; it stays as it was: %s", target.name, error)
                 self._failing.add(target.id)
@@ -145,9 +147,9 @@ class IndexKeeper:
         seen = (target, files.marks())
         if self._settled.get(target.id) == seen:
             return False
-        state = state_of(connection, target, files, self._now())
         if target.id not in self._checked:
             return True
+        state = state_of(connection, target, files, self._now())
         if state is State.CURRENT:
             self._settled[target.id] = seen
         return state in (State.BEHIND, State.UNKNOWN)
@@ -156,7 +158,8 @@ class IndexKeeper:
         if target.id not in self._checked:
             await self._store.read(partial(self._check, target=target, files=files))
         state = await self._store.read(partial(self._state, target=target, files=files))
-        if state is State.UNKNOWN:
+        # Without files nobody knows what clients have seen: the store may be a backup, of months ago.
+        if state is State.UNKNOWN or (state is State.BEHIND and not files.timestamp()):
             await self._store.write(partial(self._raise_timestamp, target=target, files=files))
         if state in (State.BEHIND, State.UNKNOWN):
             write = partial(write_index, target=target, files=files, changed=None, now=self._now())

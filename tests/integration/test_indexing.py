@@ -4,10 +4,12 @@
 And it never gets a TIMESTAMP under which a client may have seen anything else.
 """
 
+import contextlib
 import logging
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -253,6 +255,18 @@ async def test_a_restored_store_never_lowers_the_timestamp(
     assert rows.target.timestamp > seen
 
 
+async def test_a_restored_store_without_index_files_begins_with_the_time_of_now(
+    rows: IndexRows, store: Store, clock: Clock
+) -> None:
+    rows.publish([made("a/b-1")], now=clock.now)
+    rows.write(now=clock.now)
+    shutil.rmtree(rows.data / "binhost")
+    clock.now += 1_000_000
+    await keeper(store, rows, clock).look()
+    assert is_whole(rows)
+    assert rows.target.timestamp == clock.now
+
+
 async def test_a_header_that_changed_is_written_under_a_new_timestamp(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
@@ -274,6 +288,31 @@ async def test_a_target_somebody_works_on_is_left_to_them(
     with target_lock(rows.files.directory):
         await running.look()
         assert not rows.files.path(PLAIN).exists()
+    await running.look()
+    assert is_whole(rows)
+
+
+async def test_a_target_that_is_removed_while_it_is_looked_after(
+    rows: IndexRows, store: Store, clock: Clock
+) -> None:
+    def remove_target() -> float:
+        with contextlib.closing(sqlite3.connect(rows.data / SQLITE_NAME)) as connection, connection:
+            connection.execute("DELETE FROM targets")
+        return clock.now
+
+    await IndexKeeper(store, rows.data, remove_target).look()
+    assert not rows.files.path(PLAIN).exists()
+
+
+async def test_a_header_that_no_index_can_hold_harms_no_other_target(
+    rows: IndexRows, store: Store, clock: Clock
+) -> None:
+    with transaction(rows.engine) as connection:
+        targets.add(connection, "bad", now=START, chost="x86_64-pc-linux-gnu", profile="default")
+        connection.exec_driver_sql("""UPDATE targets SET header = '{"TTL": "soon"}' WHERE name = 'bad'""")
+    rows.publish([made("a/b-1")])
+    running = keeper(store, rows, clock)
+    await running.look()
     await running.look()
     assert is_whole(rows)
 
