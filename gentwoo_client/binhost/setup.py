@@ -45,6 +45,25 @@ def _permission_advice(is_home: bool) -> str:
     return f"use `{command_as('root')}`{own}"
 
 
+def examine(facts: PortageFacts) -> tuple[Place, bytes | None, Entry | None]:
+    """Return where the section goes, what the file holds now, and what an earlier setup wrote.
+
+    Raises `NoPermission` for whoever may not change it, `BinhostRefused` where something is in the way: ask
+    before a person is asked anything.
+    """
+    check_permission(facts.configuration, facts.verify_home)
+    place = Place.find(facts.configuration)
+    content, earlier = binrepos.read(place)
+    binrepos.check_ours(content, place)
+    if earlier is not None and earlier.home != str(facts.verify_home):
+        raise BinhostRefused(
+            f"an earlier setup put its keys into {earlier.home}, but Portage verifies with"
+            f" {facts.verify_home} now",
+            advice="run `gentwoo binhost remove` first",
+        )
+    return place, content, earlier
+
+
 def has_trust_helper(facts: PortageFacts) -> bool:
     """Whether Portage's helper is to make the verify home first, since there is none yet.
 
@@ -88,14 +107,7 @@ def apply(facts: PortageFacts, entry: Entry, offered: Sequence[OfferedKey], keyr
     Replaces what an earlier setup wrote, and no longer trusts keys of it that are not offered any more.
     Raises `BinhostRefused`, after which everything is as it was.
     """
-    place = Place.find(facts.configuration)
-    before, earlier = binrepos.read(place)
-    binrepos.check_ours(before, place)
-    if earlier is not None and earlier.home != entry.home:
-        raise BinhostRefused(
-            f"an earlier setup put its keys into {earlier.home}, but Portage verifies with {entry.home} now",
-            advice="run `gentwoo binhost remove` first",
-        )
+    place, before, earlier = examine(facts)
     entry = _with_memory(entry, earlier, keyring, place)
     owner = _owner(place, entry, facts)
     entry = _write(place, before, entry, owner)

@@ -111,7 +111,7 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     from gentwoo_client.binhost import choosing
     from gentwoo_client.binhost.keyring import Keyring
     from gentwoo_client.binhost.portage_facts import read_portage
-    from gentwoo_client.binhost.setup import apply, check_permission, has_trust_helper, run_trust_helper
+    from gentwoo_client.binhost.setup import apply, examine, has_trust_helper, run_trust_helper
 
     tell = _teller(arguments)
     fingerprints = [choosing.parse_fingerprint(text) for text in arguments.fingerprint]
@@ -119,7 +119,7 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     collector = choosing.collector_of(settings)
     choosing.check_transport(collector, insecure=arguments.insecure)
     facts = read_portage(settings)
-    check_permission(facts.configuration, facts.verify_home)
+    examine(facts)
     keyring = Keyring.of(facts.verify_home, settings.eprefix)
     machine = choosing.this_machine(facts, settings.eprefix)
     targets = asyncio.run(_targets(collector, credentials))
