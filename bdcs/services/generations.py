@@ -21,6 +21,7 @@ from bdcs.domain.targets import Cause, next_index_time
 from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
 from bdcs.services.targets import Target
 from bdcs.store.tables import builds, generations, memberships, targets
+from gentwoo_client.wire.records import format_time
 
 SLICE: Final = 500  # ids in one statement; SQLite limits its parameters
 
@@ -46,7 +47,7 @@ class Generation:
         """What `bdcs target log --json` prints of it."""
         return {
             "generation": self.number,
-            "at": self.at,
+            "at": format_time(self.at),
             "cause": str(self.cause),
             "note": self.note,
             "actor": self.actor,

@@ -19,6 +19,7 @@ from bdcs.domain import targets as rules
 from bdcs.domain.targets import Signatures
 from bdcs.errors import NoSuchTarget, StoreDamaged, TargetExists, TargetNotEmpty, TargetRefused
 from bdcs.store import tables
+from gentwoo_client.wire.records import format_time
 
 TEXTS: Final = ("chost", "profile", "cflags", "cpu", "toolchain", "description")
 IN_THE_INDEX: Final = frozenset({"chost", "profile", "header"})
@@ -64,7 +65,7 @@ class Target:
             "private": self.private,
             "bindist": self.bindist,
             "header": dict(self.header),
-            "created_at": self.created_at,
+            "created_at": format_time(self.created_at),
             "timestamp": self.timestamp,
             "generation": self.generation,
         }

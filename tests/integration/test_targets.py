@@ -190,6 +190,7 @@ def test_the_history_of_a_target(rows: IndexRows) -> None:
     newest, oldest = bdcs.json("target", "log", NAME)["generations"]
     assert (newest["generation"], newest["added"], newest["removed"], newest["builds"]) == (2, 1, 1, 2)
     assert (oldest["generation"], oldest["cause"]) == (1, "publish")
+    assert oldest["at"] == "2023-11-14T22:13:20+00:00"
     assert bdcs("target", "log", NAME, "--limit", "1").startswith(
         "     2  2023-11-14T22:13:20+00:00  publish"
     )
