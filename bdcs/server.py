@@ -48,12 +48,15 @@ from bdcs.web import targets_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
+from bdcs.web.assets import Assets
 from bdcs.web.binhost import Binhost
 from bdcs.web.clients import Clients
 from bdcs.web.listener import Listener, bind, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
+from bdcs.web.rendering import Renderer
 from bdcs.web.signing_keys import SigningKeys
+from bdcs.web.target_pages import TargetPages
 from bdcs.web.targets_api import TargetsAPI
 from bdcs.web.uploads import UploadAPI
 
@@ -138,13 +141,25 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
-    _add_binhost(app, settings, store, keys, public_url)
     add_description(app, OPERATIONS, public_url)
-    add_pages(app, store=store, thresholds=thresholds, links=links, renewal=renewal, public_url=public_url)
+    assets = Assets.load()
+    renderer = Renderer(assets, thresholds, public_url)
+    _add_binhost(app, settings, store, keys, public_url, renderer)
+    add_pages(
+        app,
+        store=store,
+        thresholds=thresholds,
+        links=links,
+        renewal=renewal,
+        renderer=renderer,
+        assets=assets,
+    )
     return Listener(app)
 
 
-def _add_binhost(app: web.Application, settings: Settings, store: Store, keys: Keys, public_url: str) -> None:
+def _add_binhost(
+    app: web.Application, settings: Settings, store: Store, keys: Keys, public_url: str, renderer: Renderer
+) -> None:
     blobs = Directory(settings.data)
     serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
     uploads = Uploads(store, blobs, package_size=settings.package_size, now=time.time)
@@ -153,7 +168,9 @@ def _add_binhost(app: web.Application, settings: Settings, store: Store, keys: K
     SigningKeys(store=store, public_url=public_url).add_to(app)
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
     documents = TargetDocuments(public_url, time.time)
-    TargetsAPI(store=store, serving=serving, documents=documents).add_to(app)
+    targets = TargetsAPI(store=store, serving=serving, documents=documents)
+    targets.add_to(app)
+    TargetPages(store=store, serving=serving, documents=documents, api=targets, renderer=renderer).add_to(app)
 
 
 async def _keep_up(settings: Settings) -> None:

@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from bdcs.cli.amounts import size_text
+from bdcs.domain.amounts import size_text
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
 from bdcs.settings import Settings
 

@@ -8,7 +8,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from bdcs.cli.amounts import size_of, size_text
+from bdcs.domain.amounts import size_of, size_text
 from bdcs.domain.targets import EVERY_TARGET
 from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
@@ -169,6 +169,8 @@ def _document(pruning: Pruning) -> dict[str, Any]:
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:
+    from gentwoo_client.wire.records import format_time
+
     build = verdict.build
     return {
         "cpv": build.cpv,
@@ -176,6 +178,6 @@ def _verdict(verdict: Verdict) -> dict[str, Any]:
         "slot": build.slot,
         "use": sorted(build.use),
         "size": build.size,
-        "published_at": build.published_at,
+        "published_at": format_time(build.published_at),
         "reason": verdict.reason,
     }

@@ -80,3 +80,8 @@ def moment(seconds: int) -> Markup:
 def day_of(text: str) -> str:
     """A day that is written as ISO 8601 writes it, for people."""
     return day(date.fromisoformat(text))
+
+
+def fingerprint(text: str) -> str:
+    """A key's fingerprint in groups of four, as people compare it."""
+    return " ".join(text[start : start + 4] for start in range(0, len(text), 4))

@@ -11,9 +11,9 @@ from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from bdcs.services.report_links import LIFETIME
-from bdcs.web.problems import of, of_http
+from bdcs.web.problems import of, of_http, problem_headers
 from bdcs.web.rendering import Renderer
-from gentwoo_client.wire.errors import Delayed, Internal, ProtocolError
+from gentwoo_client.wire.errors import Internal, ProtocolError
 
 API: Final = ("/v1/", "/binhost/", "/openapi.json", "/metrics", "/livez", "/readyz")
 """How addresses begin whose errors are problem documents."""
@@ -68,8 +68,7 @@ def page_errors(renderer: Renderer) -> Middleware:
         down = problem.status == HTTPStatus.SERVICE_UNAVAILABLE
         body = unavailable if down else renderer.error(problem.status, title, advice, report)
         response = renderer.error_page(problem.status, body)
-        if isinstance(problem, Delayed):
-            response.headers[hdrs.RETRY_AFTER] = str(problem.retry_after)
+        response.headers.update(problem_headers(problem))
         return response
 
     @web.middleware

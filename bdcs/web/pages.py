@@ -46,11 +46,10 @@ def add_pages(
     thresholds: Thresholds,
     links: ReportLinks,
     renewal: Renewal,
-    public_url: str,
+    renderer: Renderer,
+    assets: Assets,
 ) -> None:
     """Add the pages, their static files and their errors to `app`."""
-    assets = Assets.load()
-    renderer = Renderer(assets, thresholds, public_url)
     pages = Pages(store=store, thresholds=thresholds, links=links, renewal=renewal, renderer=renderer)
     app.middlewares.append(page_errors(renderer))
     app.router.add_get("/", pages.home)

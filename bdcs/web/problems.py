@@ -101,16 +101,24 @@ def of_http(answer: web.HTTPException) -> ProtocolError:
 
 def problem_response(problem: ProtocolError) -> web.Response:
     """Return the problem document, with the headers that belong to it."""
-    response = web.Response(
-        status=problem.status, body=json.dumps(problem.to_document()).encode(), content_type=MEDIA_TYPE
+    return web.Response(
+        status=problem.status,
+        body=json.dumps(problem.to_document()).encode(),
+        content_type=MEDIA_TYPE,
+        headers=problem_headers(problem),
     )
+
+
+def problem_headers(problem: ProtocolError) -> dict[str, str]:
+    """Return the headers that tell a program what the problem tells a person."""
+    headers = {}
     if isinstance(problem, Delayed):
-        response.headers["Retry-After"] = str(problem.retry_after)
+        headers["Retry-After"] = str(problem.retry_after)
     if isinstance(problem, Unauthorized):
-        response.headers["WWW-Authenticate"] = 'Bearer realm="gentwoo"'
+        headers["WWW-Authenticate"] = 'Bearer realm="gentwoo"'
     if isinstance(problem, PrivateTarget):
-        response.headers["WWW-Authenticate"] = 'Basic realm="gentwoo", charset="UTF-8"'
-    return response
+        headers["WWW-Authenticate"] = 'Basic realm="gentwoo", charset="UTF-8"'
+    return headers
 
 
 class ProblemHandler(RequestHandler):

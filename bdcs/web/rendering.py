@@ -12,6 +12,7 @@ from typing import Final
 import jinja2
 from aiohttp import ETag, hdrs, web
 
+from bdcs.domain.amounts import size_text
 from bdcs.domain.thresholds import ROUNDING, Thresholds
 from bdcs.web import formats
 from bdcs.web.assets import Assets
@@ -44,8 +45,9 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        for name in ("number", "share", "width", "duration", "hours", "moment", "day_of"):
+        for name in ("number", "share", "width", "duration", "hours", "moment", "day_of", "fingerprint"):
             environment.filters[name] = getattr(formats, name)
+        environment.filters["size"] = size_text
         environment.globals.update(
             static_url=assets.url,
             threshold=thresholds.machines,

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from dev.places import ROOT
 from tests.fleet import Member, all_merge, join
+from tests.packages import make_gpkg
 from tests.peer import request
 from tests.processes import Collector
 from tests.waiting import until
@@ -50,6 +51,13 @@ PATHS = [
     "/about/methods",
     "/about/privacy",
     "/about/status",
+    "/targets",
+    "/targets/v3",
+    "/targets/v3/packages",
+    "/targets/v3/packages?q=gamma",
+    "/targets/v3/packages/app-misc/alpha",
+    "/targets/v3/generations/2",
+    "/targets/empty",
     "/nothing",
 ]
 
@@ -68,10 +76,25 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collec
             busy.merge(f"dev-lang/python-3.14.{number}", seconds=40 * number)
         busy.fail("www-client/firefox-144.0.2")
         busy.fail("dev-lang/rust-1.91.0", cause="interrupted")
+        make_targets(collector, tmp_path_factory.mktemp("packages"))
         collector.stop()
         collector.start()
         until(lambda: b"not yet since" not in request(collector.url, "GET", "/about/status").body)
         yield collector, busy
+
+
+def make_targets(collector: Collector, directory: Path) -> None:
+    """A target with two builds of a package with many USE flags, and an empty one."""
+    for name in ("v3", "empty"):
+        made_for = ("--chost", "x86_64-pc-linux-gnu", "--profile", "default/linux/amd64/23.0/desktop/plasma")
+        flags = ("--cflags=-O2 -pipe -march=x86-64-v3", "--signatures", "optional")
+        collector.bdcs("target", "add", name, *made_for, *flags)
+    use = [f"flag_number_{number}" for number in range(40)]
+    for enabled in (use[:20], use[10:30]):
+        path = directory / "alpha-1.0-1.gpkg.tar"
+        make_gpkg(path, metadata={"IUSE": " ".join(use), "USE": " ".join(enabled)})
+        collector.bdcs("publish", "--target", "v3", str(path))
+        path.unlink()
 
 
 @pytest.fixture(scope="module")

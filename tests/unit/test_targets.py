@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bdcs.cli.amounts import size_of, size_text
+from bdcs.domain.amounts import size_of, size_text
 from bdcs.domain.builds import Build, compare, effective_use, main_slot
 from bdcs.domain.targets import INDEX_LEAD, INDEX_STEP, check, check_header, is_due, next_index_time
 from bdcs.errors import InvalidHeader, TargetRefused

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How commands read and write sizes: `1.5 GiB`."""
+"""How sizes are read and written: `1.5 GiB`."""
 
 from __future__ import annotations
 
