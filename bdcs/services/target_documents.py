@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,7 @@ from bdcs.domain.signing_keys import choose
 from bdcs.services.signing import known_keys
 from bdcs.services.targets import Target
 from bdcs.store.tables import builds, generations, signing_keys, trusted_keys
+from gentwoo_client.wire import limits
 from gentwoo_client.wire import targets as wire
 from gentwoo_client.wire.errors import Malformed
 from gentwoo_client.wire.records import format_time
@@ -68,7 +70,7 @@ class TargetDocuments:
                 expires_at=expiries.get(fingerprint),
                 url=key_url(self._public_url, fingerprint),
             )
-            for fingerprint in fingerprints
+            for fingerprint in itertools.islice(fingerprints, limits.KEYS_PER_TARGET)
         )
 
     def _signers_of(self, connection: Connection, target: Target) -> tuple[str, ...]:
