@@ -8,6 +8,7 @@ is what has to: the time of writing, and which revision of a repository somebody
 import dataclasses
 import gzip
 import json
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,6 +20,9 @@ from pkgcore.binpkg.remote import PackagesCacheV0
 from bdcs.blobs.index_files import PACKED, PLAIN
 from bdcs.domain.gpkg.reading import read_package
 from bdcs.domain.packages_index import entry, path_of
+from bdcs.errors import Unlistable
+from gentwoo_client.wire.cpv import CPV
+from gentwoo_client.wire.errors import InvalidCPV
 from tests.index_rows import START, IndexRows, made
 from tests.packages import make_gpkg
 from tests.world import World
@@ -233,6 +237,59 @@ def test_emerge_meets_an_index_without_packages_calmly(world: World, tmp_path: P
     assert done.returncode == 1
     assert "Traceback" not in done.output
     assert "there are no binary packages" in done.output
+
+
+PARSE = """
+import sys
+from portage.exception import InvalidData
+from portage.versions import _pkg_str
+for line in sys.stdin:
+    try:
+        _pkg_str(line.strip(), metadata={"EAPI": "8", "SLOT": "0"})
+    except InvalidData:
+        print(line, end="")
+"""
+
+
+def test_every_cpv_that_can_be_listed_is_one_for_portage(tmp_path: Path) -> None:
+    choice = random.Random(7)
+    package = dataclasses.replace(read_package(make_gpkg(tmp_path / "x.gpkg.tar")), build_id=None)
+    letters = (
+        "a",
+        "Z",
+        "0",
+        "9",
+        "_",
+        "+",
+        "-",
+        ".",
+        "-1",
+        "-r1",
+        "_p1",
+        "r",
+        "_rc",
+        "1.2",
+        "-1.0a",
+        "-r1.2",
+        "é",
+    )
+    listed = set()
+    while len(listed) < 3000:
+        texts = ["".join(choice.choices(letters, k=choice.randrange(1, 6))) for _ in range(3)]
+        try:
+            cpv = CPV.parse(f"{texts[0]}/{texts[1]}-{choice.randrange(9)}{texts[2]}")
+            entry(dataclasses.replace(package, cpv=cpv), path=path_of(cpv, 1), build_id=1, mtime=1)
+        except (InvalidCPV, Unlistable):
+            continue
+        listed.add(str(cpv))
+    done = subprocess.run(
+        [World(tmp_path).portage_bin / "python", "-c", PARSE],
+        input="\n".join(listed),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ""
 
 
 STRANGE = {
