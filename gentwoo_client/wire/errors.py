@@ -12,7 +12,10 @@ ProtocolError
 │   ├── InvalidKey
 │   ├── InvalidRecord        … `field` names the culprit
 │   ├── InvalidSegment       … `field` too
-│   └── InvalidTarget        … `field` too
+│   ├── InvalidTarget        … `field` too
+│   ├── InvalidDependency
+│   ├── InvalidSpecification … `field` too
+│   └── InvalidParameter     … `field` too
 ├── BadSignature             400 bad-signature
 ├── WrongAudience            400 wrong-audience: made for another collector
 ├── WrongMachine             400 wrong-machine: sent to another machine's address
@@ -150,6 +153,36 @@ class InvalidSegment(Malformed):
 
 class InvalidTarget(Malformed):
     """Not the description of a binhost's target; `field` names the member that is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def members(self) -> dict[str, object]:
+        """The field."""
+        return {"field": self.field}
+
+
+class InvalidDependency(Malformed):
+    """Not a dependency specification by the rules of PMS."""
+
+
+class InvalidSpecification(Malformed):
+    """Not the specification of a build; `field` names the member that is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+    def members(self) -> dict[str, object]:
+        """The field."""
+        return {"field": self.field}
+
+
+class InvalidParameter(Malformed):
+    """Not a parameter that a build may be given; `field` names it, `reason` says what is wrong with it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")

@@ -53,3 +53,11 @@ TARGET_FLAGS_LENGTH: Final = 2048  # characters of CFLAGS
 KEYS_PER_TARGET: Final = 32  # keys
 FINGERPRINT_LENGTH: Final = 64  # characters
 PUBLIC_KEY_SIZE: Final = 256 << 10  # bytes of an ASCII-armoured OpenPGP key
+
+# Specifications of builds.
+DEPENDENCY_LENGTH: Final = 64 << 10  # characters of one dependency variable
+DEPENDENCY_DEPTH: Final = 32  # groups within each other
+FLAGS_PER_PACKAGE: Final = 4096  # flags of IUSE, and so of USE
+FLAG_LENGTH: Final = 128  # characters
+SLOT_LENGTH: Final = 257  # characters of SLOT/SUBSLOT
+BINDINGS: Final = 1024  # packages that one is built against
