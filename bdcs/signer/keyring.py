@@ -83,7 +83,9 @@ class Keyring:
         """Make a key and return it. `expires`: see `extend`. Raises `ConfigurationError`, `GpgFailed`."""
         period = _checked_period(expires)
         if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{name!r} cannot be the name of a key")
+            raise ConfigurationError(
+                f"{name!r} cannot be the name of a key: 5 to 101 characters, no ()<>, no - first"
+            )
         if email is not None and not _EMAIL.fullmatch(email):
             raise ConfigurationError(f"{email!r} is no e-mail address")
         user_id = name if email is None else f"{name} <{email}>"
