@@ -15,14 +15,14 @@ CollectorError
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
 │   ├── BlobMissing           a package file is not there
 │   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
-├── GpgFailed                 gpg or gpgv is missing, was killed, or could not do what it was to do; exit code 1
+├── GpgFailed                 gpg or gpgv is missing, was killed, or could not do it; exit code 1
 ├── SignerUnavailable         nobody signs behind that socket now; exit code 75
 ├── SignerRefused             the signer does not do that for us, or not with these files; exit code 1
 ├── NoUsableKey               the signer has no key that it may sign with; exit code 1
 ├── UnusableKey               a key, or a file with keys, cannot be used for that; exit code 1
 ├── NoSuchKey                 no key of that fingerprint is there; exit code 1
 ├── UntrustedSignature        a package is not signed as its target demands; exit code 1
-├── InvalidPackage            a file is no binary package that may be published; `reason` says why; exit code 1
+├── InvalidPackage            a file is no package that may be published; `reason` says why; exit code 1
 │   └── Unlistable            … since a value of it cannot stand in an index
 ├── NoSuchTarget              there is no target of that name; exit code 1
 ├── TargetExists              … or there already is one
@@ -356,7 +356,7 @@ class GpgFailed(CollectorError):
 
 
 class SignerUnavailable(CollectorError):
-    """Nobody answers behind the signer's socket, or not to the end. Nothing was signed; asking again is safe."""
+    """Nobody answers behind the signer's socket, or not to the end. Nothing was signed; ask again."""
 
     exit_code = EXIT_LATER
     advice = "start `bdcs signer`, or name its socket by the setting `signer`"
@@ -369,7 +369,7 @@ class SignerRefused(CollectorError):
 
 
 class NoUsableKey(CollectorError):
-    """The signer has no key, or none that is neither retired nor expired; `advice` is the command that helps."""
+    """The signer has no key that is neither retired nor expired; `advice` is the command that helps."""
 
     def __init__(self, reason: str, advice: str) -> None:
         super().__init__(reason)
