@@ -8,6 +8,7 @@ machines ─┬─ segments ──── package_state_changes ─┬─ package
 A machine's changes are found through its segments: those of one have consecutive ids from `first_change`.
 targets ─┬─ builds ─── memberships      the binhost: what is in which generation of a target's index
          └─ generations
+requests ─── members ─── jobs ─── attempts      builds on request, and what builders made of them
 
 Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
 """
@@ -294,9 +295,11 @@ builds = Table(
     Column("published_at", BigInteger, nullable=False),
     Column("withdrawn_at", BigInteger),
     Column("deleted_at", BigInteger),  # the file is gone
+    Column("digest", Text),  # of its specification (`wire.builds`); null: not looked at yet; "": it has none
     UniqueConstraint("target_id", "path"),
     Index(None, "target_id", "visible", "cpv"),
     Index(None, "target_id", "category", "name"),
+    Index(None, "target_id", "digest"),
 )
 
 memberships = Table(
@@ -389,4 +392,123 @@ scanned_files = Table(
     Column("mtime_ns", BigInteger, nullable=False),  # Unix nanoseconds
     Column("build", _Id, ForeignKey("builds.id")),  # null: it was no package to take
     sqlite_with_rowid=False,
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Text, primary_key=True),  # short random text
+    Column("machine_id", Integer, ForeignKey("machines.id")),  # null: the collector itself
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("cancelled_at", BigInteger),
+    Column("finished_at", BigInteger),  # null: something of it waits
+    Column("idempotency", Text, unique=True),  # hash of machine and the key that it chose
+    Column("note", Text, nullable=False),  # the atoms that it asked for, JSON
+    Index(None, "machine_id", "created_at"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("digest", Text, nullable=False),  # of the specification
+    Column("cpv", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("repository", Text, nullable=False),
+    Column("specification", Text, nullable=False),  # JSON
+    Column("state", Text, nullable=False),  # bdcs.domain.jobs.JobState
+    Column("priority", Integer, nullable=False),  # the highest goes first
+    Column("origin", Text, nullable=False),  # bdcs.domain.jobs.Origin
+    Column("created_at", BigInteger, nullable=False),
+    Column("queued_at", BigInteger, nullable=False),  # since when it waits for a builder
+    Column("finished_at", BigInteger),
+    Column("failure", Text),  # bdcs.domain.jobs.Failure
+    Column("failure_text", Text),
+    Column("failed_until", BigInteger),  # so long nobody tries again without being told to
+    Column("build_id", BigInteger, ForeignKey("builds.id")),  # what became of it
+    Column("expected_seconds", Integer),
+    Index(
+        "uq_jobs_in_flight",
+        "target_id",
+        "digest",
+        unique=True,
+        sqlite_where=text("state IN ('waiting', 'queued', 'building')"),
+        postgresql_where=text("state IN ('waiting', 'queued', 'building')"),
+    ),
+    Index(None, "target_id", "digest"),
+    Index(None, "state", "target_id"),
+    Index(None, "category", "name"),
+    sqlite_autoincrement=True,
+)
+
+job_dependencies = Table(
+    "job_dependencies",
+    metadata,
+    # a job is not given to a builder before those that it needs have ended
+    Column("job_id", Integer, ForeignKey("jobs.id"), primary_key=True),
+    Column("needs_job_id", Integer, ForeignKey("jobs.id"), primary_key=True),
+    Index(None, "needs_job_id"),
+    sqlite_with_rowid=False,
+)
+
+members = Table(
+    "members",
+    metadata,
+    # the packages of a request
+    Column("request_id", Text, ForeignKey("requests.id"), primary_key=True),
+    Column("position", Integer, primary_key=True),  # in the machine's plan, from 0
+    Column("cpv", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("job_id", Integer, ForeignKey("jobs.id")),
+    Column("build_id", BigInteger, ForeignKey("builds.id")),
+    Column("answer", Text, nullable=False),  # bdcs.domain.jobs.Answer: what was told at first
+    Column("state", Text, nullable=False),  # bdcs.domain.jobs.MemberState
+    Column("refusal", Text),  # bdcs.domain.jobs.Refusal
+    Column("reason", Text),  # … in words; of a mismatch, the difference
+    Index(None, "job_id"),
+    sqlite_with_rowid=False,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),  # of the job, from 1; whoever acts names it (fencing)
+    Column("machine_id", Integer, ForeignKey("machines.id")),  # the builder; null: erased since
+    Column("builder", Text, nullable=False),  # the name it gave itself
+    Column("started_at", BigInteger, nullable=False),
+    Column("lease_until", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+    Column("state", Text, nullable=False),  # bdcs.domain.jobs.AttemptState
+    Column("failure", Text),  # bdcs.domain.jobs.Failure
+    Column("failure_text", Text),
+    Column("log_size", BigInteger, nullable=False),  # bytes in DATA/logs
+    UniqueConstraint("job_id", "number"),
+    Index(None, "state", "lease_until"),
+    sqlite_autoincrement=True,
+)
+
+builders = Table(
+    "builders",
+    metadata,
+    # those that asked for work; which targets a machine may build for: builder_targets
+    Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("targets", Text, nullable=False),  # JSON: names
+    Column("seen_at", BigInteger, nullable=False),
+    Column("draining", Boolean, nullable=False),  # takes no more work
+    sqlite_with_rowid=False,
+)
+
+requesters = Table(
+    "requesters",
+    metadata,
+    # whose turn it is: machines that had a job started longest ago come first
+    Column("machine_id", Integer, primary_key=True, autoincrement=False),  # 0: the collector itself
+    Column("served", Integer, nullable=False),  # the last attempt that was begun for it
 )

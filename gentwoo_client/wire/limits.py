@@ -61,3 +61,14 @@ FLAGS_PER_PACKAGE: Final = 4096  # flags of IUSE, and so of USE
 FLAG_LENGTH: Final = 128  # characters
 SLOT_LENGTH: Final = 257  # characters of SLOT/SUBSLOT
 BINDINGS: Final = 1024  # packages that one is built against
+
+# Builds on request.
+PACKAGES_PER_REQUEST: Final = 4000  # packages
+ATOMS_PER_REQUEST: Final = 1000  # atoms
+BUILD_REQUEST_SIZE: Final = 32 << 20  # bytes of the body of POST /v1/builds
+BUILD_ANSWER_SIZE: Final = 32 << 20  # bytes that a client reads of the state of a request
+LINE_LENGTH: Final = 1024  # characters of an atom, a CPV, a name
+FAILURE_LENGTH: Final = 16 << 10  # characters of why an attempt failed
+LOG_PIECE_LENGTH: Final = 256 << 10  # characters of one piece of a log
+LOG_REQUEST_SIZE: Final = 2 << 20  # bytes of the body that brings a piece of a log
+UPLOADS_PER_ATTEMPT: Final = 1000  # packages

@@ -15,6 +15,7 @@ VERSION = "gentwoo_client.version"
 # What each module of the wire protocol may import beside the standard library and the wire protocol itself.
 WIRE_LIBRARIES = {"cryptography", "jwt"}
 WIRE_MESSAGES_LIBRARIES = {"pydantic", "pydantic_core"}
+WIRE_MESSAGES = {f"{WIRE}.messages", f"{WIRE}.build_messages"}
 
 # The collector's layers; each may import those with a smaller number, and itself.
 LAYERS = {
@@ -59,7 +60,7 @@ def allowed_in_wire(arrow: Import) -> bool:
         is_standard(arrow.imported)
         or is_in(arrow.imported, WIRE)
         or (library in WIRE_LIBRARIES and not arrow.at_top)
-        or (library in WIRE_LIBRARIES | WIRE_MESSAGES_LIBRARIES and arrow.importer == f"{WIRE}.messages")
+        or (library in WIRE_LIBRARIES | WIRE_MESSAGES_LIBRARIES and arrow.importer in WIRE_MESSAGES)
         or type_checking(arrow)
     )
 
