@@ -86,7 +86,8 @@ def revoke(connection: Connection, target: Target, machine: UUID) -> None:
 
 
 def machine_leaves(connection: Connection, machine: Machine) -> None:
-    """Take back its approvals, and its name from what it built: the packages stay, without their builder."""
-    connection.execute(delete(builder_targets).where(builder_targets.c.machine_id == machine.id))
+    """Take back its approvals and uploads, and its name from what it built: the packages stay."""
+    for table in (builder_targets, tables.uploads):
+        connection.execute(delete(table).where(table.c.machine_id == machine.id))
     for table in (tables.builds, tables.generations):
         connection.execute(update(table).where(table.c.actor == str(machine.uuid)).values(actor=FORGOTTEN))
