@@ -43,13 +43,14 @@ _CONTEXT = b"gentwoo-build-v1\0"
 _SLOT_NAME = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"  # PMS §3.1.3
 _SLOT = re.compile(f"{_SLOT_NAME}/{_SLOT_NAME}")
 _EAPI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*")  # PMS §3.1.6
+_DIGEST = re.compile(r"[0-9a-f]*")
 _FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_@.-]*")  # PMS §3.1.4, and the dots that some have
 _KEYWORD = re.compile(r"[~-]?(?:[A-Za-z0-9_][A-Za-z0-9_-]*|\*)")  # PMS §3.1.7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildSpecification:
-    """One build of one package. Built directly it is not checked: what comes from outside enters by `from_*`."""
+    """One build of one package. Built directly it is not checked; what comes from outside enters below."""
 
     target: str
     """The target's name."""
@@ -72,6 +73,8 @@ class BuildSpecification:
     license: str
     properties: str
     restrict: str
+    user_patches: str
+    """Portage's digest of the patches that a machine's owner added; a wish has none."""
     built_against: Mapping[str, str] = field(hash=False)
     """What `:=` is bound to: `{"dev-libs/x:0": "0/1"}`, by CATEGORY/NAME:SLOT."""
 
@@ -132,6 +135,7 @@ class BuildSpecification:
                 "use": sorted(iuse & enabled),
                 **{name: to_text(_compared(name, reduced[name])) for name in DEPENDENCIES},
                 **{name: to_text(reduced[name]) for name in OTHERS},
+                "user_patches": metadata.get("USER_PATCHES", ""),
                 "built_against": dict(sorted(bindings.items())),
             }
         )
@@ -148,6 +152,7 @@ class BuildSpecification:
             "iuse": list(self.iuse),
             "use": list(self.use),
             **{name: getattr(self, name) for name in (*DEPENDENCIES, *OTHERS)},
+            "user_patches": self.user_patches,
             "built_against": dict(sorted(self.built_against.items())),
         }
 
@@ -179,6 +184,7 @@ class BuildSpecification:
             use=use,
             **{name: _dependency(document, name, eapi) for name in DEPENDENCIES},
             **{name: _canonical(document, name, eapi) for name in OTHERS},
+            user_patches=_matching(document, "user_patches", _DIGEST),
             built_against=_built_against(document),
         )
 
@@ -372,6 +378,8 @@ def _differences(built: BuildSpecification, wished: BuildSpecification) -> Itera
     for name in DEPENDENCIES:
         if getattr(built, name) != getattr(wished, name):
             yield from _dependency_differences(name, getattr(built, name), getattr(wished, name))
+    if built.user_patches != wished.user_patches:
+        yield "built with patches of its builder's own" if built.user_patches else "yours has patches"
     for package in sorted(built.built_against.keys() | wished.built_against.keys()):
         one, other = built.built_against.get(package), wished.built_against.get(package)
         if one != other:
