@@ -76,7 +76,15 @@ def test_the_whole_path(scene: Scene) -> None:
 
 
 def test_the_collector_shows_it(scene: Scene) -> None:
-    listed = request(scene.binhost.collector.url, "GET", f"/v1/targets/{TARGET}/packages?q=alpha").document
+    """The page of the package has its build, and who looks for it finds it; programs too."""
+    url = scene.binhost.collector.url
+    page = request(url, "GET", f"/targets/{TARGET}/packages/app-misc/alpha")
+    assert page.status == 200
+    assert b"1.0" in page.body
+    assert scene.binhost.fingerprint[-8:].encode() in page.body.replace(b" ", b"")
+    found = request(url, "GET", f"/targets/{TARGET}/packages?q=alpha")
+    assert f"/targets/{TARGET}/packages/app-misc/alpha".encode() in found.body
+    listed = request(url, "GET", f"/v1/targets/{TARGET}/packages?q=alpha").document
     assert [package["name"] for package in listed["packages"]] == ["alpha"]
 
 
