@@ -12,6 +12,7 @@ BENCHMARKS = (
     "backfill_ingest",
     "storage",
     "index_publish",
+    "rescan",
     "index_304",
     "download",
 )

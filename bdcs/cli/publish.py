@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="publish what a builder uploaded; may be given more than once",
     )
     parser.add_argument(
+        "--again",
+        action="store_true",
+        help="number and sign anew what --target has, in place of what it has: after a key was revoked",
+    )
+    parser.add_argument(
         "--list-uploads",
         action="store_true",
         help="list what builders uploaded lately, to --target or to all",
@@ -60,7 +65,7 @@ def _publish(arguments: argparse.Namespace, settings: Settings) -> Published:
     with publisher(settings) as publishes:
         if arguments.upload:
             return uploads.publish(publishes, arguments.upload)
-        return publishes.publish(arguments.target, arguments.files)
+        return publishes.publish(arguments.target, arguments.files, again=arguments.again)
 
 
 def _tell(published: Published, *, as_json: bool) -> None:

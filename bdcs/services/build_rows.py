@@ -39,8 +39,11 @@ class Known:
 
     def is_of(self, package: Package) -> bool:
         """Whether `package` is what it was made from, or what was made of it; and its file is there."""
-        is_itself = (self.size, self.md5, self.sha1) == (package.size, package.md5, package.sha1)
-        return self.deleted_at is None and (is_itself or self.source == package.sha512)
+        return self.deleted_at is None and (self.is_file_of(package) or self.source == package.sha512)
+
+    def is_file_of(self, package: Package) -> bool:
+        """Whether `package` was read from the file of this build."""
+        return (self.size, self.md5, self.sha1) == (package.size, package.md5, package.sha1)
 
 
 def of_cpvs(connection: Connection, target: Target, cpvs: Collection[str]) -> Mapping[str, list[Known]]:

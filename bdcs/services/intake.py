@@ -42,9 +42,11 @@ class Demands:
     """Public keys whose signatures count."""
     signs: bool
     """Whether what comes unsigned is signed here."""
+    again: bool
+    """Whether what was published before is numbered and signed anew."""
 
     @classmethod
-    def of(cls, connection: Connection, name: str, *, signer: Path) -> Self:
+    def of(cls, connection: Connection, name: str, *, signer: Path, again: bool) -> Self:
         """Read them. `signer` is its socket. Raises `NoSuchTarget`."""
         target = targets.require(connection, name)
         return cls(
@@ -53,6 +55,7 @@ class Demands:
             signs=target.signatures is Signatures.REQUIRED
             or any(key.state is KeyState.ACTIVE for key in known_keys(connection))
             or signer.exists(),
+            again=again,
         )
 
 
@@ -150,7 +153,8 @@ def judge(demands: Demands, name: str, path: Path) -> tuple[Package, str | None]
         objection = _objection(demands, package)
         if objection:
             raise PackageRefused(name, objection)
-        signed_by = verify(path, package, demands.accepted) if package.signed else None
+        is_verified = package.signed and not demands.again
+        signed_by = verify(path, package, demands.accepted) if is_verified else None
     except (InvalidPackage, UntrustedSignature) as error:
         raise PackageRefused(name, error.reason) from error
     return package, signed_by
@@ -167,6 +171,8 @@ def read(path: Path) -> Package:
 def numbering(candidate: Candidate, demands: Demands, taken: Container[str]) -> Numbering:
     """Return what becomes of its BUILD_ID, where other builds of the target have the paths `taken`."""
     build_id = candidate.package.build_id
+    if demands.again:
+        return Numbering.ASSIGN
     return admission.numbering(
         build_id,
         is_signed=candidate.package.signed,
@@ -301,6 +307,14 @@ def number_is_taken(candidate: Candidate, target: Target) -> PackageRefused:
         candidate.source.name,
         f"another build has {number} at {target.name}, and what is signed cannot get another number;"
         " publish it unsigned, or have it built again",
+    )
+
+
+def is_not_known(candidate: Candidate, target: Target) -> PackageRefused:
+    """Return the error for a package that is to be published anew, and that the target never had."""
+    return PackageRefused(
+        candidate.source.name,
+        f"{target.name} has no such package, and only what it has is numbered and signed anew",
     )
 
 

@@ -146,21 +146,35 @@ class Publisher:
         self.reader.dispose()
         self.writer.dispose()
 
-    def publish(self, target: str, paths: Sequence[Path], *, actor: str = ADMINISTRATOR) -> Published:
+    def publish(
+        self,
+        target: str,
+        paths: Sequence[Path],
+        *,
+        actor: str = ADMINISTRATOR,
+        again: bool = False,
+    ) -> Published:
         """Publish files of this host as one generation of the target: all of them, or none.
+
+        With `again` all of them must have been published there: they get new numbers and signatures, and take
+        the place of what they were.
 
         Raises `NoSuchTarget`, `PackageRefused`, `BlobsFull`, `SignerUnavailable` and what else the signer
         says, `IndexNotWritten` (they are published, and the server will write the index), `OSError`.
         """
         sources = [Source.of(path) for path in paths]
-        with self.begin(target, actor=actor, origin=Origin.PUBLISH, cause=Cause.PUBLISH) as publication:
+        with self.begin(
+            target, actor=actor, origin=Origin.PUBLISH, cause=Cause.PUBLISH, again=again
+        ) as publication:
             return publication.commit([publication.take(source) for source in sources])
 
     @contextlib.contextmanager
-    def begin(self, target: str, *, actor: str, origin: Origin, cause: Cause) -> Iterator[Publication]:
+    def begin(
+        self, target: str, *, actor: str, origin: Origin, cause: Cause, again: bool = False
+    ) -> Iterator[Publication]:
         """Give a publication, which nobody sees before its `commit`. Raises `NoSuchTarget`."""
         with self.reading() as connection:
-            demands = Demands.of(connection, target, signer=self.signer.path)
+            demands = Demands.of(connection, target, signer=self.signer.path, again=again)
         with self.blobs.workspace() as workspace:
             yield Publication(
                 publisher=self,
@@ -229,7 +243,7 @@ class Publication:
         ready: dict[Candidate, Ready] = {}
         known = self._known(candidates)
         for _ in range(ATTEMPTS):
-            waiting = [one for one in _firsts(candidates) if one not in ready and not _find(one, known)]
+            waiting = [one for one in _firsts(candidates) if one not in ready and not self._find(one, known)]
             new, lost = self._finish(waiting, known, ready.values())
             for error in lost.values():
                 if refused is None:
@@ -240,8 +254,8 @@ class Publication:
             ready.update((item.candidate, item) for item in new)
             with target_lock(self._index.directory):
                 known = self._known(candidates)  # others may have been quicker
-                ready = {one: item for one, item in ready.items() if _is_free(item, known)}
-                if all(one in ready or _find(one, known) for one in _firsts(candidates)):
+                ready = {one: item for one, item in ready.items() if self._is_free(item, known)}
+                if all(one in ready or self._find(one, known) for one in _firsts(candidates)):
                     return self._appear(candidates, ready, known, also)
         loser = next(one for one in candidates if one not in ready)
         reason = "its BUILD_ID was taken by others again and again; publish it once more"
@@ -255,7 +269,7 @@ class Publication:
         files = []
         taken = {build.path for builds in known.values() for build in builds}
         for candidate in candidates:
-            is_new = _find(candidate, known) is None
+            is_new = self._find(candidate, known) is None
             if is_new and intake.numbering(candidate, self.demands, taken) is Numbering.REFUSE:
                 refused(intake.number_is_taken(candidate, self.demands.target))
             else:
@@ -270,6 +284,16 @@ class Publication:
         with self.publisher.reading() as connection:
             cpvs = {candidate.cpv for candidate in candidates}
             return build_rows.of_cpvs(connection, self.demands.target, cpvs)
+
+    def _find(self, candidate: Candidate, known: Mapping[str, list[Known]]) -> Known | None:
+        """Return the build that the candidate is, if it was published before, and is not to be anew."""
+        builds = () if self.demands.again else _builds_of(candidate, known)
+        return max(builds, key=lambda build: (build.visible, build.id), default=None)
+
+    def _is_free(self, item: Ready, known: Mapping[str, list[Known]]) -> bool:
+        """Whether it is not known now, and no other build has its path."""
+        paths = {build.path for build in known.get(item.candidate.cpv, ())}
+        return item.path not in paths and self._find(item.candidate, known) is None
 
     def _finish(
         self, waiting: Sequence[Candidate], known: Mapping[str, list[Known]], ready: Iterable[Ready]
@@ -287,6 +311,8 @@ class Publication:
         def finish(candidate: Candidate) -> Ready | PackageRefused:
             number = numbers[candidate]
             try:
+                if self.demands.again and not _builds_of(candidate, known):
+                    raise intake.is_not_known(candidate, self.demands.target)
                 if number is Numbering.REFUSE:
                     raise intake.number_is_taken(candidate, self.demands.target)
                 if number is Numbering.KEEP:
@@ -364,10 +390,7 @@ class Publication:
         ids = build_rows.add(
             connection,
             target,
-            [
-                {**item.values, "actor": item.candidate.source.builder or self.actor}
-                for item in ready.values()
-            ],
+            [self._values(item, known) for item in ready.values()],
             origin=str(self.origin),
             published_at=now,
         )
@@ -376,9 +399,12 @@ class Publication:
             for (candidate, item), number in zip(ready.items(), ids, strict=True)
         }
         changed = {candidate.cpv for candidate in ready}
+        replaced = {
+            build.id for candidate in ready for build in _builds_of(candidate, known) if build.visible
+        }
         back = {}
         for candidate in candidates:
-            found = _find(candidate, known)
+            found = self._find(candidate, known)
             if found is not None and candidate.package.sha512 not in by_content:
                 by_content[candidate.package.sha512] = _file_again(found)
                 if not found.visible:
@@ -386,7 +412,7 @@ class Publication:
         if ids or back:
             changed.update(back.values())
             target_generation = generations.advance(
-                connection, target, [*ids, *back], [], cause=self.cause, actor=self.actor, now=now
+                connection, target, [*ids, *back], replaced, cause=self.cause, actor=self.actor, now=now
             ).number
         else:
             target_generation = target.generation
@@ -398,6 +424,13 @@ class Publication:
             also(connection, {file.file: file.build for file in files})
         return Published(target=target.name, generation=target_generation, files=files), changed
 
+    def _values(self, item: Ready, known: Mapping[str, list[Known]]) -> dict[str, object]:
+        values = {**item.values, "actor": item.candidate.source.builder or self.actor}
+        for build in _builds_of(item.candidate, known):
+            if build.is_file_of(item.candidate.package):
+                values["source"] = build.source  # it is what it was first made from
+        return values
+
 
 def _firsts(candidates: Iterable[Candidate]) -> list[Candidate]:
     """Return the candidates without those that are the same file as one before."""
@@ -407,16 +440,9 @@ def _firsts(candidates: Iterable[Candidate]) -> list[Candidate]:
     return list(seen.values())
 
 
-def _find(candidate: Candidate, known: Mapping[str, list[Known]]) -> Known | None:
-    """Return the build that the candidate is, if it was published before and its file is there."""
-    builds = known.get(candidate.cpv, ())
-    return next((build for build in builds if build.is_of(candidate.package)), None)
-
-
-def _is_free(item: Ready, known: Mapping[str, list[Known]]) -> bool:
-    """Whether it is not known now, and no other build has its path."""
-    builds = known.get(item.candidate.cpv, ())
-    return not any(build.path == item.path or build.is_of(item.candidate.package) for build in builds)
+def _builds_of(candidate: Candidate, known: Mapping[str, list[Known]]) -> list[Known]:
+    """Return the builds that the candidate is, or was made into, and whose files are there."""
+    return [build for build in known.get(candidate.cpv, ()) if build.is_of(candidate.package)]
 
 
 def _file_of(item: Ready, build: int) -> PublishedFile:

@@ -155,6 +155,27 @@ def test_withdrawn_package_comes_back_as_the_same_build(site: Site, make: Make) 
     site.assert_consistent()
 
 
+def test_again_signs_anew_in_place_of_what_was(signed: Site, make: Make, signer: Signer) -> None:
+    path = make()
+    (first,) = signed.publisher.publish("signed", [path]).files
+    ours = signed.file("signed", first.path)
+    (second,) = signed.publisher.publish("signed", [ours], again=True).files
+    assert (second.build_id, second.is_new) == (2, True)
+    assert signed.paths("signed") == [second.path]
+    assert read_package(signed.file("signed", second.path)).signed
+    assert not signed.publisher.publish("signed", [path]).is_new  # it is still known as what it was
+    (third,) = signed.publisher.publish("signed", [path], again=True).files
+    assert signed.paths("signed") == [third.path]
+    signed.assert_consistent()
+
+
+def test_again_is_only_for_what_the_target_has(signed: Site, make: Make, stranger: GpgHome) -> None:
+    for path in (make(), make(**signed_by(stranger))):
+        with pytest.raises(PackageRefused, match="has no such package"):
+            signed.publisher.publish("signed", [path], again=True)
+    assert signed.files() == []
+
+
 def withdraw(site: Site, builds: list[int]) -> None:
     with site.publisher.writing() as connection:
         target = targets.require(connection, "open")
