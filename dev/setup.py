@@ -38,6 +38,7 @@ OTHER_PYTHONS = ("3.12", "3.13")
 PORTAGE_REQUIREMENT = "portage==3.0.83"
 
 DEBIAN_PACKAGES = {
+    "bwrap": "bubblewrap",
     "chromium": "chromium",
     "git": "git",
     "gpg": "gpg",

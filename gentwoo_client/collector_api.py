@@ -16,11 +16,12 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self, TypeVar
+from typing import BinaryIO, Literal, Self, TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -220,7 +221,7 @@ class PublicAPI:
             raise self._unreachable(error) from error
 
     async def _send_once(
-        self, method: str, path: str, headers: Mapping[str, str], body: bytes | None, limit: int
+        self, method: str, path: str, headers: Mapping[str, str], body: bytes | BinaryIO | None, limit: int
     ) -> _Response:
         assert self._session is not None, "use as an async context manager"
         url = URL(self.audience + path, encoded=True)
@@ -325,35 +326,56 @@ class CollectorAPI(PublicAPI):
             raise refusal.as_error(self.audience) from None
         return SegmentAnswer(outcome="accepted", head=_head(answer))
 
-    async def request(self, method: str, path: str, *, body: bytes | None = None) -> Answer:
-        """Send a request that the machine's key permits, and return its answer.
+    async def request(
+        self, method: str, path: str, *, body: bytes | None = None, limit: int = limits.ANSWER_SIZE
+    ) -> Answer:
+        """Send a request that the machine's key permits, and return its answer, of at most `limit` bytes.
 
         `path` may hold a query. A refusal because of the time is repeated once, with the collector's clock.
         """
+        return await self._repeated(lambda: self._authorized(method, path, body, limit))
+
+    async def upload(self, path: str, file: Path, media_type: str) -> Answer:
+        """PUT the content of `file`, whose size and hash the query in `path` says."""
+        return await self._repeated(lambda: self._put(path, file, media_type))
+
+    async def _repeated(self, send: Callable[[], Awaitable[_Response]]) -> Answer:
         try:
-            return self._judge(await self._authorized(method, path, body))
+            return self._judge(await send())
         except _Refusal as refusal:
             if not isinstance(refusal.problem, WrongTime) or not self._correct_clock(refusal.date):
                 raise refusal.as_error(self.audience) from None
         try:
-            return self._judge(await self._authorized(method, path, body))
+            return self._judge(await send())
         except _Refusal as refusal:
             raise refusal.as_error(self.audience) from None
 
-    async def _authorized(self, method: str, path: str, body: bytes | None) -> _Response:
+    async def _authorized(self, method: str, path: str, body: bytes | None, limit: int) -> _Response:
+        headers = self._authorization(method, path, body or b"")
+        if body:
+            headers["Content-Type"] = JSON_TYPE
+        return await self._send(method, path, headers, body, limit)
+
+    async def _put(self, path: str, file: Path, media_type: str) -> _Response:
+        # The token leaves the body open: the query says its hash.
+        headers = {**self._authorization("PUT", path, None), "Content-Type": media_type}
+        try:
+            with file.open("rb") as content:
+                return await self._send_once("PUT", path, headers, content, limits.ANSWER_SIZE)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unreachable(error) from error
+
+    def _authorization(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
         token = make_token(
             self._key.private,
             machine=self._key.machine,
             audience=self.audience,
             method=method,
             url=self.audience + path,
-            body=body or b"",
+            body=body,
             now=time.time() + self._clock_offset,
         )
-        headers = {"Authorization": f"Bearer {token}"}
-        if body:
-            headers["Content-Type"] = JSON_TYPE
-        return await self._send(method, path, headers, body)
+        return {"Authorization": f"Bearer {token}"}
 
     def _machine_path(self, rest: str = "") -> str:
         return f"/v1/machines/{self._key.machine}{rest}"
