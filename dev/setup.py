@@ -48,6 +48,7 @@ DEBIAN_PACKAGES = {
     "nginx": "nginx-light",
     "npm": "npm",
     "ps": "procps",
+    "rsync": "rsync",
     "runuser": "util-linux",
     "bzip2": "bzip2",
     "zstd": "zstd",

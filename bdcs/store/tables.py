@@ -9,6 +9,7 @@ A machine's changes are found through its segments: those of one have consecutiv
 targets ─┬─ builds ─── memberships      the binhost: what is in which generation of a target's index
          └─ generations
 requests ─── members ─── jobs ─── attempts      builds on request, and what builders made of them
+catalogue_repositories ─── catalogue_versions ─── catalogue_packages      what ebuild repositories offer
 
 Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
 """
@@ -16,6 +17,7 @@ Foreign keys are documentation: SQLite does not check them here, since ids never
 from __future__ import annotations
 
 from sqlalchemy import (
+    DDL,
     BigInteger,
     Boolean,
     Column,
@@ -28,6 +30,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    event,
     text,
 )
 
@@ -511,4 +514,91 @@ requesters = Table(
     # whose turn it is: machines that had a job started longest ago come first
     Column("machine_id", Integer, primary_key=True, autoincrement=False),  # 0: the collector itself
     Column("served", Integer, nullable=False),  # the last attempt that was begun for it
+)
+
+catalogue_repositories = Table(
+    "catalogue_repositories",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("location", Text, nullable=False),  # absolute path of the directory that is read
+    Column("sync_type", Text, nullable=False),  # bdcs.domain.ebuild_repositories.SyncType
+    Column("sync_uri", Text, nullable=False),  # empty for a local directory
+    Column("own_mirror", Boolean, nullable=False),  # may be asked as often as a local directory is read
+    Column("added_at", BigInteger, nullable=False),
+    Column("tried_at", BigInteger),
+    Column("read_at", BigInteger),  # when it was last known to be as the rows say
+    Column("problem", Text),  # why the last try came to nothing
+    Column(
+        "revision", Text
+    ),  # the commit that was read; null: not all of one was, or it is no git repository
+    Column("packages", Integer, nullable=False),
+    Column("versions", Integer, nullable=False),
+    Column("uncached", Integer, nullable=False),  # ebuilds without a metadata cache
+    sqlite_autoincrement=True,
+)
+
+catalogue_packages = Table(
+    "catalogue_packages",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),  # of the newest version
+    Column("homepage", Text, nullable=False),  # URIs of the newest version
+    UniqueConstraint("category", "name"),
+)
+
+catalogue_versions = Table(
+    "catalogue_versions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("package_id", Integer, ForeignKey("catalogue_packages.id"), nullable=False),
+    Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), nullable=False),
+    Column("version", Text, nullable=False),  # with revision
+    Column("slot", Text, nullable=False),  # with sub-slot where it has one
+    Column("eapi", Text, nullable=False),
+    Column("keywords", Text, nullable=False),
+    Column("iuse", Text, nullable=False),
+    Column("license", Text, nullable=False),
+    Column("restrict", Text, nullable=False),
+    Column("properties", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("homepage", Text, nullable=False),
+    Column("dependencies", Text, nullable=False),  # SHA-256 of all kinds of them
+    Column("cache_size", BigInteger, nullable=False),  # of the file that all this was read from: unchanged,
+    Column("cache_mtime_ns", BigInteger, nullable=False),  # it is not read again
+    Column("added_at", BigInteger, nullable=False),
+    Column("is_new", Boolean, nullable=False),  # nobody has looked yet whether it is to be built
+    UniqueConstraint("repository_id", "package_id", "version"),
+    Index(None, "package_id"),
+    Index(
+        "ix_catalogue_versions_is_new",
+        "id",
+        sqlite_where=text("is_new"),
+        postgresql_where=text("is_new"),
+    ),
+)
+
+catalogue_unreadable = Table(
+    "catalogue_unreadable",
+    metadata,
+    # files of a metadata cache that nothing can be learnt from
+    Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("cache_size", BigInteger, nullable=False),
+    Column("cache_mtime_ns", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
+SEARCH_TABLE = "catalogue_search"
+event.listen(
+    catalogue_packages,
+    "after_create",
+    DDL(
+        f"CREATE VIRTUAL TABLE {SEARCH_TABLE} USING"
+        " fts5(name, description, tokenize='unicode61', prefix='2 3')"
+    ).execute_if(dialect="sqlite"),
 )
