@@ -39,6 +39,12 @@ CollectorError
 ├── TokenExists               … or that it has already
 ├── NotABuilder               … or a machine that is no builder of that target
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
+├── NoSuchRepository          there is no ebuild repository of that name; exit code 1
+├── RepositoryExists          … or there already is one
+├── RepositoryRefused         an ebuild repository must not be called that, or come from there; exit code 2
+├── RepositoryUnusable        a directory is no ebuild repository that can be read; exit code 1
+├── SyncFailed                git or rsync did not bring a repository up to date; exit code 75
+├── InvalidCacheEntry         a file is no entry of a metadata cache; `reason` says why
 ├── CannotListen              the address is taken or not ours; exit code 1
 │   └── SignerCannotListen    … and it is the signer's socket
 └── NoPermission              the data directory is another user's; exit code 77
@@ -412,3 +418,42 @@ class IndexNotWritten(StoreUnavailable):
     """The index could not be written now; what it had is still there."""
 
     advice = "what was published appears as soon as the server can write the index"
+
+
+class NoSuchRepository(CollectorError):
+    """An administrator named an ebuild repository that the catalogue does not have."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"the catalogue has no repository {name}")
+        self.advice = f"it has {', '.join(known)}" if known else "`bdcs repository add` adds one"
+
+
+class RepositoryExists(CollectorError):
+    """The catalogue has an ebuild repository of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the catalogue has a repository {name} already")
+
+
+class RepositoryRefused(CollectorError):
+    """An ebuild repository must not be called that, or cannot come from there."""
+
+    exit_code = EXIT_USAGE
+
+
+class RepositoryUnusable(CollectorError):
+    """A directory is no ebuild repository, has no metadata cache, or changes while it is read."""
+
+
+class SyncFailed(CollectorError):
+    """A repository could not be brought up to date; what was read of it before still counts."""
+
+    exit_code = EXIT_LATER
+
+
+class InvalidCacheEntry(CollectorError):
+    """A file is no entry of a metadata cache."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
