@@ -45,6 +45,9 @@ CollectorError
 ├── RepositoryUnusable        a directory is no ebuild repository that can be read; exit code 1
 ├── SyncFailed                git or rsync did not bring a repository up to date; exit code 75
 ├── InvalidCacheEntry         a file is no entry of a metadata cache; `reason` says why
+├── BuilderStopped            a builder cannot go on; exit code as the client's for the same reason
+├── BuildRefused              what is to be built has a value that is not let near Portage; exit code 1
+├── BuildRootUnusable         no throw-away tree can be made of the build root; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
 │   └── SignerCannotListen    … and it is the signer's socket
 └── NoPermission              the data directory is another user's; exit code 77
@@ -457,3 +460,22 @@ class InvalidCacheEntry(CollectorError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class BuilderStopped(CollectorError):
+    """A builder cannot go on before somebody acted."""
+
+    def __init__(self, reason: str, *, advice: str = "", exit_code: int = EXIT_REFUSED) -> None:
+        super().__init__(reason)
+        self.advice = advice
+        self.exit_code = exit_code
+
+
+class BuildRefused(CollectorError):
+    """What is to be built has a value that is not let near Portage."""
+
+
+class BuildRootUnusable(CollectorError):
+    """No throw-away tree can be made of the build root."""
+
+    advice = "see Builders in docs/operating.md"

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Building one package in a throw-away root: from a wish to the packages that came of it.
+
+    workshop = Workshop(BuildRoot(eprefix=prefix), data, Limits(), make_jobs=2)
+    async with workshop.build("1", wish, binhost, output) as built:
+        …                                # the files are there until the block ends
+
+Without dependencies there is most likely nothing to fetch, and a package that says nothing of sources in its
+repository's cache is built right away; should it need some after all, they are fetched then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import hashlib
+import os
+import pwd
+import re
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bdcs.builder import emerge, portage_config, process
+from bdcs.builder.emerge import Cause
+from bdcs.builder.limits import Group, Limits, control_group, resource_limits
+from bdcs.builder.portage_config import Places, Wish
+from bdcs.builder.root import ThrowAwayRoot, throw_away_root
+from bdcs.builder.sandbox import Sandbox
+from bdcs.domain.admission import RESTRICTED
+from bdcs.domain.gpkg.reading import read_metadata
+from bdcs.errors import InvalidPackage
+from gentwoo_client.wire.cpv import CPV
+
+SUFFIX: Final = ".gpkg.tar"
+ATTEMPTS: Final = "attempts"
+DISTFILES: Final = "distfiles"
+KEYS: Final = "keys"
+
+Output = Callable[[bytes], None]
+
+
+class BuildFailed(Exception):
+    """There is no package; `cause` says why."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.text)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRoot:
+    """The system that is built in, which no build changes."""
+
+    root: Path = Path("/")
+    eprefix: Path | None = None
+    """The Gentoo Prefix that is built in instead; `root` is then the system around it."""
+    readable: tuple[Path, ...] = ()
+
+    @property
+    def source(self) -> Path:
+        """What a throw-away tree is made of."""
+        return self.eprefix or self.root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binhost:
+    """Where dependencies are taken from as binaries."""
+
+    url: str
+    keys: Path | None
+    """The GnuPG home with the keys that they have to be signed with; None where signatures are optional."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """One package that was built."""
+
+    path: Path
+    cpv: CPV
+    size: int
+    """Bytes."""
+    sha512: str
+    is_restricted: bool
+    """Whether it must not be redistributed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Builds packages, several at once if need be; its own files are below `data`."""
+
+    build_root: BuildRoot
+    data: Path
+    limits: Limits
+    make_jobs: int
+
+    @contextlib.asynccontextmanager
+    async def build(
+        self, name: str, wish: Wish, binhost: Binhost, output: Output
+    ) -> AsyncIterator[tuple[Built, ...]]:
+        """Build; the wished package comes first. What emerge prints goes to `output`.
+
+        `name` names the attempt, and its directory until it ends. Raises `BuildFailed`, `BuildRootUnusable`.
+        """
+        directory = self.data / ATTEMPTS / name
+        async with throw_away_root(self.build_root.source, directory, size=self.limits.disk) as root:
+            with control_group(f"bdcs-builder-{os.getpid()}-{name}", self.limits) as group:
+                attempt = _Attempt(self, root, group, wish, binhost, output)
+                yield await attempt.build()
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One build, in its throw-away root."""
+
+    workshop: Workshop
+    root: ThrowAwayRoot
+    group: Group | None
+    wish: Wish
+    binhost: Binhost
+    output: Output
+
+    async def build(self) -> tuple[Built, ...]:
+        tree = self.root.seen(self.root.tree)
+        portage_config.write(tree / "etc/portage", portage_config.files(self.wish))
+        if self.workshop.build_root.eprefix is None:
+            _copy_names(tree)
+        bindings = missing_bindings(tree, self.wish.specification.built_against)
+        will_fetch = self.wish.has_dependencies or _may_have_sources(tree, self.wish)
+        if will_fetch:
+            await self._fetch(bindings)
+        try:
+            return await self._build(bindings)
+        except BuildFailed as failure:
+            if will_fetch or failure.cause.kind != "fetch":
+                raise
+        self._say("it has sources, which are fetched now")
+        await self._fetch(bindings)
+        return await self._build(bindings)
+
+    async def _fetch(self, bindings: Sequence[str]) -> None:
+        self._say("fetching, with the network")
+        keys = self.binhost.keys
+        environment = portage_config.taking_binaries(self._places, self.binhost.url, signed=keys is not None)
+        await self._emerge(emerge.fetching(self.wish, bindings), environment, has_network=True)
+
+    async def _build(self, bindings: Sequence[str]) -> tuple[Built, ...]:
+        self._say("building, without network")
+        before = set(packages_in(self.root.seen(self.root.packages)))
+        await self._emerge(emerge.building(self.wish, bindings), {}, has_network=False)
+        return await asyncio.to_thread(self._collect, before)
+
+    def _collect(self, before: set[Path]) -> tuple[Built, ...]:
+        """What lies in PKGDIR and was not fetched."""
+        try:
+            found = [
+                examined(path)
+                for path in packages_in(self.root.seen(self.root.packages))
+                if path not in before
+            ]
+        except InvalidPackage as error:
+            raise BuildFailed(Cause(kind="build", text=f"emerge left a broken package: {error}")) from error
+        wished = self.wish.specification.cpv
+        own = [built for built in found if built.cpv == wished]
+        if len(own) != 1:
+            raise BuildFailed(
+                Cause(kind="build", text=f"emerge left {len(own)} packages of {wished} instead of one")
+            )
+        return (*own, *(built for built in found if built.cpv != wished))
+
+    async def _emerge(self, argv: Sequence[str], more: Mapping[str, str], *, has_network: bool) -> None:
+        """Run emerge in the sandbox. Raises `BuildFailed` where it fails."""
+        environment = {
+            **portage_config.environment(
+                self._places,
+                cflags=self.wish.cflags,
+                make_jobs=self.workshop.make_jobs,
+                user=_user(),
+            ),
+            **more,
+        }
+        sandbox = self._sandbox(has_network=has_network)
+        tail = _Tail()
+
+        def heard(piece: bytes) -> None:
+            tail.add(piece)
+            self.output(piece)
+
+        status = await process.run(
+            [
+                *(self.group.enter() if self.group is not None else ()),
+                *resource_limits(self.workshop.limits, has_group=self.group is not None),
+                *self.root.enter(),
+                *sandbox.command(argv, environment),
+            ],
+            heard,
+        )
+        if status:
+            raise BuildFailed(self._cause(tail.text(), status))
+
+    def _cause(self, output: str, status: int) -> Cause:
+        if self.group is not None and self.group.ran_out_of_memory():
+            return Cause(kind="limit", text="memory: the kernel ended a process for want of it")
+        return emerge.cause_of(output, status)
+
+    def _sandbox(self, *, has_network: bool) -> Sandbox:
+        build_root, data, places = self.workshop.build_root, self.workshop.data, self._places
+        distfiles = {places.distfiles: data / DISTFILES}
+        keys = {} if self.binhost.keys is None or not has_network else {places.keys: self.binhost.keys}
+        return Sandbox(
+            tree=self.root.tree,
+            eprefix=build_root.eprefix,
+            root=build_root.root,
+            readable=build_root.readable,
+            hidden=(data,),
+            writable={
+                places.packages: self.root.packages,
+                places.temporary: self.root.temporary,
+                **(distfiles if has_network else {}),
+            },
+            read_only={**keys, **({} if has_network else distfiles)},
+            is_root=os.geteuid() == 0,
+            has_network=has_network,
+        )
+
+    @property
+    def _places(self) -> Places:
+        eprefix = self.workshop.build_root.eprefix
+        return Places(eprefix="" if eprefix is None else str(eprefix))
+
+    def _say(self, what: str) -> None:
+        self.output(f">>> builder: {what}\n".encode())
+
+
+class _Tail:
+    """The end of what was printed."""
+
+    def __init__(self) -> None:
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self._size += len(piece)
+        while self._size - len(self._pieces[0]) > emerge.TAIL:
+            self._size -= len(self._pieces.popleft())
+
+    def text(self) -> str:
+        return b"".join(self._pieces).decode(errors="replace")
+
+
+def missing_bindings(tree: Path, built_against: Mapping[str, str]) -> list[str]:
+    """Return atoms for what a package is to be built against and `tree` does not have installed.
+
+    `built_against` says SLOT/SUBSLOT by CATEGORY/NAME:SLOT.
+    """
+    missing = []
+    for name, slot in built_against.items():
+        package = name.rpartition(":")[0]
+        if slot not in set(_installed_slots(tree, package)):
+            missing.append(f"{package}:{slot}")
+    return missing
+
+
+def _installed_slots(tree: Path, package: str) -> Iterator[str]:
+    """SLOT/SUBSLOT of each installed version, by Portage's database in /var/db/pkg."""
+    category, name = package.split("/")
+    for entry in (tree / "var/db/pkg" / category).glob(f"{name}-*"):
+        if re.fullmatch(re.escape(name) + r"-[0-9].*", entry.name):
+            with contextlib.suppress(OSError):
+                slot, _, subslot = (entry / "SLOT").read_text().strip().partition("/")
+                yield f"{slot}/{subslot or slot}"
+
+
+def _may_have_sources(tree: Path, wish: Wish) -> bool:
+    """Whether the repository's own cache says so; False where it has none."""
+    wished = wish.specification
+    entry = tree / "var/db/repos" / wished.repository / "metadata/md5-cache" / str(wished.cpv)
+    try:
+        return any(line.startswith("SRC_URI=") for line in entry.read_text(errors="replace").splitlines())
+    except OSError:
+        return False
+
+
+def packages_in(directory: Path) -> list[Path]:
+    """Return the packages below `directory`: neither reserved names (empty files) nor temporary ones."""
+    found = [path for path in directory.rglob(f"*{SUFFIX}") if path.is_file() and not path.is_symlink()]
+    return sorted(path for path in found if path.stat().st_size)
+
+
+def examined(path: Path) -> Built:
+    """Return what the package at `path` is. Raises `InvalidPackage`."""
+    with path.open("rb") as file:
+        metadata = read_metadata(file)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha512").hexdigest()
+        size = file.tell()
+    return Built(
+        path=path,
+        cpv=CPV.parse(f"{metadata['CATEGORY']}/{metadata['PF']}"),
+        size=size,
+        sha512=digest,
+        is_restricted=not set(RESTRICTED).isdisjoint(metadata.get("RESTRICT", "").split()),
+    )
+
+
+def _copy_names(tree: Path) -> None:
+    """Let a whole system know the names of this network, and none of the passwords."""
+    for name in ("resolv.conf", "hosts"):
+        with contextlib.suppress(FileNotFoundError):
+            text = Path("/etc", name).read_bytes()
+            (tree / "etc" / name).unlink(missing_ok=True)
+            (tree / "etc" / name).write_bytes(text)
+    for name in ("shadow", "gshadow", "shadow-", "gshadow-"):
+        path = tree / "etc" / name
+        if path.is_file():
+            path.write_text("".join(map(_without_password, path.read_text().splitlines(keepends=True))))
+
+
+def _without_password(line: str) -> str:
+    fields = line.split(":")
+    return ":".join([fields[0], "*", *fields[2:]]) if len(fields) > 2 else line
+
+
+def _user() -> tuple[str, str] | None:
+    """Return name and group of the ordinary user that we are; None for root."""
+    if os.geteuid() == 0:
+        return None
+    entry = pwd.getpwuid(os.geteuid())
+    return entry.pw_name, grp.getgrgid(entry.pw_gid).gr_name

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What makes Portage build exactly what is wished, from typed values only.
+
+USE, keywords, licences and masks go into files of `etc/portage`, one line for each package, with every flag
+of its IUSE, so that no default of profile or builder matters; what is the target's goes into the environment,
+where no character has a meaning. No text of a wish is pasted: each value has passed `wire.builds` and
+`wire.parameters`, here once more, whatever the collector did. Pure, but for `write`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from bdcs.errors import BuildRefused
+from gentwoo_client.wire.builds import BuildSpecification
+from gentwoo_client.wire.errors import InvalidParameter, InvalidSpecification
+from gentwoo_client.wire.parameters import check_flags, check_use
+
+NAME: Final = "zz-gentwoo"
+"""Files of one directory are read in the order of their names."""
+
+FEATURES: Final = (
+    # The sandbox around all of it takes the place of these, which need further namespaces, users or programs.
+    "-sandbox -usersandbox -userpriv -userfetch -usersync "
+    "-network-sandbox -ipc-sandbox -pid-sandbox -mount-sandbox "
+    # The tree is thrown away: nothing has to be safe on disk, be told to anybody, or be backed up.
+    "-merge-sync -merge-wait -news -unmerge-backup -downgrade-backup -preserve-libs -distlocks -ccache "
+    "-distcc -binpkg-signing -buildpkg-live -parallel-fetch -fixlafiles -fail-clean binpkg-multi-instance"
+)
+VERIFYING: Final = "binpkg-request-signature"
+SEARCH_PATH: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be built, checked."""
+
+    specification: BuildSpecification
+    cflags: str
+    needs: tuple[BuildSpecification, ...] = ()
+    """What it needs, and how that was wished."""
+
+    @classmethod
+    def of(cls, document: object, *, cflags: str, needs: Sequence[object] = ()) -> Self:
+        """Return the wish that these JSON documents and a target's CFLAGS are. Raises `BuildRefused`."""
+        try:
+            wishes = [BuildSpecification.from_json(each) for each in (document, *needs)]
+            for wish in wishes:
+                check_use(wish.iuse)
+                check_use(wish.use, wish.iuse)
+            return cls(specification=wishes[0], cflags=check_flags("cflags", cflags), needs=tuple(wishes[1:]))
+        except (InvalidSpecification, InvalidParameter) as error:
+            raise BuildRefused(f"this builder does not build that: {error.detail}") from None
+
+    @property
+    def atom(self) -> str:
+        """What emerge is asked for: exactly this version, from exactly this repository."""
+        return f"={self.specification.cpv}::{self.specification.repository}"
+
+    @property
+    def has_dependencies(self) -> bool:
+        """Whether it needs anything, at any time."""
+        wished = self.specification
+        return any((wished.depend, wished.bdepend, wished.rdepend, wished.pdepend, wished.idepend))
+
+
+def files(wish: Wish) -> dict[str, str]:
+    """Return the files below `etc/portage` by their names, each a kind of its own, and their text."""
+    packages = (wish.specification, *wish.needs)
+    return {
+        "package.use": _lines(packages, use_of),
+        "package.accept_keywords": _lines(packages, lambda _: ("**",)),
+        "package.license": _lines(packages, lambda _: ("*",)),
+        "package.unmask": _lines(packages, lambda _: ()),
+    }
+
+
+def use_of(wish: BuildSpecification) -> Iterable[str]:
+    """Every flag of IUSE, with `-` where it is not enabled."""
+    return (flag if flag in wish.use else f"-{flag}" for flag in wish.iuse)
+
+
+def _lines(
+    packages: Sequence[BuildSpecification], words: Callable[[BuildSpecification], Iterable[str]]
+) -> str:
+    return "".join(" ".join((f"={package.cpv}", *words(package))) + "\n" for package in packages)
+
+
+def write(configuration: Path, texts: Mapping[str, str]) -> None:
+    """Put the files into `configuration`, `etc/portage` of a throw-away tree, beside what is there.
+
+    Other binhosts than the target's are taken out.
+    """
+    for name, text in texts.items():
+        place = configuration / name
+        if place.is_file():
+            with place.open("a") as file:
+                file.write(f"\n{text}")
+        else:
+            place.mkdir(exist_ok=True)
+            (place / NAME).write_text(text)
+    repositories = configuration / "binrepos.conf"
+    if repositories.is_dir() and not repositories.is_symlink():
+        shutil.rmtree(repositories)
+    else:
+        repositories.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Directories as Portage sees them."""
+
+    eprefix: str
+    """Empty for a whole system."""
+
+    @property
+    def packages(self) -> str:
+        return f"{self.eprefix}/var/cache/binpkgs"
+
+    @property
+    def distfiles(self) -> str:
+        return f"{self.eprefix}/var/cache/distfiles"
+
+    @property
+    def temporary(self) -> str:
+        return f"{self.eprefix}/var/tmp"
+
+    @property
+    def keys(self) -> str:
+        """The GnuPG home with the keys that dependencies have to be signed with."""
+        return f"{self.eprefix}/var/cache/gentwoo-keys"
+
+
+def environment(
+    places: Places, *, cflags: str, make_jobs: int, user: tuple[str, str] | None
+) -> dict[str, str]:
+    """Return everything that Portage finds in its environment.
+
+    `user`: name and group of the ordinary user that builds; None for root.
+    """
+    prefix = [f"{places.eprefix}/{name}" for name in SEARCH_PATH] if places.eprefix else []
+    values = {
+        "PATH": ":".join([*prefix, *(f"/{name}" for name in SEARCH_PATH)]),
+        "HOME": "/tmp",
+        "LC_ALL": "C.UTF-8",
+        "TERM": "dumb",
+        "NOCOLOR": "true",
+        "FEATURES": FEATURES,
+        "ACCEPT_PROPERTIES": "* -interactive",
+        "BINPKG_FORMAT": "gpkg",
+        "CLEAN_DELAY": "0",
+        "EMERGE_DEFAULT_OPTS": "",
+        "MAKEOPTS": f"-j{make_jobs}",
+        "DISTDIR": places.distfiles,
+        "PKGDIR": places.packages,
+        "PORTAGE_TMPDIR": places.temporary,
+        "PORTAGE_TRUST_HELPER": "true",
+    }
+    if cflags:
+        values |= dict.fromkeys(("CFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS"), cflags)
+    if places.eprefix:
+        values["PORTAGE_OVERRIDE_EPREFIX"] = places.eprefix
+    if user is not None:
+        values["PORTAGE_USERNAME"], values["PORTAGE_GRPNAME"] = user
+    return values
+
+
+def taking_binaries(places: Places, url: str, *, signed: bool) -> dict[str, str]:
+    """Return what the environment has besides where packages are taken from the target's index at `url`.
+
+    `signed`: nothing is taken but what is signed by a key in `places.keys`.
+    """
+    values = {"PORTAGE_BINHOST": url}
+    if signed:
+        values["BINPKG_GPG_VERIFY_GPG_HOME"] = places.keys
+        values["FEATURES"] = f"{FEATURES} {VERIFYING}"
+    return values
