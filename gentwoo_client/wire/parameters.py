@@ -27,6 +27,7 @@ FLAGS: Final = ("cflags", "cxxflags", "fflags", "fcflags", "ldflags", "rustflags
 """The parameters that are flags; GCC's but for the last."""
 
 _CHARACTERS = re.compile(r"[A-Za-z0-9+=_.,:/@% -]*")
+_NATIVE = re.compile(r"=native\b")
 _USE_FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_@-]*")  # PMS §3.1.4
 _LICENCE = re.compile(r"-?(?:@?[A-Za-z0-9_][A-Za-z0-9+_.-]*|\*)")  # PMS §3.1.8, groups, `*` and `-*`
 _ARCH = re.compile(r"[a-z0-9_][a-z0-9_-]*")  # PMS §3.1.7
@@ -215,7 +216,10 @@ def _one_of(field: str, text: str, known: Collection[str] | None) -> str:
 
 
 def _flags(document: Mapping[str, object], name: str) -> str:
-    return check_flags(name, _text(document, name))
+    flags = check_flags(name, _text(document, name))
+    if _NATIVE.search(flags):
+        _refuse(name, "native stands for the CPU of whoever compiles")
+    return flags
 
 
 def _text(document: Mapping[str, object], field: str) -> str:

@@ -132,10 +132,28 @@ def test_every_module_of_the_collector_has_a_layer() -> None:
     assert tops <= LAYERS.keys()
 
 
+INSIDE_PORTAGE = "gentwoo_client.portage.inside_portage"
+
+
 def test_nothing_of_ours_imports_portage() -> None:
     """Portage is called, never imported: it belongs to another interpreter, and its API changes."""
     arrows = [*imports("gentwoo_client"), *imports("bdcs")]
-    assert not [str(arrow) for arrow in arrows if is_in(arrow.imported, "portage")]
+    importers = {arrow.importer for arrow in arrows if is_in(arrow.imported, "portage")}
+    assert importers == {INSIDE_PORTAGE}
+
+
+def test_what_runs_inside_portage_stands_alone() -> None:
+    """It is run by Portage's own interpreter, which has nothing of ours."""
+    arrows = [*imports("gentwoo_client"), *imports("bdcs")]
+    assert not [str(arrow) for arrow in arrows if is_in(arrow.imported, INSIDE_PORTAGE)]
+    wrong = [
+        str(arrow)
+        for arrow in arrows
+        if arrow.importer == INSIDE_PORTAGE
+        and not is_standard(arrow.imported)
+        and not is_in(arrow.imported, "portage")
+    ]
+    assert not wrong
 
 
 RESIDENT = (
