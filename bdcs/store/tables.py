@@ -17,10 +17,10 @@ Foreign keys are documentation: SQLite does not check them here, since ids never
 from __future__ import annotations
 
 from sqlalchemy import (
-    DDL,
     BigInteger,
     Boolean,
     Column,
+    Connection,
     ForeignKey,
     Index,
     Integer,
@@ -594,11 +594,12 @@ catalogue_unreadable = Table(
 
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
 SEARCH_TABLE = "catalogue_search"
-event.listen(
-    catalogue_packages,
-    "after_create",
-    DDL(
-        f"CREATE VIRTUAL TABLE {SEARCH_TABLE} USING"
-        " fts5(name, description, tokenize='unicode61', prefix='2 3')"
-    ).execute_if(dialect="sqlite"),
-)
+
+
+@event.listens_for(catalogue_packages, "after_create")
+def _make_search(_table: Table, connection: Connection, **_options: object) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(
+            f"CREATE VIRTUAL TABLE {SEARCH_TABLE} USING"
+            " fts5(name, description, tokenize='unicode61', prefix='2 3')"
+        )

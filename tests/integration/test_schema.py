@@ -31,7 +31,8 @@ def connection(tmp_path: Path) -> Iterator[Connection]:
 def differences(connection: Connection) -> list[Any]:
     """How the store differs from the tables; the index of words is none that SQLAlchemy knows."""
     options = {"include_name": lambda name, _type, _parents: not str(name).startswith(SEARCH_TABLE)}
-    return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    found: list[Any] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+    return found
 
 
 def definitions(connection: Connection) -> dict[str, list[str]]:

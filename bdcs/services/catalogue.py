@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looking things up in the catalogue: what the ebuild repositories offer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, select
+
+from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
+from gentwoo_client.wire.cpv import CPV
+from gentwoo_client.wire.version import Version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueVersion:
+    """One version of a package, as a repository offers it."""
+
+    id: int
+    cpv: CPV
+    repository: str
+    slot: str
+    """With sub-slot where it has one."""
+    eapi: str
+    keywords: tuple[str, ...]
+    """As the ebuild has them: `amd64` stable, `~amd64` testing, `-amd64` not."""
+    iuse: tuple[str, ...]
+    """With `+` and `-` before flags that are on or off by default."""
+    license: str
+    restrict: str
+    properties: str
+    description: str
+    homepage: str
+    dependencies: str
+    """SHA-256 of the dependencies as they are written."""
+
+    @property
+    def flags(self) -> frozenset[str]:
+        """Flags of its IUSE."""
+        return frozenset(flag.lstrip("+-") for flag in self.iuse)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is built of whatever is upstream's newest: nobody calls that a version."""
+        return "live" in self.properties.split() or not self.keywords
+
+    def to_json(self) -> dict[str, object]:
+        """What the API says of it beside its package."""
+        return {
+            "version": self.cpv.version,
+            "repository": self.repository,
+            "slot": self.slot,
+            "keywords": list(self.keywords),
+            "iuse": list(self.iuse),
+            "eapi": self.eapi,
+            "license": self.license,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CataloguePackage:
+    """A package that some repository has."""
+
+    category: str
+    name: str
+    description: str
+    homepages: tuple[str, ...]
+    versions: tuple[CatalogueVersion, ...]
+    """The newest first; of several repositories' the one that was added first."""
+
+
+def has_repository(connection: Connection, name: str) -> bool:
+    """Whether the catalogue knows what the repository offers."""
+    table = catalogue_repositories
+    query = select(table.c.id).where(table.c.name == name, table.c.read_at.is_not(None))
+    return connection.execute(query).first() is not None
+
+
+def find(connection: Connection, cpv: CPV, repository: str) -> CatalogueVersion | None:
+    """Return the version that `repository` offers, or None."""
+    query = _versions().where(
+        catalogue_packages.c.category == cpv.category,
+        catalogue_packages.c.name == cpv.name,
+        catalogue_versions.c.version == cpv.version,
+        catalogue_repositories.c.name == repository,
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _version(row)
+
+
+def package(connection: Connection, category: str, name: str) -> CataloguePackage | None:
+    """Return a package with its versions, or None where no repository has it."""
+    table = catalogue_packages
+    query = select(table).where(table.c.category == category, table.c.name == name)
+    row = connection.execute(query).first()
+    if row is None:
+        return None
+    found = connection.execute(_versions().where(table.c.id == row.id))
+    return CataloguePackage(
+        category=category,
+        name=name,
+        description=row.description,
+        homepages=tuple(row.homepage.split()),
+        versions=tuple(newest_first(map(_version, found))),
+    )
+
+
+def new_versions(connection: Connection, limit: int) -> list[CatalogueVersion]:
+    """Return versions that came since their repository was first read, and that nobody has looked at yet."""
+    query = _versions().where(catalogue_versions.c.is_new).limit(limit)
+    return list(map(_version, connection.execute(query)))
+
+
+def newest_first(versions: Iterable[CatalogueVersion]) -> list[CatalogueVersion]:
+    """Sort versions of a package; those of equal versions stay in order."""
+    return sorted(versions, key=lambda version: Version.parse(version.cpv.version), reverse=True)
+
+
+def _versions() -> Select[*tuple[Any, ...]]:
+    return (
+        select(
+            catalogue_versions,
+            catalogue_packages.c.category,
+            catalogue_packages.c.name,
+            catalogue_repositories.c.name.label("repository"),
+        )
+        .join(catalogue_packages, catalogue_packages.c.id == catalogue_versions.c.package_id)
+        .join(catalogue_repositories, catalogue_repositories.c.id == catalogue_versions.c.repository_id)
+        .order_by(catalogue_versions.c.repository_id)
+    )
+
+
+def _version(row: Row[*tuple[Any, ...]]) -> CatalogueVersion:
+    return CatalogueVersion(
+        id=row.id,
+        cpv=CPV(row.category, row.name, row.version),
+        repository=row.repository,
+        slot=row.slot,
+        eapi=row.eapi,
+        keywords=tuple(row.keywords.split()),
+        iuse=tuple(row.iuse.split()),
+        license=row.license,
+        restrict=row.restrict,
+        properties=row.properties,
+        description=row.description,
+        homepage=row.homepage,
+        dependencies=row.dependencies,
+    )

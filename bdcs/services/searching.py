@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Searching the catalogue: packages by name and by the words of their description, the likeliest first."""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from sqlalchemy import Connection, func, or_, select
+
+from bdcs.store import words
+from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
+from gentwoo_client.wire.version import Version
+
+PAGE: Final = 50
+"""Packages of an answer, unless asked otherwise."""
+LONGEST_PAGE: Final = 500
+NEAREST: Final = 8
+QUERY_LENGTH: Final = 200
+DEEPEST: Final = 10_000
+"""Nobody pages on behind so many."""
+
+
+class Match(IntEnum):
+    """How a package's name was found; lower ones come first."""
+
+    NAME = 0
+    """It is called so, with or without its category."""
+    PREFIX = 1
+    """Its name begins so."""
+    PART = 2
+    """Its name has it somewhere. Behind these come those whose words begin like all that were asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundPackage:
+    """One match."""
+
+    category: str
+    name: str
+    description: str
+    newest: str
+    """The newest version that is not live; a live one where there is no other."""
+    repositories: tuple[str, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """What the API says of it."""
+        return {
+            "category": self.category,
+            "name": self.name,
+            "description": self.description,
+            "newest": self.newest,
+            "repositories": list(self.repositories),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """One page of matches."""
+
+    packages: tuple[FoundPackage, ...]
+    after: str | None
+    """What to ask for the next page with; None on the last."""
+
+
+def search(connection: Connection, query: str, *, after: str = "", limit: int = PAGE) -> Found:
+    """Return packages that `query`, one or more words, may mean. Without a word it finds nothing.
+
+    An `after` that no page gave starts at the beginning.
+    """
+    query = " ".join(query[:QUERY_LENGTH].split())
+    numbers = _ranked(connection, query) if words.words(query) else []
+    start = int(after) if after.isascii() and after.isdigit() and len(after) < 6 else 0
+    end = start + limit
+    return Found(
+        packages=tuple(_found(connection, numbers[start:end])),
+        after=str(end) if end < min(len(numbers), DEEPEST) else None,
+    )
+
+
+def nearest(connection: Connection, query: str) -> list[str]:
+    """Return full names that are written almost like `query`, the nearest first."""
+    wanted = query.rpartition("/")[2].lower()
+    table, length = catalogue_packages, func.length(catalogue_packages.c.name)
+    if not wanted or len(wanted) > QUERY_LENGTH:
+        return []
+    rows = connection.execute(
+        select(table.c.category, table.c.name)
+        .where(length.between(len(wanted) - 2, len(wanted) + 2))
+        .where(
+            or_(
+                table.c.name.istartswith(wanted[0], autoescape=True),
+                table.c.name.iendswith(wanted[-1], autoescape=True),
+            )
+        )
+        .order_by(table.c.category, table.c.name)
+    )
+    by_name: dict[str, list[str]] = {}
+    for category, name in rows:
+        by_name.setdefault(name.lower(), []).append(f"{category}/{name}")
+    near = difflib.get_close_matches(wanted, by_name, n=NEAREST, cutoff=0.7)
+    return [full_name for name in near for full_name in by_name[name]][:NEAREST]
+
+
+def _ranked(connection: Connection, query: str) -> list[int]:
+    """Numbers of all matches, the likeliest first."""
+    table = catalogue_packages
+    name = table.c.category + "/" + table.c.name if "/" in query else table.c.name
+    rows = connection.execute(
+        select(table.c.id, name.label("name"), table.c.category).where(name.icontains(query, autoescape=True))
+    )
+    by_name = sorted(
+        (
+            (_match(row.name.lower(), query.lower()), len(row.name), row.name, row.category, row.id)
+            for row in rows
+        )
+    )
+    ranked = dict.fromkeys(row[-1] for row in by_name)
+    ranked.update(dict.fromkeys(words.matching(connection, query, DEEPEST)))
+    return list(ranked)
+
+
+def _match(name: str, query: str) -> Match:
+    if name == query:
+        return Match.NAME
+    return Match.PREFIX if name.startswith(query) else Match.PART
+
+
+def _found(connection: Connection, numbers: Sequence[int]) -> Iterator[FoundPackage]:
+    packages, versions, repositories = catalogue_packages, catalogue_versions, catalogue_repositories
+    rows = connection.execute(
+        select(
+            packages.c.id,
+            packages.c.category,
+            packages.c.name,
+            packages.c.description,
+            versions.c.version,
+            versions.c.keywords,
+            repositories.c.name.label("repository"),
+        )
+        .join(versions, versions.c.package_id == packages.c.id)
+        .join(repositories, repositories.c.id == versions.c.repository_id)
+        .where(packages.c.id.in_(numbers))
+        .order_by(versions.c.repository_id)
+    )
+    by_number = defaultdict(list)
+    for row in rows:
+        by_number[row.id].append(row)
+    for number in numbers:
+        offered = by_number[number]
+        if offered:  # else it went a moment ago
+            newest = max(offered, key=lambda row: (bool(row.keywords), Version.parse(row.version)))
+            yield FoundPackage(
+                category=newest.category,
+                name=newest.name,
+                description=newest.description,
+                newest=newest.version,
+                repositories=tuple(dict.fromkeys(row.repository for row in offered)),
+            )
