@@ -231,7 +231,7 @@ def _add_global_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _commands() -> str:
-    lines = (f"  {name:<10}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
+    lines = (f"  {name:<14}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
     return "\n".join(["commands:", *lines])
 
 

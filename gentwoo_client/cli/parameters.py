@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = (
         "Show what a collector would be told when a build is requested: CHOST, flags (with -march=native"
-        " resolved to what it means here), profile, keywords, licences and global USE, all as Portage itself has"
-        " them; of a package, the USE that is in force for it. Nothing is sent."
+        " resolved to what it means here), profile, keywords, licences and global USE, all as Portage itself"
+        " has them; of a package, the USE that is in force for it. Nothing is sent."
     )
     parser.add_argument("atom", metavar="ATOM", nargs="?", help="a package, with or without category")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
