@@ -18,6 +18,7 @@ import hashlib
 import os
 import pwd
 import re
+import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from bdcs.builder.root import ThrowAwayRoot, throw_away_root
 from bdcs.builder.sandbox import Sandbox
 from bdcs.domain.admission import RESTRICTED
 from bdcs.domain.gpkg.reading import read_metadata
-from bdcs.errors import InvalidPackage
+from bdcs.errors import BuildRootUnusable, InvalidPackage
 from gentwoo_client.wire.cpv import CPV
 
 SUFFIX: Final = ".gpkg.tar"
@@ -97,6 +98,24 @@ class Workshop:
     limits: Limits
     make_jobs: int
 
+    async def check(self) -> None:
+        """See that a throw-away root can be made, and that emerge is in it. Raises `BuildRootUnusable`."""
+        for program in ("bwrap", "prlimit", "unshare", "nsenter"):
+            if shutil.which(program) is None:
+                raise BuildRootUnusable(f"there is no {program}: install bubblewrap and util-linux")
+        said: list[bytes] = []
+        async with throw_away_root(
+            self.build_root.source, self.data / ATTEMPTS / "check", size=self.limits.disk
+        ) as root:
+            places = places_in(self.build_root)
+            environment = portage_config.environment(places, cflags="", make_jobs=1, user=None)
+            sandbox = sandbox_of(self, root, None, has_network=False)
+            argv = sandbox.command(("sh", "-c", "command -v emerge"), environment)
+            status = await process.run([*root.enter(), *argv], said.append)
+        if status:
+            text = b"".join(said).decode(errors="replace").strip() or "there is no emerge in it"
+            raise BuildRootUnusable(f"{self.build_root.source} cannot be built in: {text}")
+
     @contextlib.asynccontextmanager
     async def build(
         self, name: str, wish: Wish, binhost: Binhost, output: Output
@@ -144,7 +163,9 @@ class _Attempt:
     async def _fetch(self, bindings: Sequence[str]) -> None:
         self._say("fetching, with the network")
         keys = self.binhost.keys
-        environment = portage_config.taking_binaries(self._places, self.binhost.url, signed=keys is not None)
+        environment = portage_config.taking_binaries(
+            places_in(self.workshop.build_root), self.binhost.url, signed=keys is not None
+        )
         await self._emerge(emerge.fetching(self.wish, bindings), environment, has_network=True)
 
     async def _build(self, bindings: Sequence[str]) -> tuple[Built, ...]:
@@ -175,14 +196,14 @@ class _Attempt:
         """Run emerge in the sandbox. Raises `BuildFailed` where it fails."""
         environment = {
             **portage_config.environment(
-                self._places,
+                places_in(self.workshop.build_root),
                 cflags=self.wish.cflags,
                 make_jobs=self.workshop.make_jobs,
                 user=_user(),
             ),
             **more,
         }
-        sandbox = self._sandbox(has_network=has_network)
+        sandbox = sandbox_of(self.workshop, self.root, self.binhost.keys, has_network=has_network)
         tail = _Tail()
 
         def heard(piece: bytes) -> None:
@@ -206,33 +227,37 @@ class _Attempt:
             return Cause(kind="limit", text="memory: the kernel ended a process for want of it")
         return emerge.cause_of(output, status)
 
-    def _sandbox(self, *, has_network: bool) -> Sandbox:
-        build_root, data, places = self.workshop.build_root, self.workshop.data, self._places
-        distfiles = {places.distfiles: data / DISTFILES}
-        keys = {} if self.binhost.keys is None or not has_network else {places.keys: self.binhost.keys}
-        return Sandbox(
-            tree=self.root.tree,
-            eprefix=build_root.eprefix,
-            root=build_root.root,
-            readable=build_root.readable,
-            hidden=(data,),
-            writable={
-                places.packages: self.root.packages,
-                places.temporary: self.root.temporary,
-                **(distfiles if has_network else {}),
-            },
-            read_only={**keys, **({} if has_network else distfiles)},
-            is_root=os.geteuid() == 0,
-            has_network=has_network,
-        )
-
-    @property
-    def _places(self) -> Places:
-        eprefix = self.workshop.build_root.eprefix
-        return Places(eprefix="" if eprefix is None else str(eprefix))
-
     def _say(self, what: str) -> None:
         self.output(f">>> builder: {what}\n".encode())
+
+
+def places_in(build_root: BuildRoot) -> Places:
+    """Where Portage finds things inside."""
+    return Places(eprefix="" if build_root.eprefix is None else str(build_root.eprefix))
+
+
+def sandbox_of(workshop: Workshop, root: ThrowAwayRoot, keys: Path | None, *, has_network: bool) -> Sandbox:
+    """Return what emerge sees while it fetches, with the network, or while it builds, without."""
+    build_root, data, places = workshop.build_root, workshop.data, places_in(workshop.build_root)
+    writable = {places.packages: root.packages, places.temporary: root.temporary}
+    read_only = {}
+    if has_network:
+        writable[places.distfiles] = data / DISTFILES
+        if keys is not None:
+            read_only[places.keys] = keys
+    else:
+        read_only[places.distfiles] = data / DISTFILES
+    return Sandbox(
+        tree=root.tree,
+        eprefix=build_root.eprefix,
+        root=build_root.root,
+        readable=build_root.readable,
+        hidden=(data,),
+        writable=writable,
+        read_only=read_only,
+        is_root=os.geteuid() == 0,
+        has_network=has_network,
+    )
 
 
 class _Tail:

@@ -25,10 +25,12 @@ COMMANDS = {
     "publish": "bdcs.cli.publish",
     "import": "bdcs.cli.importing",
     "prune": "bdcs.cli.prune",
+    "repository": "bdcs.cli.repository",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
     "admin": "bdcs.cli.admin",
     "signer": "bdcs.cli.signer",
+    "builder": "bdcs.cli.builder",
     "schema": "bdcs.cli.schema",
 }
 """Subcommands in the order of the help text, and their modules."""
@@ -105,7 +107,7 @@ def _command_position(words: Sequence[str]) -> int | None:
 
 
 def _without_command(words: Sequence[str]) -> int:
-    helps = (f"  {name:<8}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
+    helps = (f"  {name:<12}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
     parser = argparse.ArgumentParser(
         prog="bdcs",
         usage="bdcs [global options] COMMAND …",
