@@ -31,8 +31,10 @@ from bdcs.services.key_watch import KeyWatch
 from bdcs.services.machines import Keys, secret
 from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
+from bdcs.services.refreshing import Refresher
 from bdcs.services.registration import Registrar
 from bdcs.services.report_links import SECRET, ReportLinks
+from bdcs.services.repository_keeper import RepositoryKeeper
 from bdcs.services.serving import Serving
 from bdcs.services.signing import SignerClient
 from bdcs.services.target_documents import TargetDocuments
@@ -44,7 +46,7 @@ from bdcs.store.engine import sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store
 from bdcs.web import api as machine_api
-from bdcs.web import targets_api
+from bdcs.web import search_api, targets_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
@@ -55,6 +57,7 @@ from bdcs.web.listener import Listener, bind, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
 from bdcs.web.rendering import Renderer
+from bdcs.web.search_api import SearchAPI
 from bdcs.web.signing_keys import SigningKeys
 from bdcs.web.target_pages import TargetPages
 from bdcs.web.targets_api import TargetsAPI
@@ -62,7 +65,12 @@ from bdcs.web.uploads import UploadAPI
 
 log = logging.getLogger(__name__)
 
-OPERATIONS: Final = (*machine_api.OPERATIONS, *targets_api.OPERATIONS, *uploads_api.OPERATIONS)
+OPERATIONS: Final = (
+    *machine_api.OPERATIONS,
+    *targets_api.OPERATIONS,
+    *uploads_api.OPERATIONS,
+    *search_api.OPERATIONS,
+)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
@@ -106,6 +114,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     IndexKeeper(store, settings.data).run(),
                     KeyWatch(store=store, signer=SignerClient(settings.signer), now=time.time).run(),
                     _keep_up(settings),
+                    _keep_catalogue(settings, store),
                 )
             finally:
                 await listener.stop()
@@ -141,6 +150,7 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
+    SearchAPI(store=store).add_to(app)
     add_description(app, OPERATIONS, public_url)
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
@@ -177,6 +187,12 @@ async def _keep_up(settings: Settings) -> None:
     publisher = Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
     with contextlib.closing(publisher):
         await Upkeep(publisher=publisher, grace=settings.grace, now=time.time).run()
+
+
+async def _keep_catalogue(settings: Settings, store: Store) -> None:
+    refresher = Refresher.of(store=store_path(settings), data=settings.data)
+    with contextlib.closing(refresher):
+        await RepositoryKeeper(store=store, refresher=refresher, now=time.time).run()
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -56,9 +56,20 @@ class Refreshed:
     unreadable: int = 0
     """Files that changed and that nothing can be learnt from."""
 
+    def to_json(self) -> dict[str, int]:
+        """What `bdcs repository sync --json` prints."""
+        return asdict(self)
+
     def __str__(self) -> str:
         amounts = ((getattr(self, part.name), part.name) for part in fields(self))
         return ", ".join(f"{amount} {name}" for amount, name in amounts if amount) or "nothing changed"
+
+
+@contextlib.contextmanager
+def repository_lock(data: Path, name: str) -> Iterator[None]:
+    """Keep others from refreshing or removing the repository, in whatever process."""
+    with target_lock(data / DIRECTORY / LOCKS / name):
+        yield
 
 
 class _Known(NamedTuple):
@@ -110,19 +121,13 @@ class Refresher:
         self.reader.dispose()
         self.writer.dispose()
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        """Keep others from refreshing or removing the repository, in whatever process."""
-        with target_lock(self.data / DIRECTORY / LOCKS / name):
-            yield
-
     def refresh(self, name: str) -> Refreshed:
         """Bring the repository up to date and read what changed; return what that was.
 
         How it went is noted in its row. Raises `NoSuchRepository`, `SyncFailed`, `RepositoryUnusable`,
         `RepositoryRefused`; what was read before still counts then. Raises `StoreUnavailable`.
         """
-        with self.lock(name):
+        with repository_lock(self.data, name):
             with transaction(self.reader) as connection:
                 repository = repositories.require(connection, name)
             try:
@@ -130,7 +135,8 @@ class Refresher:
             except NoSuchRepository:
                 raise
             except CollectorError as error:
-                self._note(repository, str(error))
+                if not self.stopping.is_set():
+                    self._note(repository, str(error))
                 raise
             except OSError as error:
                 problem = f"{error.filename or repository.location}: {error.strerror}"

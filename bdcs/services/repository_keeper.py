@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,22 +33,19 @@ class RepositoryKeeper:
     """What was said of repositories that are in trouble, so that it is said once."""
 
     async def run(self) -> None:
-        """Refresh what is due until cancelled; what is under way then is ended."""
-        try:
-            while True:
-                try:
-                    await self.look()
-                except CollectorError as error:
-                    log.warning("the catalogue was not looked after: %s", error)
-                await asyncio.sleep(INTERVAL)
-        finally:
-            self.refresher.stopping.set()
+        """Refresh what is due until cancelled; what is under way then is ended first."""
+        while True:
+            try:
+                await self.look()
+            except CollectorError as error:
+                log.warning("the catalogue was not looked after: %s", error)
+            await asyncio.sleep(INTERVAL)
 
     async def look(self) -> None:
         """Refresh what is due now. Raises `StoreUnavailable`."""
         for name in await self.store.read(self._due):
             try:
-                refreshed = await asyncio.to_thread(self.refresher.refresh, name)
+                refreshed = await self._refresh(name)
             except NoSuchRepository:
                 continue  # removed a moment ago
             except CollectorError as error:
@@ -58,6 +56,16 @@ class RepositoryKeeper:
             self._problems.pop(name, None)
             if refreshed != Refreshed():
                 log.info("repository %s: %s", name, refreshed)
+
+    async def _refresh(self, name: str) -> Refreshed:
+        work = asyncio.create_task(asyncio.to_thread(self.refresher.refresh, name))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            self.refresher.stopping.set()
+            with contextlib.suppress(CollectorError):
+                await work
+            raise
 
     def _due(self, connection: Connection) -> list[str]:
         now = self.now()

@@ -114,10 +114,8 @@ def _ranked(connection: Connection, query: str) -> list[int]:
         select(table.c.id, name.label("name"), table.c.category).where(name.icontains(query, autoescape=True))
     )
     by_name = sorted(
-        (
-            (_match(row.name.lower(), query.lower()), len(row.name), row.name, row.category, row.id)
-            for row in rows
-        )
+        (_match(row.name.lower(), query.lower()), len(row.name), row.name, row.category, row.id)
+        for row in rows
     )
     ranked = dict.fromkeys(row[-1] for row in by_name)
     ranked.update(dict.fromkeys(words.matching(connection, query, DEEPEST)))

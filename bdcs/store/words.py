@@ -11,16 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
-    Float,
-    Subquery,
-    Text,
-    literal_column,
-    select,
-    table,
-    text,
 )
 
 from bdcs.store.tables import SEARCH_TABLE

@@ -117,3 +117,25 @@ class UploadDocument(BaseModel):
     package: str = Field(description="PF: name and version.")
     size: int = Field(description="Bytes.")
     state: Literal["quarantined", "published", "refused"]
+
+
+class FoundPackageDocument(BaseModel):
+    """A package of the catalogue."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: str
+    name: str
+    description: str
+    newest: str = Field(description="The newest version that is not live; a live one where there is none.")
+    repositories: list[str] = Field(description="Ebuild repositories that have it.")
+
+
+class SearchDocument(BaseModel):
+    """Packages of the catalogue that a search may mean, the likeliest first."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    packages: list[FoundPackageDocument]
+    after: str | None = Field(description="What to ask for the next page with; null on the last.")
+    nearest: list[str] = Field(description="Names that are written alike, where nothing was found.")
