@@ -22,6 +22,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 import aiohttp
@@ -44,11 +45,13 @@ from gentwoo_client.wire.errors import (
     Delayed,
     Gap,
     InvalidTarget,
+    Malformed,
     ProtocolError,
     RequestTimeout,
     WrongTime,
     from_document,
 )
+from gentwoo_client.wire.search import SearchAnswer
 from gentwoo_client.wire.targets import Target, TargetKey, targets_from_json
 from gentwoo_client.wire.tokens import make_token
 
@@ -112,6 +115,14 @@ class Answer:
 
     status: int
     document: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextAnswer:
+    """A successful answer that is no JSON."""
+
+    content: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +191,15 @@ class PublicAPI:
             )
         path = key.url.removeprefix(self.audience)
         return (await self._get(path, limits.PUBLIC_KEY_SIZE, {})).body
+
+    async def search(self, query: str, *, after: str = "", limit: int) -> SearchAnswer:
+        """Return packages of the catalogue that `query` may mean; `after` is what the page before said."""
+        words = {"q": query, "limit": str(limit), **({"after": after} if after else {})}
+        response = await self._get(f"/v1/search?{urlencode(words)}", limits.SEARCH_SIZE, {})
+        try:
+            return SearchAnswer.from_json(_parse(response.body))
+        except Malformed as error:
+            raise CollectorBroken(f"{self.audience}: {error.detail}") from None
 
     async def index_state(self, url: str, credentials: tuple[str, str] | None = None) -> IndexState:
         """Return what `url`, a target's, answers to Portage; `credentials` are name and token."""
@@ -334,6 +354,18 @@ class CollectorAPI(PublicAPI):
         `path` may hold a query. A refusal because of the time is repeated once, with the collector's clock.
         """
         return await self._repeated(lambda: self._authorized(method, path, body, limit))
+
+    async def text(self, path: str, *, limit: int) -> TextAnswer:
+        """GET what is no JSON, of at most `limit` bytes."""
+        found: list[_Response] = []
+
+        async def send() -> _Response:
+            response = await self._authorized("GET", path, None, limit)
+            found[:] = [response]
+            return _Response(response.status, response.headers, b"") if response.status == 200 else response
+
+        await self._repeated(send)
+        return TextAnswer(content=found[0].body, headers=found[0].headers)
 
     async def upload(self, path: str, file: Path, media_type: str) -> Answer:
         """PUT the content of `file`, whose size and hash the query in `path` says."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
@@ -14,13 +13,13 @@ from sqlalchemy import Connection, func, or_, select
 
 from bdcs.store import words
 from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
+from gentwoo_client.wire import limits
+from gentwoo_client.wire.search import FoundPackage, SearchAnswer
 from gentwoo_client.wire.version import Version
 
 PAGE: Final = 50
 """Packages of an answer, unless asked otherwise."""
-LONGEST_PAGE: Final = 500
 NEAREST: Final = 8
-QUERY_LENGTH: Final = 200
 DEEPEST: Final = 10_000
 """Nobody pages on behind so many."""
 
@@ -36,49 +35,19 @@ class Match(IntEnum):
     """Its name has it somewhere. Behind these come those whose words begin like all that were asked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundPackage:
-    """One match."""
-
-    category: str
-    name: str
-    description: str
-    newest: str
-    """The newest version that is not live; a live one where there is no other."""
-    repositories: tuple[str, ...]
-
-    def to_json(self) -> dict[str, object]:
-        """What the API says of it."""
-        return {
-            "category": self.category,
-            "name": self.name,
-            "description": self.description,
-            "newest": self.newest,
-            "repositories": list(self.repositories),
-        }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One page of matches."""
-
-    packages: tuple[FoundPackage, ...]
-    after: str | None
-    """What to ask for the next page with; None on the last."""
-
-
-def search(connection: Connection, query: str, *, after: str = "", limit: int = PAGE) -> Found:
+def search(connection: Connection, query: str, *, after: str = "", limit: int = PAGE) -> SearchAnswer:
     """Return packages that `query`, one or more words, may mean. Without a word it finds nothing.
 
     An `after` that no page gave starts at the beginning.
     """
-    query = " ".join(query[:QUERY_LENGTH].split())
+    query = " ".join(query[: limits.SEARCH_LENGTH].split())
     numbers = _ranked(connection, query) if words.words(query) else []
     start = int(after) if after.isascii() and after.isdigit() and len(after) < 6 else 0
     end = start + limit
-    return Found(
+    return SearchAnswer(
         packages=tuple(_found(connection, numbers[start:end])),
         after=str(end) if end < min(len(numbers), DEEPEST) else None,
+        nearest=() if numbers else tuple(nearest(connection, query)),
     )
 
 
@@ -86,7 +55,7 @@ def nearest(connection: Connection, query: str) -> list[str]:
     """Return full names that are written almost like `query`, the nearest first."""
     wanted = query.rpartition("/")[2].lower()
     table, length = catalogue_packages, func.length(catalogue_packages.c.name)
-    if not wanted or len(wanted) > QUERY_LENGTH:
+    if not wanted or len(wanted) > limits.SEARCH_LENGTH:
         return []
     rows = connection.execute(
         select(table.c.category, table.c.name)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
-from sqlalchemy import Connection
 
 from bdcs.services import searching
-from bdcs.services.searching import LONGEST_PAGE, PAGE, QUERY_LENGTH
+from bdcs.services.searching import PAGE
 from bdcs.store.store import Store
 from bdcs.web.documents import SearchDocument
 from bdcs.web.openapi import Operation, Parameter
 from gentwoo_client.wire.errors import Malformed
+from gentwoo_client.wire.limits import SEARCH_LENGTH, SEARCH_PAGE
 
 AFTER_LENGTH: Final = 16
 
@@ -28,7 +28,7 @@ OPERATIONS: Final = (
         query=(
             Parameter(
                 name="q",
-                schema={"type": "string", "minLength": 1, "maxLength": QUERY_LENGTH},
+                schema={"type": "string", "minLength": 1, "maxLength": SEARCH_LENGTH},
                 description="A name, the beginning of one, or words.",
                 required=True,
             ),
@@ -39,7 +39,7 @@ OPERATIONS: Final = (
             ),
             Parameter(
                 name="limit",
-                schema={"type": "integer", "minimum": 1, "maximum": LONGEST_PAGE, "default": PAGE},
+                schema={"type": "integer", "minimum": 1, "maximum": SEARCH_PAGE, "default": PAGE},
                 description="How many at most.",
             ),
         ),
@@ -62,21 +62,15 @@ class SearchAPI:
 
     async def search(self, request: web.Request) -> web.Response:
         """GET matches."""
-        query, after = _line(request, "q", QUERY_LENGTH), _line(request, "after", AFTER_LENGTH)
+        query, after = _line(request, "q", SEARCH_LENGTH), _line(request, "after", AFTER_LENGTH)
         if not query.strip():
             raise Malformed("`q` says what to search for")
         limit = _limit(request)
 
-        def work(connection: Connection) -> dict[str, object]:
-            found = searching.search(connection, query, after=after, limit=limit)
-            return {
-                "packages": [package.to_json() for package in found.packages],
-                "after": found.after,
-                "nearest": [] if found.packages or after else searching.nearest(connection, query),
-            }
-
-        document = await self.store.read(work)
-        return web.Response(body=json.dumps(document).encode(), content_type="application/json")
+        found = await self.store.read(
+            lambda connection: searching.search(connection, query, after=after, limit=limit)
+        )
+        return web.Response(body=json.dumps(found.to_json()).encode(), content_type="application/json")
 
 
 def _line(request: web.Request, name: str, length: int) -> str:
@@ -88,6 +82,6 @@ def _line(request: web.Request, name: str, length: int) -> str:
 
 def _limit(request: web.Request) -> int:
     value = request.query.get("limit", str(PAGE))
-    if not (value.isascii() and value.isdigit() and len(value) < 6 and 1 <= int(value) <= LONGEST_PAGE):
-        raise Malformed(f"`limit` is not a number from 1 to {LONGEST_PAGE}")
+    if not (value.isascii() and value.isdigit() and len(value) < 6 and 1 <= int(value) <= SEARCH_PAGE):
+        raise Malformed(f"`limit` is not a number from 1 to {SEARCH_PAGE}")
     return int(value)

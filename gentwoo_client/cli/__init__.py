@@ -39,6 +39,7 @@ COMMANDS = {
     "report": "gentwoo_client.cli.report",
     "history": "gentwoo_client.cli.history",
     "binhost": "gentwoo_client.cli.binhost",
+    "search": "gentwoo_client.cli.search",
     "parameters": "gentwoo_client.cli.parameters",
 }
 """Subcommands in the order of the help text, and their modules."""

@@ -72,3 +72,8 @@ FAILURE_LENGTH: Final = 16 << 10  # characters of why an attempt failed
 LOG_PIECE_LENGTH: Final = 256 << 10  # characters of one piece of a log
 LOG_REQUEST_SIZE: Final = 2 << 20  # bytes of the body that brings a piece of a log
 UPLOADS_PER_ATTEMPT: Final = 1000  # packages
+
+# Searching the catalogue.
+SEARCH_LENGTH: Final = 200  # characters of what is searched for
+SEARCH_PAGE: Final = 500  # packages of one answer
+SEARCH_SIZE: Final = 4 << 20  # bytes that a client reads of it
