@@ -22,7 +22,10 @@ READER = "reader.lock"
 SENDER = "sender.lock"
 """Held by whoever sends from the journal."""
 
-_WORK = {READER: "follows the log", SENDER: "sends"}
+WATCHER = "builds-watcher.lock"
+"""Held by whoever waits for builds that nobody stands waiting for."""
+
+_WORK = {READER: "follows the log", SENDER: "sends", WATCHER: "waits for builds"}
 
 
 @contextmanager

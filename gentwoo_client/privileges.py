@@ -8,16 +8,22 @@ is told which command to use.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pwd
 import shlex
 import stat
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeVar
 
-from gentwoo_client.errors import NoPermission, NotRegistered, SettingsError
+from gentwoo_client.errors import FAILED, GentwooError, NoPermission, NotRegistered, SettingsError
+
+T = TypeVar("T")
 
 SERVICE_USER = "gentwoo"
 """Owner of a state directory that root creates, where the system has such a user (acct-user/gentwoo)."""
@@ -73,6 +79,88 @@ def read_as_owner(state_dir: Path, read: Callable[[], str]) -> str:
         content = answer.read()
     os.waitpid(child, 0)
     return content.decode()
+
+
+def do_as_owner(state_dir: Path, work: Callable[[], T]) -> T:
+    """Have a child do `work` as the state directory's owner, on this terminal; return what it returns.
+
+    That must be a value of JSON. For commands that go on as root afterwards, as emerge wants it. Raises what
+    `work` raises: of errors of ours message, advice and exit code; `KeyboardInterrupt`; `BrokenPipeError`.
+    """
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        os._exit(_do(state_dir, work, writing))
+    os.close(writing)
+    interrupted = False
+    content = b""
+    with open(reading, "rb", buffering=0) as answer:
+        while True:
+            try:
+                piece = answer.read(1 << 16)
+            except KeyboardInterrupt:  # the child was told as well, and may have something to say
+                interrupted = True
+                continue
+            if not piece:
+                break
+            content += piece
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if interrupted or code == _INTERRUPTED:
+        raise KeyboardInterrupt
+    if code == _BROKEN_PIPE:
+        raise BrokenPipeError
+    result: T = _result(content, code)
+    return result
+
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def _do(state_dir: Path, work: Callable[[], object], writing: int) -> int:
+    """In the child: the exit code."""
+    document: dict[str, object]
+    try:
+        try:
+            enter_state_directory(state_dir)
+            document = {"result": work()}
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        return _BROKEN_PIPE
+    except Exception as error:
+        document = {"error": _described(error)}
+    with open(writing, "wb") as answer:
+        answer.write(json.dumps(document).encode())
+    return 0
+
+
+def _described(error: Exception) -> dict[str, object]:
+    if isinstance(error, GentwooError) or hasattr(error, "problem"):
+        message, advice = str(error), getattr(error, "advice", None)
+    else:
+        message = f"unexpected {type(error).__name__}: {error}"
+        advice = "please report this, with the output of the same command and --log-level debug"
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            traceback.print_exception(error)
+    return {"message": message, "advice": advice, "code": getattr(error, "exit_code", FAILED)}
+
+
+def _result(content: bytes, code: int) -> Any:
+    if not content:
+        raise GentwooError(f"the process that has this machine's key ended with {code}")
+    document = json.loads(content)
+    if "error" in document:
+        error = GentwooError(document["error"]["message"], advice=document["error"]["advice"])
+        error.exit_code = document["error"]["code"]
+        raise error
+    return document["result"]
 
 
 def become(uid: int, gid: int) -> None:

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`gentwoo remove`: packages that nothing else needs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from gentwoo_client.errors import UsageError
+from gentwoo_client.settings import Settings
+
+NAME = "remove"
+HELP = "remove packages that nothing else needs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.description = (
+        "Remove packages by `emerge --depclean`, which keeps what others need and asks before it removes"
+        " anything. Nobody is told but whom the daemon tells of every change."
+    )
+    parser.add_argument("atoms", metavar="ATOM", nargs="+", help="as emerge takes them")
+    parser.add_argument("--yes", action="store_true", help="never ask")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Do it; the exit code is emerge's."""
+    from gentwoo_client.building.emerging import check_may_merge, run_emerge
+
+    check_may_merge(settings)
+    if not arguments.yes and not sys.stdin.isatty():
+        raise UsageError("nobody is here to be asked", advice="add --yes")
+    asking = "--ask=n" if arguments.yes else "--ask=y"
+    return run_emerge(settings, ["--depclean", asking, "--", *arguments.atoms])

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the commands that ask for builds have in common: options, and install after waiting."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gentwoo_client.errors import DONE, FAILED, LATER
+from gentwoo_client.settings import Settings
+
+if TYPE_CHECKING:
+    from gentwoo_client.building.ordering import Mode
+    from gentwoo_client.building.wanting import Wanted
+
+ATOMS = "as emerge takes them: app-misc/hello, '=dev-lang/python-3.13*', @set"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what all of them know."""
+    parser.add_argument(
+        "--yes", action="store_true", help="never ask; agree to what is told to the collector"
+    )
+    parser.add_argument("--retry", action="store_true", help="have built again what failed not long ago")
+
+
+def add_install_options(parser: argparse.ArgumentParser) -> None:
+    """Add what those know that let emerge follow."""
+    add_options(parser)
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        help="where something has to be built, ask for it and leave (exit code 75); the next gentwoo command"
+        " tells when it is there",
+    )
+
+
+def order(
+    arguments: argparse.Namespace, settings: Settings, wanted: Wanted, mode: Mode, *, installs: bool
+) -> dict[str, Any]:
+    """Have the state directory's owner ask the collector; see `building.ordering.carry_out`."""
+    from gentwoo_client.building.ordering import Order, carry_out
+    from gentwoo_client.privileges import do_as_owner
+
+    wish = Order(
+        wanted=wanted,
+        mode=mode,
+        yes=arguments.yes,
+        retry=arguments.retry,
+        installs=installs,
+        quiet=getattr(arguments, "json", False),
+        config=arguments.config,
+    )
+    return do_as_owner(settings.state_dir, lambda: carry_out(settings, wish))
+
+
+def install(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    atoms: Sequence[str],
+    *options: str,
+    nothing: str,
+) -> int:
+    """Have what `emerge OPTIONS ATOMS` needs built, then run it; `nothing` is said where it needs nothing."""
+    from gentwoo_client.building.emerging import check_may_merge, run_emerge
+    from gentwoo_client.building.ordering import Mode, Outcome
+    from gentwoo_client.building.wanting import find_wanted
+
+    check_may_merge(settings)
+    wanted = find_wanted(settings, atoms, *options, setup=True)
+    if wanted.is_nothing:
+        print(nothing)
+        return DONE
+    mode = Mode.LEAVE if arguments.no_wait else Mode.WAIT
+    outcome = order(arguments, settings, wanted, mode, installs=True)["outcome"]
+    if outcome == Outcome.DECLINED.value:
+        print("Nothing was done.")
+        return FAILED
+    if outcome == Outcome.LEFT.value:
+        return LATER
+    return run_emerge(settings, ["--getbinpkg", "--ask=n", *options, "--", *atoms])
