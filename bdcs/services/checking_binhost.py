@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, Row, exists, func, select
 from bdcs.blobs.directory import Blobs, Directory
 from bdcs.blobs.index_files import PACKED, PLAIN, IndexFiles
 from bdcs.blobs.target_lock import target_lock
-from bdcs.domain.packages_index import parse_entry
+from bdcs.domain.packages_index import LEAD, parse_entry
 from bdcs.errors import BlobMissing, NoSuchTarget
 from bdcs.services import generations, indexing, targets
 from bdcs.services.indexing import State
@@ -132,8 +132,13 @@ class _TargetCheck:
     # The index.
 
     def _check_index(self) -> None:
-        state = indexing.state_of(self.connection, self.target, self.files, time.time() - PATIENCE)
-        if state is State.WAITING or (not self.target.generation and not self.files.path(PLAIN).exists()):
+        now = time.time()
+        state = indexing.state_of(self.connection, self.target, self.files, now)
+        ahead = self.target.timestamp - now
+        was_waiting = state is State.BEHIND and LEAD - PATIENCE < ahead <= LEAD
+        if state is State.WAITING or was_waiting:
+            return
+        if not self.target.generation and not self.files.path(PLAIN).exists():
             return
         if state is State.CURRENT and indexing.agrees(self.connection, self.target, self.files):
             return
