@@ -170,10 +170,17 @@ class World:
         return self.write_ebuild(category, name, pf, text + "\n")
 
     def write_ebuild(self, category: str, name: str, pf: str, text: str) -> Path:
-        """Put the text of an ebuild where Portage looks for it."""
+        """Put the text of an ebuild where Portage looks for it.
+
+        Portage's cache holds an ebuild of the second in which it was last cached for the same one: so each
+        new text is older than the one before.
+        """
         path = self.repository / category / name / f"{pf}.ebuild"
         path.parent.mkdir(parents=True, exist_ok=True)
+        before = int(path.stat().st_mtime) if path.exists() else None
         path.write_text(text)
+        if before is not None:
+            os.utime(path, (before - 1, before - 1))
         return path
 
     def emerge(self, *arguments: str, check: bool = True, env: Mapping[str, str] | None = None) -> Emerge:
