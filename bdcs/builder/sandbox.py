@@ -74,6 +74,8 @@ HIDDEN: Final = (
 )
 """What of a whole system is empty inside."""
 HOST_NAME: Final = "builder"
+KERNEL: Final = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs")
+"""Settings of the whole machine, which root could change: bubblewrap leaves them as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,8 @@ class Sandbox:
 
     def _mounts(self) -> Iterator[str]:
         yield from self._system() if self.eprefix is None else self._surroundings(self.eprefix)
+        for name in KERNEL:
+            yield from ("--ro-bind-try", name, name)
         for path in self.readable:
             yield from ("--ro-bind", str(path), str(path))
         for inside, outside in self.read_only.items():

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an ebuild finds that wants to get out of its build: nothing of this machine, nothing that stays."""
+
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.workshops import Place, Result, wish
+
+pytestmark = [pytest.mark.timeout(300)]
+
+CPV = "app-misc/evil-1.0"
+SECRET = "the-secret-of-this-test"
+SLEEPER = "271828182"
+"""Seconds that another process of this machine sleeps, by which it could be known."""
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[int]:
+    """A TCP port on loopback that takes connections."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=accept, args=(server,), daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def accept(server: socket.socket) -> None:
+    """Take connections until the server is shut down."""
+    while True:
+        try:
+            connection, _ = server.accept()
+        except OSError:
+            return
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place.create(tmp_path_factory.mktemp("builder"))
+    data = place.workshop.data
+    (data / "machine.key").write_text(SECRET)
+    (data / "attempts/other").mkdir()
+    (data / "attempts/other/source").write_text(SECRET)
+    (place.world.root.parent / "neighbour").write_text(SECRET)
+    return place
+
+
+@pytest.fixture(scope="module")
+def result(place: Place, listener: int) -> Result:
+    """What the ebuild printed: `got NAME` for each thing that it could do."""
+    data, world = place.workshop.data, place.world.root
+    attempts = {
+        "key": f"grep -q . {data}/machine.key",
+        "other-build": f"grep -q . {data}/attempts/other/source",
+        "neighbour": f"grep -q . {world.parent}/neighbour",
+        "builder-directory": f'test -n "$(ls -A {data})"',
+        "root-home": 'test -n "$(ls -A /root | grep -v pyenv)" -o -e /root/.profile -o -e /root/.bashrc',
+        "homes": 'test -n "$(ls -A /home)"',
+        "run": 'test -n "$(ls -A /run)"',
+        "shadow": "test -e /etc/shadow",
+        "this-repository": f"test -e {Path(__file__)}",
+        "processes": f"grep -aq {SLEEPER[:-1]}[{SLEEPER[-1]}] /proc/[0-9]*/cmdline",
+        "environment": f"grep -aq {SECRET} /proc/[0-9]*/environ",
+        "network": f"(: < /dev/tcp/127.0.0.1/{listener})",
+        "names": "getent hosts example.org",
+        "write-usr": "touch /usr/evil",
+        "write-top": "touch /evil",
+        "write-portage": f"touch {place.workshop.build_root.readable[0]}/evil",
+        "write-distfiles": 'touch "${DISTDIR}/evil" "${PORTAGE_ACTUAL_DISTDIR:-/x}/evil"',
+        "mount": "mount -t tmpfs tmpfs /mnt || mount -o remount,rw /usr",
+        "device": 'mknod "${T}/disk" b 8 0',
+        # Opened for writing, and nothing is written: it would be a setting of this very machine.
+        "kernel": ": >> /proc/sys/kernel/core_pattern",
+        "sysrq": ": >> /proc/sysrq-trigger",
+        "cgroups": "ls /sys/fs/cgroup/*",
+        "own-tree": 'touch "${EPREFIX}/usr/evil"',
+        "own-temporary": 'touch "${T}/evil"',
+    }
+    probes = "\n".join(
+        f"( {command} ) 2>/dev/null && echo 'got {name}'" for name, command in attempts.items()
+    )
+    place.world.ebuild(CPV, phases={"src_compile": f"{probes}\necho 'probes done'"})
+    sleeper = subprocess.Popen(["sleep", SLEEPER])
+    os.environ["BUILDER_SECRET"] = SECRET
+    try:
+        return place.build(wish(CPV))
+    finally:
+        del os.environ["BUILDER_SECRET"]
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_it_gets_nothing_but_what_is_its_own(result: Result) -> None:
+    assert "probes done" in result.output, result.output
+    got = [line.removeprefix("got ") for line in result.output.splitlines() if line.startswith("got ")]
+    assert got == ["own-tree", "own-temporary"], result.output
+
+
+def test_what_it_writes_vanishes(place: Place, result: Result) -> None:
+    assert [package.name for package in result.packages] == [CPV]
+    assert not (place.world.root / "usr/evil").exists()
+    assert not list(place.world.pkgdir.rglob("*.tar"))
+    assert not (place.workshop.data / "attempts/1").exists()
+    assert not list((place.workshop.data / "distfiles").iterdir())
+
+
+def test_nothing_stays_mounted(place: Place, result: Result) -> None:
+    assert str(place.workshop.data) not in Path("/proc/self/mountinfo").read_text()
