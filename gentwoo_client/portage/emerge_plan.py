@@ -113,8 +113,19 @@ def _emerge(settings: Settings, words: Sequence[str]) -> str:
     except subprocess.TimeoutExpired:
         raise GentwooError(f"{emerge} found no plan within {_TIMEOUT} seconds") from None
     if done.returncode:
-        raise EmergeRefused("emerge cannot do this here", output=_last_lines(done.stdout))
+        raise EmergeRefused(_reason(done.stdout), output=_last_lines(done.stdout))
     return done.stdout
+
+
+def _reason(output: str) -> str:
+    """The line that says why there is no plan, or that there is none."""
+    lines = (line.strip() for line in output.splitlines())
+    told = next((line for line in lines if line.startswith(("!!! ", "emerge: "))), "")
+    return (
+        f"emerge has no plan for this: {printable(told.lstrip('! '))}"
+        if told
+        else "emerge has no plan for this"
+    )
 
 
 def _last_lines(output: str) -> str:

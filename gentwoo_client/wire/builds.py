@@ -34,8 +34,8 @@ from gentwoo_client.wire.errors import InvalidAtom, InvalidCPV, InvalidDependenc
 from gentwoo_client.wire.targets import is_target_name
 
 DEPENDENCIES: Final = ("depend", "bdepend", "rdepend", "pdepend", "idepend")
-BINDING: Final = ("depend", "rdepend", "pdepend", "idepend")
-"""Those whose bound `:=` count."""
+BINDING: Final = ("depend", "idepend", "pdepend", "rdepend")
+"""Those whose bound `:=` count; the last of them overrules, where a cross-compiler had two."""
 OTHERS: Final = ("license", "properties", "restrict")
 LIBC: Final = frozenset({"sys-libs/glibc", "sys-libs/musl"})
 
@@ -399,8 +399,8 @@ def _use_differences(built: BuildSpecification, wished: BuildSpecification) -> I
         ("has", set(built.iuse) - common),
     ):
         if flags:
-            other = "yours has them" if verb == "lacks" else "yours lacks them"
-            yield f"its IUSE {verb} {' '.join(sorted(flags))}; {other}"
+            other, them = ("has", "lacks")[verb == "has"], "it" if len(flags) == 1 else "them"
+            yield f"its IUSE {verb} {' '.join(sorted(flags))}; yours {other} {them}"
 
 
 def _dependency_differences(name: str, built: str, wished: str) -> Iterator[str]:
