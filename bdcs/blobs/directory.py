@@ -342,7 +342,7 @@ class Directory:
 
         `make`: missing ones are made, durably with `sync`.
         """
-        if not _PATH.fullmatch(path):
+        if not is_place(path):
             raise ValueError(f"{path!r} is no path of a package")
         if make:
             self._packages.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -360,9 +360,19 @@ class Directory:
             os.close(descriptor)
 
     def _upload(self, upload: str) -> Path:
-        if not _NAME.fullmatch(upload):
+        if not is_name(upload):
             raise ValueError(f"{upload!r} is no name of an upload")
         return self._uploads / upload
+
+
+def is_place(path: str) -> bool:
+    """Whether a package file can have this path below its target; nothing of ours has another."""
+    return _PATH.fullmatch(path) is not None
+
+
+def is_name(name: str) -> bool:
+    """Whether a target's directory, or an upload, can be called that; nothing of ours is called otherwise."""
+    return _NAME.fullmatch(name) is not None
 
 
 def copy_bytes(source: int, target: int) -> None:
@@ -389,7 +399,7 @@ def space_errors(place: Path) -> Iterator[None]:
 
 
 def _checked_target(target: str) -> str:
-    if not _NAME.fullmatch(target):
+    if not is_name(target):
         raise ValueError(f"{target!r} is no name of a target")
     return target
 

@@ -256,7 +256,9 @@ def _readers(reader: _Reader) -> Iterator[ProcessPoolExecutor]:
 
 def _source(found: Found) -> Source:
     path = found.path
-    return Source(name=str(path), open=lambda: path.open("rb"), mtime=max(1, found.mtime_ns // 1_000_000_000))
+    return Source(
+        name=str(path), open=lambda: intake.open_file(path), mtime=max(1, found.mtime_ns // 1_000_000_000)
+    )
 
 
 def _begin_to_read(reader: _Reader, parent: int) -> None:

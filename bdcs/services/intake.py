@@ -6,6 +6,8 @@ Nothing here becomes visible, and nothing but BUILD_IDs is written to the store.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from sqlalchemy import Connection
 from bdcs.blobs.directory import Draft, Workspace, copy_bytes, space_errors
 from bdcs.domain import admission, packages_index
 from bdcs.domain.admission import Numbering
+from bdcs.domain.gpkg.limits import DEFAULT
 from bdcs.domain.gpkg.reading import Package, read_package
 from bdcs.domain.gpkg.writing import renumber
 from bdcs.domain.signing_keys import KeyState
@@ -73,7 +76,7 @@ class Source:
     @classmethod
     def of(cls, path: Path) -> Self:
         """A file of this host. Raises `OSError`."""
-        return cls(name=str(path), open=lambda: path.open("rb"), mtime=max(1, int(path.stat().st_mtime)))
+        return cls(name=str(path), open=lambda: open_file(path), mtime=max(1, int(path.stat().st_mtime)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -122,6 +125,25 @@ class Ready:
             source=self.candidate.package.sha512,
             signed_by=self.signed_by,
         )
+
+
+def open_file(path: Path) -> BinaryIO:
+    """Open a file of this host that is to be published.
+
+    Raises `PackageRefused` where it is a pipe, a device or a directory, or too large to be copied at all;
+    `OSError`.
+    """
+    # Without O_NONBLOCK a FIFO would keep us waiting for who writes to it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        reason = "it is no file"
+    elif status.st_size > DEFAULT.package_size:
+        reason = f"it is larger than {DEFAULT.package_size} bytes"
+    else:
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise PackageRefused(str(path), reason)
 
 
 def take(workspace: Workspace, demands: Demands, source: Source) -> Candidate:

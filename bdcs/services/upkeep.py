@@ -6,6 +6,7 @@
 - workspaces of dead processes;
 - uploads that nobody published in time, and files in quarantine that no row names.
 
+What others put there and no name of ours fits, such as `lost+found`, stays: `bdcs check` names it.
 A row says that its file is deleted before the file is, so that at no moment a row promises what is not there.
 """
 
@@ -19,6 +20,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
+from bdcs.blobs.directory import is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.errors import StoreError
@@ -73,9 +75,10 @@ class Upkeep:
             blobs.drop_abandoned(name)
         with self.publisher.reading() as connection:
             names = {target.name for target in targets.listed(connection)}
+        places = names.union(filter(is_name, blobs.targets()))
         return Tidied(
             withdrawn=sum(map(self._delete_withdrawn, sorted(names))),
-            orphans=sum(map(self._delete_orphans, sorted(names.union(blobs.targets())))),
+            orphans=sum(map(self._delete_orphans, sorted(places))),
             uploads=self._drop_uploads(),
             workspaces=len(abandoned),
         )
@@ -106,7 +109,7 @@ class Upkeep:
         return len(orphans)
 
     def _orphans(self, name: str) -> list[str]:
-        there = {blob.path for blob in self.publisher.blobs.listed(name)}
+        there = {blob.path for blob in self.publisher.blobs.listed(name) if is_place(blob.path)}
         with self.publisher.reading() as connection:
             return sorted(there - _named(connection, name))
 
@@ -114,9 +117,13 @@ class Upkeep:
         blobs, now = self.publisher.blobs, self.now()
         with self.publisher.writing() as connection:
             kept = set(uploads.drop_old(connection, now))
-        gone = [blob for blob in blobs.uploads() if blob.path not in kept and blob.mtime < now - YOUNG]
-        for blob in gone:
-            blobs.drop_upload(blob.path)
+        gone = [
+            blob.path
+            for blob in blobs.uploads()
+            if is_name(blob.path) and blob.path not in kept and blob.mtime < now - YOUNG
+        ]
+        for upload in gone:
+            blobs.drop_upload(upload)
         return len(gone)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bdcs.domain.admission import Origin
+from bdcs.domain.gpkg.limits import DEFAULT
 from bdcs.domain.gpkg.reading import read_package
 from bdcs.domain.targets import Cause
 from bdcs.errors import CollectorError, NoSuchTarget, PackageRefused, SignerUnavailable
@@ -19,6 +20,7 @@ from bdcs.services import generations, targets
 from bdcs.services.intake import Source
 from bdcs.services.signatures import verify
 from bdcs.services.trusted_keys import trust
+from bdcs.services.upkeep import Tidied
 from tests.packages import make_gpkg
 from tests.processes import BDCS, environment, run
 from tests.publishing import Site
@@ -478,3 +480,32 @@ def test_file_without_row_goes(site: Site, make: Make) -> None:
     assert site.upkeep().tidy().orphans == 2
     assert site.files() == [f"packages/open/{file.path}"]
     site.assert_consistent()
+
+
+def test_upkeep_leaves_alone_what_no_name_of_ours_fits(site: Site, make: Make) -> None:
+    site.publisher.publish("open", [make()])
+    places = ("packages/lost+found/x", "packages/open/README", "packages/open/app-misc/.nfs01")
+    for place in (*places, "quarantine/uploads/.nfs02"):
+        stranger = site.data / place
+        stranger.parent.mkdir(parents=True, exist_ok=True)
+        stranger.write_bytes(b"")
+        os.utime(stranger, (0, 0))
+    before = site.files()
+    assert site.upkeep().tidy() == Tidied()
+    assert site.files() == before
+    assert site.check().differences == 3
+
+
+# What is no file.
+
+
+def test_what_is_no_file_is_refused_at_once(site: Site, tmp_path: Path) -> None:
+    fifo, zeros, huge = (tmp_path / f"{name}.gpkg.tar" for name in ("fifo", "zeros", "huge"))
+    os.mkfifo(fifo)
+    zeros.symlink_to("/dev/zero")
+    with huge.open("wb") as file:
+        file.truncate(DEFAULT.package_size + 1)
+    for path, reason in ((fifo, "no file"), (zeros, "no file"), (tmp_path, "no file"), (huge, "larger than")):
+        with pytest.raises(PackageRefused, match=reason):
+            site.publisher.publish("open", [path])
+    assert site.files() == []
