@@ -54,10 +54,10 @@ def near_lines(near: Sequence[NearMiss]) -> list[str]:
     """How published builds of that version differ from the one that is wished for."""
     lines = []
     for miss in near:
-        number = "" if miss.build_id is None else f" {miss.build_id}"
+        head = f"build{'' if miss.build_id is None else f' {miss.build_id}'} is not it: "
         differences = [printable(text) for text in miss.difference] or ["it differs in what is not told"]
-        lines.append(f"build{number} is not it: {differences[0]}")
-        lines += [f"{'':<{len(number) + 15}}{text}" for text in differences[1:]]
+        lines.append(head + differences[0])
+        lines += [" " * len(head) + text for text in differences[1:]]
     return lines
 
 

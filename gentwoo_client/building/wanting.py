@@ -10,8 +10,9 @@ from gentwoo_client.binhost import binrepos
 from gentwoo_client.binhost.binrepos import Entry, Place
 from gentwoo_client.binhost.portage_facts import PortageFacts, read_portage
 from gentwoo_client.building.plan_text import Kept
-from gentwoo_client.errors import NotConfigured
+from gentwoo_client.errors import NotConfigured, NotRegistered
 from gentwoo_client.portage.wishes import Wish, wishes
+from gentwoo_client.registration import REGISTER
 from gentwoo_client.settings import Settings
 from gentwoo_client.wire.builds import BuildSpecification
 
@@ -43,8 +44,10 @@ def find_wanted(
     """Return what `emerge OPTIONS ATOMS` would merge, as builds for `target` (else the one that is set up).
 
     `setup`: the binhost must be set up, since packages are to be installed from it. Raises `NotConfigured`,
-    and what `portage.wishes.wishes` raises.
+    `NotRegistered`, and what `portage.wishes.wishes` raises.
     """
+    if not settings.state_dir.exists():
+        raise NotRegistered("this machine is not registered with a collector", advice=REGISTER)
     facts, entry = binhost_here(settings)
     if target is None or setup:
         if entry is None:
