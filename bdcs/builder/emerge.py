@@ -71,7 +71,7 @@ _CAUSES: Final[Sequence[tuple[str, FailureKind, str]]] = (
     ),
     (r"requires all dependencies to be merged|[Cc]ircular dependenc", "dependencies", "dependencies"),
     (
-        r"isn't fetched but unable to get it|Couldn't download|Fetch failed|Fetching failed|[Ff]etch-?restricted|fetch failed|failed to fetch",
+        r"isn't fetched but unable|Couldn't download|[Ff]etch(?:ing)? failed|[Ff]etch-?restricted|failed to fetch",
         "fetch",
         "fetch",
     ),
