@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The catalogue follows ebuild repositories: as Portage caches them, through every change, hostile ones too."""
+"""The catalogue follows ebuild repositories: as Portage caches them, through changes, hostile ones too."""
 
 import os
 import threading
