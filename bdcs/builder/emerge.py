@@ -71,7 +71,7 @@ _CAUSES: Final[Sequence[tuple[str, FailureKind, str]]] = (
     ),
     (r"requires all dependencies to be merged|[Cc]ircular dependenc", "dependencies", "dependencies"),
     (
-        r"isn't fetched but unable|Couldn't download|[Ff]etch(?:ing)? failed|[Ff]etch-?restricted|failed to fetch",
+        r"isn't fetched but unable|Couldn't download|[Ff]etch(?:ing)? failed|[Ff]etch-?restricted|to fetch",
         "fetch",
         "fetch",
     ),
@@ -100,5 +100,5 @@ def cause_of(output: str, status: int) -> Cause:
 def _excerpt(output: str) -> str:
     """The lines that say most, else the last."""
     lines = [line.rstrip() for line in output.splitlines() if line.strip()]
-    telling = [line for line in lines if _TELLING.search(line)]
+    telling = list(dict.fromkeys(line for line in lines if _TELLING.search(line)))
     return "\n".join((telling or lines)[-_LINES:])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Building with real emerge in the sandbox: what is wished comes of it, or it says why not (cases 33 to 36)."""
+"""Building with real emerge in the sandbox: what is wished comes of it, or why not is said (33 to 36)."""
 
 import asyncio
 import hashlib
