@@ -18,12 +18,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.blobs.directory import Directory
+from bdcs.bus.memory import Bus
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
-from bdcs.services import answers, unused_names
+from bdcs.services import answers, lost_attempts, unused_names
+from bdcs.services.attempting import Attempting
+from bdcs.services.authentication import Authenticator
+from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
@@ -40,18 +45,22 @@ from bdcs.services.signing import SignerClient
 from bdcs.services.target_documents import TargetDocuments
 from bdcs.services.upkeep import Upkeep
 from bdcs.services.uploads import Uploads
+from bdcs.services.waking import Transactions
+from bdcs.services.wishing import Wishing
 from bdcs.settings import Settings
 from bdcs.store import schema
 from bdcs.store.engine import sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store
 from bdcs.web import api as machine_api
-from bdcs.web import search_api, targets_api
+from bdcs.web import attempts_api, builds_api, search_api, targets_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
 from bdcs.web.assets import Assets
+from bdcs.web.attempts_api import AttemptsAPI
 from bdcs.web.binhost import Binhost
+from bdcs.web.builds_api import BuildsAPI
 from bdcs.web.clients import Clients
 from bdcs.web.listener import Listener, bind, tls_context
 from bdcs.web.metrics import Metrics
@@ -70,6 +79,8 @@ OPERATIONS: Final = (
     *targets_api.OPERATIONS,
     *uploads_api.OPERATIONS,
     *search_api.OPERATIONS,
+    *builds_api.OPERATIONS,
+    *attempts_api.OPERATIONS,
 )
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
@@ -94,7 +105,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     bound = bind(*settings.address)
-    with contextlib.closing(bound):
+    with contextlib.closing(bound), contextlib.ExitStack() as leaving:
         host, port = bound.getsockname()[:2]
         scheme = "http" if context is None else "https"
         here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -102,7 +113,9 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         try:
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))
-            listener = await _compose(settings, store, settings.public_url or here, renewal)
+            transactions = Transactions(store=store, bus=Bus(), now=time.time)
+            publisher = leaving.enter_context(contextlib.closing(_publisher(settings)))
+            listener = await _compose(settings, transactions, publisher, settings.public_url or here, renewal)
             await listener.start(bound, context)
             try:
                 print(f"listening on {here}", file=sys.stderr, flush=True)
@@ -114,16 +127,21 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     IndexKeeper(store, settings.data).run(),
                     KeyWatch(store=store, signer=SignerClient(settings.signer), now=time.time).run(),
                     _keep_up(settings),
+                    lost_attempts.look_regularly(transactions),
                     _keep_catalogue(settings, store),
                 )
             finally:
+                transactions.bus.close()  # who waits is answered now
                 await listener.stop()
         finally:
             await store.close()
     log.info("stopped")
 
 
-async def _compose(settings: Settings, store: Store, public_url: str, renewal: Renewal) -> Listener:
+async def _compose(
+    settings: Settings, transactions: Transactions, publisher: Publisher, public_url: str, renewal: Renewal
+) -> Listener:
+    store = transactions.store
     metrics, keys = Metrics(), Keys(store)
     clients = Clients(proxies=settings.trusted_proxies)
     codec = await store.read(EvidenceCodec.load)
@@ -155,6 +173,7 @@ async def _compose(settings: Settings, store: Store, public_url: str, renewal: R
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
     _add_binhost(app, settings, store, keys, public_url, renderer)
+    _add_builds(app, settings, transactions, publisher, keys, public_url)
     add_pages(
         app,
         store=store,
@@ -183,9 +202,42 @@ def _add_binhost(
     TargetPages(store=store, serving=serving, documents=documents, api=targets, renderer=renderer).add_to(app)
 
 
+def _add_builds(
+    app: web.Application,
+    settings: Settings,
+    transactions: Transactions,
+    publisher: Publisher,
+    keys: Keys,
+    public_url: str,
+) -> None:
+    authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
+    documents, logs = BuildDocuments(public_url=public_url), AttemptLogs(settings.data)
+    wishing = Wishing(
+        transactions=transactions,
+        authenticator=authenticator,
+        documents=documents,
+        logs=logs,
+        now=time.time,
+        fleet=settings.threshold,
+    )
+    BuildsAPI(wishing=wishing, public_url=public_url).add_to(app)
+    attempting = Attempting(
+        transactions=transactions,
+        authenticator=authenticator,
+        documents=documents,
+        logs=logs,
+        publisher=publisher,
+        now=time.time,
+    )
+    AttemptsAPI(attempting=attempting, public_url=public_url).add_to(app)
+
+
+def _publisher(settings: Settings) -> Publisher:
+    return Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
+
+
 async def _keep_up(settings: Settings) -> None:
-    publisher = Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
-    with contextlib.closing(publisher):
+    with contextlib.closing(_publisher(settings)) as publisher:
         await Upkeep(publisher=publisher, grace=settings.grace, now=time.time).run()
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from aiohttp import web
 
 from bdcs.services.answers import SignedRequest
+from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import Malformed, TooLarge, Unauthorized, UnsupportedMedia
 
 BODY_TIMEOUT: Final = 60.0  # seconds that a body may take to arrive
@@ -24,15 +25,24 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         raise TooLarge(f"more than {limit} bytes")
     try:
         if request.content.is_eof():  # it came along with the headers: nothing to wait for
-            body = await request.read()
+            body = await _all(request, limit)
         else:
             async with asyncio.timeout(BODY_TIMEOUT):
-                body = await request.read()
+                body = await _all(request, limit)
     except (web.RequestPayloadError, ConnectionError) as error:
         raise Malformed("the body does not arrive as its headers say") from error
     if len(body) > limit:
         raise TooLarge(f"more than {limit} bytes")
     return body
+
+
+async def _all(request: web.Request, limit: int) -> bytes:
+    if limit <= limits.ENCODED_BODY_SIZE:
+        return await request.read()
+    body = bytearray()  # more than the application reads of any other request
+    while len(body) <= limit and (piece := await request.content.readany()):
+        body += piece
+    return bytes(body)
 
 
 def require_type(request: web.Request, media_type: str) -> None:

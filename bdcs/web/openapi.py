@@ -23,6 +23,9 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "name": {"type": "string"},
     "target": {"type": "string"},
     "file": {"type": "string", "pattern": r"\.gpkg\.tar$"},
+    "build": {"type": "string", "pattern": "^[a-z2-7]{10}$"},
+    "job": {"type": "integer", "minimum": 1},
+    "attempt": {"type": "integer", "minimum": 1},
 }
 
 
@@ -52,6 +55,8 @@ class Operation:
     request: tuple[str, type[BaseModel] | None] | None = None
     """Media type of the body and its model; None for what JSON Schema cannot describe."""
     answers: Mapping[int, type[BaseModel] | None] = field(default_factory=dict)
+    media_type: str = "application/json"
+    """Of the answers."""
     problems: tuple[int, ...] = ()
 
 
@@ -116,7 +121,10 @@ def _described(operation: Operation) -> dict[str, Any]:
         described["security"] = [{}, {"target": []}]
     if operation.request is not None:
         described["requestBody"] = {"required": True, "content": _content(*operation.request)}
-    answers = {str(status): _answer(status, model) for status, model in operation.answers.items()}
+    answers = {
+        str(status): _answer(status, model, operation.media_type)
+        for status, model in operation.answers.items()
+    }
     problems = {str(status): _problem(status) for status in operation.problems}
     described["responses"] = {**answers, **problems}
     return described
@@ -146,9 +154,11 @@ def _content(media_type: str, model: type[BaseModel] | None) -> dict[str, Any]:
     return {media_type: {"schema": schema}}
 
 
-def _answer(status: int, model: type[BaseModel] | None) -> dict[str, Any]:
+def _answer(status: int, model: type[BaseModel] | None, media_type: str) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if model is not None:
+    if media_type != "application/json":
+        answer["content"] = {media_type: {"schema": {"type": "string"}}}
+    elif model is not None:
         answer["content"] = {"application/json": {"schema": {"$ref": SCHEMAS + model.__name__}}}
     return answer
 

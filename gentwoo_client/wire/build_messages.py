@@ -10,13 +10,15 @@
     GET    /v1/jobs/{id}                                  → JobState
     GET    /v1/jobs/{id}/log?offset=&wait=&attempt=       → text/plain; Log-Attempt, Log-Offset, Log-State
     POST   /v1/attempts?wait=             Claim           → Lease (201), or 204
-    POST   /v1/attempts/{id}/heartbeat    Fencing         → Heartbeat
+    POST   /v1/attempts/{id}/heartbeat?wait=  Fencing     → Heartbeat
     POST   /v1/attempts/{id}/log          LogPiece        → LogEnd
     POST   /v1/attempts/{id}/publish      Publish         → Published
     POST   /v1/attempts/{id}/fail         Failed          → Heartbeat
     GET    /v1/builders                                   → BuilderList
 
-Times are RFC 3339, durations whole seconds. A specification is the document of `wire.builds`.
+A lease is renewed as soon as a heartbeat comes; with `wait` it is answered after so many seconds, or when the
+attempt has to stop. Times are RFC 3339, durations whole seconds. A specification is the document of
+`wire.builds`.
 """
 
 from typing import Annotated, Any, Literal
@@ -37,7 +39,9 @@ PackageState = Literal[
     "published", "waiting", "queued", "building", "failed", "mismatch", "refused", "cancelled"
 ]
 RequestState = Literal["planned", "open", "published", "incomplete", "cancelled"]
-Refusal = Literal["no-target", "no-builder", "parameter", "unknown", "bindist", "failed", "quota"]
+Refusal = Literal[
+    "no-target", "no-builder", "parameter", "unknown", "bindist", "failed", "dependencies", "quota"
+]
 FailureKind = Literal["build", "fetch", "dependencies", "limit", "refused", "builder"]
 JobStateName = Literal["waiting", "queued", "building", "published", "failed", "mismatch", "cancelled"]
 AttemptStateName = Literal["leased", "published", "failed", "lost", "cancelled"]
@@ -69,6 +73,9 @@ class BuildWish(Message):
         description="Chosen by the machine: the same again gets the request that it made before.",
     )
     access: Access | None = None
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="Those of the machine (`wire.parameters`): held against the target."
+    )
 
 
 class NearMiss(Message):

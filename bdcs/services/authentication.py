@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who asks: the machine whose key signed a request's token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from bdcs.domain.machines import State
+from bdcs.services import machines
+from bdcs.services.answers import SignedRequest
+from bdcs.services.machines import Keys, Machine
+from gentwoo_client.wire.errors import AwaitingApproval, Quarantined
+from gentwoo_client.wire.tokens import Token, verify_token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authenticator:
+    """Verifies tokens of whichever machine."""
+
+    keys: Keys
+    audience: str
+    now: Callable[[], float]
+
+    async def verified(self, request: SignedRequest) -> Token:
+        """Return the token of a request. Raises `Unauthorized`, `Unregistered`, `Forgotten`."""
+        known: dict[UUID, bytes] = {}
+
+        def key_of(machine: UUID) -> bytes:
+            if machine not in known:
+                raise _KeyWanted(machine)
+            return known[machine]
+
+        def verify() -> Token:
+            return verify_token(
+                request.token,
+                public_key_of=key_of,
+                audience=self.audience,
+                method=request.method,
+                url=request.url,
+                body=request.body,
+                now=self.now(),
+            )
+
+        try:
+            return verify()
+        except _KeyWanted as wanted:
+            known[wanted.machine] = await self.keys.of(wanted.machine)
+        return verify()
+
+
+def approved(connection: Connection, token: Token) -> Machine:
+    """Return the machine. Raises `Unregistered`, `Forgotten`, `AwaitingApproval`, `Quarantined`."""
+    machine = machines.require(connection, token.sub)
+    if machine.state is State.AWAITING_APPROVAL:
+        raise AwaitingApproval()
+    if machine.state is State.QUARANTINED:
+        raise Quarantined()
+    return machine
+
+
+class _KeyWanted(Exception):
+    """The token says that this machine signed it."""
+
+    def __init__(self, machine: UUID) -> None:
+        super().__init__(machine)
+        self.machine = machine

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Transactions with jobs, after which those whom they concern are woken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from bdcs.bus.memory import Bus
+from bdcs.services.jobs import Jobs, Touched
+from bdcs.store.store import Store
+
+T = TypeVar("T")
+
+
+def request_topic(number: str) -> str:
+    """What who waits for a request subscribes to."""
+    return f"request.{number}"
+
+
+def job_topic(number: int) -> str:
+    """… for a job, or its log."""
+    return f"job.{number}"
+
+
+def attempt_topic(number: int) -> str:
+    """… for the end of an attempt."""
+    return f"attempt.{number}"
+
+
+def target_topic(number: int) -> str:
+    """… for work to do at a target."""
+    return f"target.{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transactions:
+    """Does things to jobs."""
+
+    store: Store
+    bus: Bus
+    now: Callable[[], float]
+
+    async def write(self, work: Callable[[Jobs], T]) -> T:
+        """Do `work` in a transaction; wake whom it concerned when it is durable. Raises what `work` does."""
+
+        def do(connection: Connection) -> tuple[T, Touched]:
+            book = Jobs(connection, self.now())
+            return work(book), book.touched
+
+        result, touched = await self.store.write(do)
+        self.tell(touched)
+        return result
+
+    def tell(self, touched: Touched) -> None:
+        """Wake whom a transaction concerned."""
+        self.bus.tell(map(request_topic, touched.requests))
+        self.bus.tell(map(job_topic, touched.jobs))
+        self.bus.tell(map(attempt_topic, touched.attempts))
+        self.bus.tell(map(target_topic, touched.targets))
