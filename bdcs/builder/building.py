@@ -125,10 +125,16 @@ class Workshop:
         `name` names the attempt, and its directory until it ends. Raises `BuildFailed`, `BuildRootUnusable`.
         """
         directory = self.data / ATTEMPTS / name
-        async with throw_away_root(self.build_root.source, directory, size=self.limits.disk) as root:
-            with control_group(f"bdcs-builder-{os.getpid()}-{name}", self.limits) as group:
-                attempt = _Attempt(self, root, group, wish, binhost, output)
-                yield await attempt.build()
+        async with (
+            throw_away_root(self.build_root.source, directory, size=self.limits.disk) as root,
+            control_group(f"{group_prefix(self.data)}{name}", self.limits) as group,
+        ):
+            yield await _Attempt(self, root, group, wish, binhost, output).build()
+
+
+def group_prefix(data: Path) -> str:
+    """How the names of control groups begin of the builder with this directory."""
+    return f"bdcs-builder-{hashlib.sha256(bytes(data)).hexdigest()[:12]}-"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,17 @@ where one can be made (version 2, or 1 with its own hierarchies), else each proc
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 GIB: Final = 1 << 30
+_LOOKS: Final = 100
+_PAUSE: Final = 0.02  # seconds between two looks whether all processes of a group are gone
 CGROUPS: Final = Path("/sys/fs/cgroup")
 
 
@@ -70,22 +73,33 @@ class Group:
                         return True
         return False
 
-    def remove(self) -> None:
-        """Remove it; its processes have ended."""
+    def remove(self) -> bool:
+        """Remove it; return whether it is gone, which takes until all its processes are."""
         for directory in self.directories:
             with contextlib.suppress(OSError):
                 directory.rmdir()
+        return not any(directory.exists() for directory in self.directories)
 
 
-@contextlib.contextmanager
-def control_group(name: str, limits: Limits, top: Path = CGROUPS) -> Iterator[Group | None]:
+@contextlib.asynccontextmanager
+async def control_group(name: str, limits: Limits, top: Path = CGROUPS) -> AsyncIterator[Group | None]:
     """Make a group `name` with these limits; yields None where that is not possible."""
     group = _make_group(name, limits, top)
     try:
         yield group
     finally:
-        if group is not None:
-            group.remove()
+        for _ in range(_LOOKS):
+            if group is None or group.remove():
+                break
+            await asyncio.sleep(_PAUSE)
+
+
+def remove_groups(prefix: str, top: Path = CGROUPS) -> None:
+    """Remove groups that a killed builder left; their names begin with `prefix`."""
+    is_second = (top / "cgroup.controllers").exists()
+    places = [_own_group(top)] if is_second else [top / "memory", top / "pids"]
+    for place in places:
+        Group(tuple(place.glob(f"{prefix}*"))).remove()
 
 
 def _make_group(name: str, limits: Limits, top: Path) -> Group | None:

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bdcs.builder.attempt import Attempt, Stop
-from bdcs.builder.building import ATTEMPTS, DISTFILES, KEYS, BuildRoot, Workshop
+from bdcs.builder.building import ATTEMPTS, DISTFILES, KEYS, BuildRoot, Workshop, group_prefix
 from bdcs.builder.collector import BuilderAPI
 from bdcs.builder.keys import Keys
-from bdcs.builder.limits import Limits
+from bdcs.builder.limits import Limits, remove_groups
 from bdcs.builder.root import remove_tree
 from bdcs.errors import EXIT_CONFIGURATION, EXIT_PERMISSION, BuilderStopped
 from gentwoo_client.errors import CollectorRefused, GentwooError, NotRegistered, TryLater
@@ -85,6 +85,7 @@ def own_directory(data: Path) -> Iterator[None]:
         except BlockingIOError:
             raise BuilderStopped(f"another builder works in {data}") from None
         remove_tree(data / ATTEMPTS)
+        remove_groups(group_prefix(data))
         for name in (ATTEMPTS, DISTFILES, KEYS):
             (data / name).mkdir(exist_ok=True)
         for draft in (data / KEYS).glob("*.new"):

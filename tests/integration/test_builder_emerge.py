@@ -3,6 +3,7 @@
 
 import asyncio
 import hashlib
+import os
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bdcs.builder.building import Binhost
+from bdcs.builder.building import Binhost, group_prefix
 from bdcs.builder.limits import Limits
 from tests.waiting import until
 from tests.workshops import CFLAGS, Place, specification, wish
@@ -21,6 +22,12 @@ pytestmark = [pytest.mark.timeout(300)]
 
 LIBRARY = "app-misc/library-1.0"
 MARK = "31415926"
+
+
+def may_make_groups() -> bool:
+    """Whether control groups with a limit for memory can be made, by version 2 or 1."""
+    top = Path("/sys/fs/cgroup")
+    return os.geteuid() == 0 and any((top / name).exists() for name in ("memory", "cgroup.controllers"))
 
 
 @pytest.fixture
@@ -166,6 +173,15 @@ def test_a_full_disk_is_told(place: Place) -> None:
     assert (result.failure.kind, result.failure.text.partition(":")[0]) == ("limit", "disk")
 
 
+@pytest.mark.skipif(not may_make_groups(), reason="control groups cannot be made here")
+def test_too_much_memory_is_told(place: Place) -> None:
+    phase = "head -c 900M /dev/zero | tail -c 800M > /dev/null || die"
+    place.world.ebuild("app-misc/fat-1.0", phases={"src_compile": phase})
+    result = place.limited(Limits(memory=400 << 20)).build(wish("app-misc/fat-1.0"))
+    assert result.failure is not None
+    assert (result.failure.kind, result.failure.text.partition(":")[0]) == ("limit", "memory")
+
+
 def test_cancelled_everything_of_it_ends(place: Place) -> None:
     """Its processes too, of which one asked not to be ended with its terminal."""
     phase = f'setsid nohup sleep {MARK} & echo "it sleeps"; sleep {MARK}'
@@ -181,6 +197,7 @@ def test_cancelled_everything_of_it_ends(place: Place) -> None:
     asyncio.run(scenario())
     until(lambda: not sleepers(), 2, what="the end of all processes")
     assert not (place.workshop.data / "attempts/1").exists()
+    assert not list(Path("/sys/fs/cgroup").glob(f"*/{group_prefix(place.workshop.data)}*"))
     # … and the next one is not disturbed by it.
     place.world.ebuild("app-misc/alpha-1.0")
     assert place.build(wish("app-misc/alpha-1.0")).failure is None
