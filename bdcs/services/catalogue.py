@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, select
 
 from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
+from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.version import Version
 
@@ -107,10 +108,40 @@ def package(connection: Connection, category: str, name: str) -> CataloguePackag
     )
 
 
+def categories_of(connection: Connection, name: str) -> list[str]:
+    """Return the categories in which there is a package of exactly this name."""
+    table = catalogue_packages
+    return list(connection.scalars(select(table.c.category).where(table.c.name == name)))
+
+
 def new_versions(connection: Connection, limit: int) -> list[CatalogueVersion]:
     """Return versions that came since their repository was first read, and that nobody has looked at yet."""
     query = _versions().where(catalogue_versions.c.is_new).limit(limit)
     return list(map(_version, connection.execute(query)))
+
+
+def objection(connection: Connection, specification: BuildSpecification) -> str | None:
+    """Say why there can be no such package; None where there can, or where nothing is known that tells.
+
+    A collector without any ebuild repository takes machines at their word.
+    """
+    table = catalogue_repositories
+    read = dict(
+        connection.execute(select(table.c.name, table.c.uncached).where(table.c.read_at.is_not(None))).all()
+    )
+    name, cpv = specification.repository, specification.cpv
+    if not read:
+        return None
+    if name not in read:
+        return f"the collector does not know the repository {name}, but {', '.join(sorted(read))}"
+    version = find(connection, cpv, name)
+    if version is None:
+        uncached = f", or it is one of {read[name]} ebuilds without metadata cache" if read[name] else ""
+        return f"the collector's copy of {name} has no {cpv}{uncached}"
+    others = sorted(set(specification.iuse) - version.flags)
+    if others:
+        return f"{cpv}::{name} has no such flags here: {' '.join(others[:10])}"
+    return None
 
 
 def newest_first(versions: Iterable[CatalogueVersion]) -> list[CatalogueVersion]:

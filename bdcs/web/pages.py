@@ -18,7 +18,8 @@ from aiohttp import hdrs, web
 from sqlalchemy import Connection
 
 from bdcs.domain.thresholds import Thresholds
-from bdcs.services import machine_page, machines, public_figures
+from bdcs.services import catalogue, machine_page, machines, public_figures, searching
+from bdcs.services.catalogue import CataloguePackage
 from bdcs.services.figures import Renewal
 from bdcs.services.machines import Machine
 from bdcs.services.public_figures import PackageFigures, VersionFigure
@@ -31,10 +32,13 @@ from bdcs.web.page_errors import LinkExpired, page_errors
 from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire.cpv import is_category, is_name, split_cpv
+from gentwoo_client.wire.search import SearchAnswer
 
 QUERY_LENGTH: Final = 200
 NEWEST: Final = 10
 """Records on a machine's overview."""
+FOUND: Final = 25
+"""Packages of the catalogue that a search shows beside those that machines have."""
 VIEWS: Final = ("overview", "records", "installed", "failures")
 JSON_SUFFIX: Final = ".json"
 
@@ -105,13 +109,16 @@ class Pages:
         as_json, name = name.endswith(JSON_SUFFIX), name.removesuffix(JSON_SUFFIX)
         if not (is_category(category) and is_name(name)):
             raise web.HTTPNotFound
-        package, nearest = await self.store.read(lambda connection: self._package(connection, category, name))
+        package, offered, nearest = await self.store.read(
+            lambda connection: self._package(connection, category, name)
+        )
         if as_json:
             headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
             return web.json_response(package.to_document(), headers=headers)
         context = {
             "package": package,
             "leading": _leading(package.versions),
+            "offered": offered,
             "nearest": nearest,
             "section": "Packages",
         }
@@ -170,7 +177,7 @@ class Pages:
         if (split := split_cpv(query)) is not None:
             return f"{split[0]}/{split[1]}"
         if is_name(query):
-            found = await self.store.read(lambda connection: public_figures.categories_of(connection, query))
+            found = await self.store.read(lambda connection: _categories_of(connection, query))
             return f"{found[0]}/{query}" if len(found) == 1 else None
         return None
 
@@ -181,11 +188,18 @@ class Pages:
                 connection, search=query, category=category, after=after
             )
         )
+        answer = SearchAnswer(packages=(), after=None, nearest=())
         nearest: list[str] = []
-        if query and not found.rows:
+        if query and not after:
+            answer = await self.store.read(
+                lambda connection: searching.search(connection, query, limit=FOUND)
+            )
+        if query and not found.rows and not answer.packages:
             nearest = await self.store.read(
                 lambda connection: public_figures.nearest_packages(connection, query)
             )
+            nearest += [name for name in answer.nearest if name not in nearest]
+        shown = {(row.category, row.name) for row in found.rows}
         here = f"/packages/{category}" if category else "/packages"
         parameters = {"q": query} if query else {}
         context = {
@@ -194,6 +208,8 @@ class Pages:
             "after": after,
             "rows": found.rows,
             "fleet": found.fleet,
+            "offered": [each for each in answer.packages if (each.category, each.name) not in shown],
+            "more_offered": answer.after is not None,
             "nearest": nearest,
             "first": _address(here, parameters) if after else "",
             "next": _address(here, {**parameters, "after": found.after}) if found.after else "",
@@ -201,10 +217,20 @@ class Pages:
         }
         return self.renderer.page(request, "packages.html", context)
 
-    def _package(self, connection: Connection, category: str, name: str) -> tuple[PackageFigures, list[str]]:
+    def _package(
+        self, connection: Connection, category: str, name: str
+    ) -> tuple[PackageFigures, CataloguePackage | None, list[str]]:
         package = public_figures.package_figures(connection, category, name, self.thresholds)
-        nearest = [] if package.machines else public_figures.nearest_packages(connection, name)
-        return package, nearest
+        offered = catalogue.package(connection, category, name)
+        is_known = package.machines or offered is not None
+        nearest = [] if is_known else public_figures.nearest_packages(connection, name)
+        return package, offered, nearest
+
+
+def _categories_of(connection: Connection, name: str) -> list[str]:
+    """Categories in which a package of exactly this name is shown, or that repositories have it in."""
+    shown = public_figures.categories_of(connection, name)
+    return sorted({*shown, *catalogue.categories_of(connection, name)})
 
 
 def _address(path: str, parameters: dict[str, str]) -> str:
