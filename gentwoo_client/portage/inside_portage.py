@@ -9,8 +9,8 @@ Portage a machine has. It reads one object from stdin and writes one to stdout:
     {"eprefix": "", "variables": {"CHOST": "…"}, "atoms": {"alpha": ["app-misc/alpha-1.0", "gentoo"]},
      "packages": [{"cpv", "repository", "metadata", "use", "bound", "patched"}]}
 
-`packages` are to be merged in this order, and `bound` takes them for installed. Only Portage's public
-interface is used.
+`packages` are to be merged in this order, so `bound` takes those before one for installed, and those after it
+for absent: on a builder, which begins with less, they are. Only Portage's public interface is used.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ METADATA = (
     "IDEPEND",
     "repository",
 )
-BINDING = ("DEPEND", "RDEPEND", "IDEPEND")
+BINDING = ("DEPEND", "RDEPEND", "IDEPEND", "PDEPEND")
 
 
 class Machine:
@@ -104,12 +104,15 @@ class Planned:
     def __init__(self, machine: Machine, packages: Iterable[Sequence[str]]) -> None:
         self.machine = machine
         self.slots = {
-            (cpv, repository): machine.metadata(cpv, repository)["SLOT"] for cpv, repository in packages
+            (cpv, metadata["repository"]): metadata["SLOT"]
+            for cpv, repository in packages
+            for metadata in (machine.metadata(cpv, repository),)
         }
         self.replaced = {(cpv_getkey(cpv), main_slot(slot)) for (cpv, _), slot in self.slots.items()}
 
-    def bound(self, metadata: dict[str, str], use: Sequence[str]) -> dict[str, str]:
+    def bound(self, cpv: str, metadata: dict[str, str], use: Sequence[str]) -> dict[str, str]:
         """What each `:=` finds: `{"dev-libs/x:=": "0/1"}`, by the atom with its USE dependencies decided."""
+        before = list(self.slots).index((cpv, metadata["repository"]))
         found = {}
         for name in BINDING:
             words = use_reduce(
@@ -117,19 +120,19 @@ class Planned:
             )
             for atom in words:
                 if isinstance(atom, Atom) and atom.slot_operator == "=" and not atom.blocker:
-                    slot = self.slot(atom)
+                    slot = self.slot(atom, before)
                     if slot:
                         found[str(atom)] = slot
         return found
 
-    def slot(self, atom: Any) -> str | None:
-        """SLOT/SUBSLOT of the best package that is there for `atom` once all is merged; None for none."""
+    def slot(self, atom: Any, before: int) -> str | None:
+        """SLOT/SUBSLOT of the best package that is there for `atom` after `before` merges; None for none."""
         slots = {}
         for cpv in self.machine.installed.match(atom):
             slot = self.machine.installed.aux_get(cpv, ["SLOT"])[0]
             if (cpv_getkey(cpv), main_slot(slot)) not in self.replaced:
                 slots[str(cpv)] = slot
-        for (cpv, repository), slot in self.slots.items():
+        for (cpv, repository), slot in list(self.slots.items())[:before]:
             if cpv_getkey(cpv) == atom.cp and cpv in self.matching(atom, repository):
                 slots[cpv] = slot
         if not slots:
@@ -169,7 +172,7 @@ def describe(machine: Machine, planned: Planned, cpv: str, repository: str) -> d
         "repository": metadata["repository"],
         "metadata": metadata,
         "use": use,
-        "bound": planned.bound(metadata, use),
+        "bound": planned.bound(cpv, metadata, use),
         "patched": machine.is_patched(cpv, metadata["SLOT"]),
     }
 

@@ -10,8 +10,7 @@ takes that package. CFLAGS, profile and toolchain are the target's; they are in 
 * What `:=` was bound to is in `built_against`. Portage binds what is installed when the package is built; a
   dependency that was not (the other branch of `|| ( )`) is recorded bare and is in nobody's `built_against`.
   Of an any-of group the first alternative that is bound counts, since a machine may have others for other
-  reasons. BDEPEND is left out: no machine that takes the package installs it. PDEPEND is read, since Portage
-  heeds it where it is bound, but never wished: it is installed afterwards.
+  reasons. BDEPEND is left out: no machine that takes the package installs it.
 * KEYWORDS are those for the target's ARCH: when a version becomes stable, stable machines need a new package,
   but what happens on other architectures changes nothing. Defaults in IUSE are in USE already.
 
@@ -225,9 +224,7 @@ def _unbound(name: str, word: str) -> str:
 
 
 def _with_bound(name: str, nodes: Nodes, bound: Mapping[str, str]) -> Nodes:
-    if not bound or name == "pdepend":
-        return nodes
-    return with_words(nodes, lambda word: _bind(name, word, bound))
+    return with_words(nodes, lambda word: _bind(name, word, bound)) if bound else nodes
 
 
 def _bind(name: str, word: str, bound: Mapping[str, str]) -> str:
