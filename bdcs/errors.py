@@ -371,6 +371,18 @@ class SignerUnavailable(CollectorError):
     advice = "start `bdcs signer`, or name its socket by the setting `signer`"
 
 
+class SignerFailed(SignerUnavailable):
+    """The signer answered, and could not do it now."""
+
+    advice = "do it again later; the signer's log says more"
+
+
+class SignerDiskFull(SignerFailed):
+    """The signer could not write the signed package, or gpg its files."""
+
+    advice = "free some space where the collector's data and the signer's home are, then do it again"
+
+
 class SignerRefused(CollectorError):
     """The signer does not do that for this user, or cannot use the files that it was given."""
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "publish packages at a target, all of them at once or none"
 
-_USAGE = "bdcs publish: name FILE… and --target, or --upload ID, or --list-uploads"
+_USAGE = "bdcs publish: name FILE… and --target (with --again too), or --upload ID, or --list-uploads"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Publish, and say what became of it."""
     wishes = (bool(arguments.files), bool(arguments.upload), arguments.list_uploads)
-    if sum(wishes) != 1 or bool(arguments.files) > bool(arguments.target):
+    lacks_files = arguments.again and not arguments.files
+    if sum(wishes) != 1 or lacks_files or (arguments.files and not arguments.target):
         print(_USAGE, file=sys.stderr)
         return EXIT_USAGE
     if arguments.list_uploads:

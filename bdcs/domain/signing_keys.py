@@ -67,6 +67,7 @@ def expiry_warning(key: SigningKey, now: float) -> str | None:
         return None
     days = max(0, int(key.expires_at - now) // 86_400)
     return (
-        f"the signing key {key.fingerprint} expires in {days} days, at {format_time(key.expires_at)};"
+        f"the signing key {key.fingerprint} expires in {days} {'day' if days == 1 else 'days'},"
+        f" at {format_time(key.expires_at)};"
         f" run `bdcs admin keys extend {key.fingerprint} 2y`"
     )

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ class SignerClient:
     """The signer behind the socket at `path`. Every method blocks; each call is a connection of its own."""
 
     path: Path
+    _warnings: set[str] = field(default_factory=set, compare=False, repr=False)
+    """Those that were told already: a publication may be of thousands of packages."""
 
     def sign(self, source: int, target: int) -> str:
         """Have the package in the open file `source` signed into `target`; return the key's fingerprint.
@@ -47,8 +49,10 @@ class SignerClient:
         `SignerUnavailable`.
         """
         answer = self._ask({"do": "sign"}, (source, target))
-        if answer.get("warning"):
-            log.warning("%s", answer["warning"])
+        warning = answer.get("warning")
+        if warning and warning not in self._warnings:
+            self._warnings.add(warning)
+            log.warning("%s", warning)
         if not isinstance(answer.get("fingerprint"), str):
             raise SignerUnavailable(f"the signer at {self.path} answered without a fingerprint")
         return str(answer["fingerprint"])

@@ -27,8 +27,9 @@ from bdcs.errors import (
     GpgFailed,
     InvalidPackage,
     NoUsableKey,
+    SignerDiskFull,
+    SignerFailed,
     SignerRefused,
-    SignerUnavailable,
 )
 
 REQUEST_SIZE: Final = 4096  # bytes
@@ -111,7 +112,8 @@ _KINDS: Final[Mapping[str, type[CollectorError]]] = {
     "key": NoUsableKey,
     "gpg": GpgFailed,
     "refused": SignerRefused,
-    "later": SignerUnavailable,
+    "full": SignerDiskFull,
+    "later": SignerFailed,
 }
 
 

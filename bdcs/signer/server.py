@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -21,7 +22,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from bdcs.domain.signing_keys import expiry_warning
-from bdcs.errors import CollectorError, GpgFailed, SignerCannotListen, SignerRefused, SignerUnavailable
+from bdcs.errors import (
+    CollectorError,
+    GpgFailed,
+    SignerCannotListen,
+    SignerDiskFull,
+    SignerFailed,
+    SignerRefused,
+)
 from bdcs.signer import home, protocol
 from bdcs.signer.keyring import Keyring
 from bdcs.signer.packages import sign_package
@@ -132,7 +140,7 @@ class _Server:
             log.warning("refused to user %d, who is not allowed to ask", uid)
             return SignerRefused(f"user {uid} may not ask this signer")
         if len(self._threads) >= CONNECTIONS:
-            return SignerUnavailable("too many requests wait at the signer already")
+            return SignerFailed("too many requests wait at the signer already")
         return None
 
     def _serve_one(self, connection: socket.socket) -> None:
@@ -161,7 +169,10 @@ class _Server:
             return protocol.error_document(error)
         except OSError as error:
             log.warning("%s", error)
-            return protocol.error_document(SignerUnavailable(f"it could not be signed: {error.strerror}"))
+            kind = (
+                SignerDiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else SignerFailed
+            )
+            return protocol.error_document(kind(f"it could not be signed: {error.strerror}"))
         except Exception:
             log.exception("a request failed")
             return protocol.error_document(GpgFailed("the signer failed; its log says why"))
@@ -174,9 +185,9 @@ class _Server:
         if request == {"do": "sign"}:
             with self._turn:
                 if self._stopping:
-                    raise SignerUnavailable("the signer is being stopped")
+                    raise SignerFailed("the signer is being stopped")
                 if _has_gone(connection):
-                    raise SignerUnavailable("who asked has gone")
+                    raise SignerFailed("who asked has gone")
                 return self._sign(files)
         raise SignerRefused("this signer knows no such request")
 

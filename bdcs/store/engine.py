@@ -114,7 +114,12 @@ def _require_access(path: Path) -> None:
         raise ConfigurationError(f"{path} is a directory, no store")
     for place in (path.parent, path):
         if place.exists() and not os.access(place, os.R_OK | os.W_OK):
-            raise NoPermission(place)
+            error = NoPermission(place)
+            if os.statvfs(place).f_flag & os.ST_RDONLY:
+                error.advice = (
+                    "its file system is mounted read-only, and also who only reads has to write there"
+                )
+            raise error
 
 
 def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:

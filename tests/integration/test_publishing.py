@@ -15,7 +15,7 @@ from bdcs.domain.admission import Origin
 from bdcs.domain.gpkg.limits import DEFAULT
 from bdcs.domain.gpkg.reading import read_package
 from bdcs.domain.targets import Cause
-from bdcs.errors import CollectorError, NoSuchTarget, PackageRefused, SignerUnavailable
+from bdcs.errors import CollectorError, NoSuchTarget, PackageRefused, SignerDiskFull, SignerUnavailable
 from bdcs.services import generations, targets
 from bdcs.services.intake import Source
 from bdcs.services.signatures import verify
@@ -419,6 +419,38 @@ def test_full_disk_says_what_to_do_and_leaves_nothing(tmp_path: Path, make: Make
         run(["umount", "--lazy", data], check=True)
 
 
+@only_root
+def test_disk_that_is_full_when_it_is_signed_says_so(tmp_path: Path, make: Make, signer: Signer) -> None:
+    data = tmp_path / "small"
+    data.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", data], check=True)
+    try:
+        site = Site.create(data, signer=signer.socket)
+        site.add_target("signed")
+        with pytest.raises(SignerDiskFull, match="No space left") as refused:  # it is there three times then
+            site.publisher.publish("signed", [make(image={"usr/bin/large": os.urandom(3_000_000)})])
+        assert "free some space" in refused.value.advice
+        assert site.files() == []
+        site.publisher.close()
+    finally:
+        run(["umount", "--lazy", data], check=True)
+
+
+@only_root
+def test_read_only_file_system_is_named(tmp_path: Path) -> None:
+    data = tmp_path / "small"
+    data.mkdir()
+    run(["mount", "-t", "tmpfs", "tmpfs", data], check=True)
+    try:
+        Site.create(data).publisher.close()
+        run(["mount", "-o", "remount,ro", data], check=True)
+        done = run([*BDCS, "target", "list", "--data", data])
+        assert done.returncode == 77
+        assert "mounted read-only" in done.stderr
+    finally:
+        run(["umount", "--lazy", data], check=True)
+
+
 # The command.
 
 
@@ -434,7 +466,8 @@ def test_command_says_what_it_published(site: Site, make: Make) -> None:
 
 
 def test_command_needs_files_with_a_target_or_uploads(tmp_path: Path) -> None:
-    for words in ([], ["a.gpkg.tar"], ["--target", "here"], ["a", "--target", "here", "--upload", "x"]):
+    no_files = (["--target", "here"], ["--upload", "x", "--again"], ["--list-uploads", "--again"])
+    for words in ([], ["a.gpkg.tar"], *no_files, ["a", "--target", "here", "--upload", "x"]):
         assert run([*BDCS, "publish", *words, "--data", tmp_path]).returncode == 2
 
 

@@ -500,6 +500,12 @@ def test_who_signs_with_an_expiring_key_is_warned(
     assert warning in signer.process.output
     assert warning in caplog.text
     caplog.clear()
+    client = signer.client
+    for count in range(3):  # and not with each of many packages
+        with package.open("rb") as source, (signer.home.parent / f"{count}").open("w+b") as output:
+            client.sign(source.fileno(), output.fileno())
+    assert caplog.text.count(warning) == 1
+    caplog.clear()
     signer.keys("extend", fingerprint, "60d")
     sign(signer, package)
     assert not caplog.text
