@@ -115,7 +115,7 @@ def specification(
     )
 
 
-def wish(cpv: str, *, needs: Iterable[BuildSpecification] = (), **facts: object) -> Wish:
+def wish(cpv: str, **facts: object) -> Wish:
     """The same, as the builder has it."""
     wished = specification(cpv, **facts)  # type: ignore[arg-type]
-    return Wish.of(wished.to_json(), cflags=CFLAGS, needs=[need.to_json() for need in needs])
+    return Wish.of(wished.to_json(), cflags=CFLAGS)

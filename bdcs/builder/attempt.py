@@ -30,8 +30,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-NEEDS: Final = 500
-"""Packages that one needs, directly or not, whose USE is asked for."""
 _PAUSE: Final = 1.0  # seconds before what could not be sent is sent again
 _LAST_WORDS: Final = 10.0  # seconds for the rest of a log
 
@@ -94,7 +92,7 @@ class Attempt:
     async def _work(self) -> None:
         """Build and publish. Raises `BuildFailed`, `BuildRefused`, `BuildRootUnusable`, `GentwooError`."""
         lease = self.lease
-        wish = await self._wish()
+        wish = Wish.of(lease.job.specification, cflags=lease.target.cflags)
         binhost = Binhost(url=lease.target.url, keys=None)
         if wish.has_dependencies and lease.target.signatures == REQUIRED:
             home = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
@@ -105,29 +103,6 @@ class Attempt:
             await self._log.finish()  # with the attempt ends the right to add to its log
             published = await _persist(lambda: self._calls.publish(lease, uploads, left_out))
         log.info("attempt %d: %s, %d packages", lease.attempt, published.state, len(published.packages))
-
-    async def _wish(self) -> Wish:
-        job, target = self.lease.job, self.lease.target
-        wish = Wish.of(job.specification, cflags=target.cflags)
-        if not wish.has_dependencies:
-            return wish
-        return Wish.of(job.specification, cflags=target.cflags, needs=await self._needs())
-
-    async def _needs(self) -> list[dict[str, object]]:
-        """How what it needs was wished, as far as that is known: the specifications of those jobs."""
-        found: dict[int, dict[str, object]] = {}
-        own = self.lease.job.job
-        waiting = [own]
-        try:
-            while waiting and len(found) < NEEDS:
-                number = waiting.pop()
-                job = await _persist(lambda number=number: self._calls.job(number))  # type: ignore[misc]
-                found[number] = job.specification
-                waiting += [need for need in job.needs if need not in found]
-        except CollectorRefused as error:
-            log.warning("attempt %d: what it needs is not told: %s", self.lease.attempt, error)
-        found.pop(own, None)
-        return list(found.values())
 
     async def _send(self, packages: tuple[Built, ...], wished: CPV) -> tuple[list[str], list[str]]:
         """Upload; return the names of the uploads, and packages that must not be redistributed."""

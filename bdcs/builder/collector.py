@@ -21,7 +21,6 @@ from gentwoo_client.wire.build_messages import (
     FailureKind,
     Fencing,
     Heartbeat,
-    JobState,
     Lease,
     LogEnd,
     LogPiece,
@@ -91,11 +90,6 @@ class BuilderAPI(CollectorAPI):
         text = text[: limits.FAILURE_LENGTH]
         message = Failed(fencing=lease.fencing, kind=kind, text=text)
         await self._post(f"/v1/attempts/{lease.attempt}/fail", message)
-
-    async def job(self, number: int) -> JobState:
-        """Return how a job stands."""
-        answer = await self.request("GET", f"/v1/jobs/{number}", limit=limits.BUILD_ANSWER_SIZE)
-        return _parsed(JobState, answer)
 
     async def _post(self, path: str, message: Message, limit: int = limits.ANSWER_SIZE) -> Answer:
         return await self.request("POST", path, body=message.model_dump_json().encode(), limit=limit)

@@ -24,6 +24,9 @@ _GENERAL: Final = (
     "--quiet-build=n",
     "--autounmask=n",
     "--jobs=1",
+    # A dependency is taken as the target has it, so long as its USE is what is demanded of it: which variant
+    # machines chose is known for what is wished only, and one more variant would be built for nobody.
+    "--binpkg-respect-use=n",
 )
 TAIL: Final = 256 << 10
 """Bytes of output, the last, that a cause is looked for in."""

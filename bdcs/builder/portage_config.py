@@ -10,7 +10,7 @@ where no character has a meaning. No text of a wish is pasted: each value has pa
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -41,18 +41,14 @@ class Wish:
 
     specification: BuildSpecification
     cflags: str
-    needs: tuple[BuildSpecification, ...] = ()
-    """What it needs, and how that was wished."""
 
     @classmethod
-    def of(cls, document: object, *, cflags: str, needs: Sequence[object] = ()) -> Self:
-        """Return the wish that these JSON documents and a target's CFLAGS are. Raises `BuildRefused`."""
+    def of(cls, document: object, *, cflags: str) -> Self:
+        """Return the wish that this JSON document and a target's CFLAGS are. Raises `BuildRefused`."""
         try:
-            wishes = [BuildSpecification.from_json(each) for each in (document, *needs)]
-            for wish in wishes:
-                check_use(wish.iuse)
-                check_use(wish.use, wish.iuse)
-            return cls(specification=wishes[0], cflags=check_flags("cflags", cflags), needs=tuple(wishes[1:]))
+            wished = BuildSpecification.from_json(document)
+            check_use(wished.iuse)
+            return cls(specification=wished, cflags=check_flags("cflags", cflags))
         except (InvalidSpecification, InvalidParameter) as error:
             raise BuildRefused(f"this builder does not build that: {error.detail}") from None
 
@@ -70,24 +66,15 @@ class Wish:
 
 def files(wish: Wish) -> dict[str, str]:
     """Return the files below `etc/portage` by their names, each a kind of its own, and their text."""
-    packages = (wish.specification, *wish.needs)
+    wished = wish.specification
+    package = f"={wished.cpv}"
+    use = [flag if flag in wished.use else f"-{flag}" for flag in wished.iuse]
     return {
-        "package.use": _lines(packages, use_of),
-        "package.accept_keywords": _lines(packages, lambda _: ("**",)),
-        "package.license": _lines(packages, lambda _: ("*",)),
-        "package.unmask": _lines(packages, lambda _: ()),
+        "package.use": " ".join((package, *use)) + "\n",
+        "package.accept_keywords": f"{package} **\n",
+        "package.license": f"{package} *\n",
+        "package.unmask": f"{package}\n",
     }
-
-
-def use_of(wish: BuildSpecification) -> Iterable[str]:
-    """Every flag of IUSE, with `-` where it is not enabled."""
-    return (flag if flag in wish.use else f"-{flag}" for flag in wish.iuse)
-
-
-def _lines(
-    packages: Sequence[BuildSpecification], words: Callable[[BuildSpecification], Iterable[str]]
-) -> str:
-    return "".join(" ".join((f"={package.cpv}", *words(package))) + "\n" for package in packages)
 
 
 def write(configuration: Path, texts: Mapping[str, str]) -> None:

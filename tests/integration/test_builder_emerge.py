@@ -15,7 +15,7 @@ import pytest
 from bdcs.builder.building import Binhost, group_prefix
 from bdcs.builder.limits import Limits
 from tests.waiting import until
-from tests.workshops import CFLAGS, Place, specification, wish
+from tests.workshops import CFLAGS, Place, wish
 from tests.world import QuietHandler
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -51,18 +51,19 @@ def test_it_is_built_as_wished(place: Place) -> None:
 
 
 def test_a_dependency_comes_as_a_binary(place: Place) -> None:
-    """… and is recorded with its sub-slot; nothing but what was built is handed over."""
+    """… the variant that is demanded, and is recorded with its sub-slot."""
     world = place.world
     world.ebuild(LIBRARY, slot="0/5", iuse="extra")
     world.ebuild(
         "app-misc/program-1.0", depend="app-misc/library:=[extra]", rdepend="app-misc/library:=[extra]"
     )
-    world.emerge("--buildpkgonly", f"={LIBRARY}", env={"USE": "extra"})
-    needs = [specification(LIBRARY, slot="0/5", iuse="extra", use=["extra"])]
+    several = "binpkg-multi-instance"
+    world.emerge("--buildpkgonly", f"={LIBRARY}", env={"USE": "extra", "FEATURES": several})
+    world.emerge("--buildpkgonly", f"={LIBRARY}", env={"FEATURES": several})
+    assert len(list(world.pkgdir.rglob("*.gpkg.tar"))) == 2
     dependency = "app-misc/library:=[extra]"
     wished = wish(
         "app-misc/program-1.0",
-        needs=needs,
         depend=dependency,
         rdepend=dependency,
         bound={dependency: "0/5"},

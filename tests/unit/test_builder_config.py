@@ -80,12 +80,6 @@ def test_evil_dependencies_are_refused(evil: str) -> None:
         Wish.of(document(built_against={"app-misc/library:0": evil}), cflags=CFLAGS)
 
 
-@pytest.mark.parametrize("evil", EVIL)
-def test_evil_needs_are_refused(evil: str) -> None:
-    with pytest.raises(BuildRefused):
-        Wish.of(document(), cflags=CFLAGS, needs=[document(use=[evil])])
-
-
 @pytest.mark.parametrize("evil", EVIL_FLAGS)
 def test_evil_compiler_flags_are_refused(evil: str) -> None:
     with pytest.raises(BuildRefused):
@@ -99,15 +93,12 @@ def test_what_is_no_specification_is_refused(other: object) -> None:
 
 
 def test_each_flag_of_iuse_is_said() -> None:
-    needed = specification("app-misc/library-2", iuse="extra")
-    files = portage_config.files(
-        wish("app-misc/alpha-1.0", iuse="+one two three", use=["three", "two"], needs=[needed])
-    )
+    files = portage_config.files(wish("app-misc/alpha-1.0", iuse="+one two three", use=["three", "two"]))
     assert files == {
-        "package.use": "=app-misc/alpha-1.0 -one three two\n=app-misc/library-2 -extra\n",
-        "package.accept_keywords": "=app-misc/alpha-1.0 **\n=app-misc/library-2 **\n",
-        "package.license": "=app-misc/alpha-1.0 *\n=app-misc/library-2 *\n",
-        "package.unmask": "=app-misc/alpha-1.0\n=app-misc/library-2\n",
+        "package.use": "=app-misc/alpha-1.0 -one three two\n",
+        "package.accept_keywords": "=app-misc/alpha-1.0 **\n",
+        "package.license": "=app-misc/alpha-1.0 *\n",
+        "package.unmask": "=app-misc/alpha-1.0\n",
     }
 
 
