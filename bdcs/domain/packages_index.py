@@ -41,16 +41,6 @@ def is_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-def next_timestamp(now: float, previous: int) -> int:
-    """Return the TIMESTAMP, in Unix seconds, of a publication at `now` after one that bore `previous`.
-
-    It exceeds what any client could send as If-Modified-Since for the one before, so that nobody misses this
-    one, however soon it follows. More than `LEAD` ahead of the clock the one before has not been written yet
-    (`is_due`), and this one goes with it.
-    """
-    return max(int(now), previous + STEP) if is_due(now, previous) else previous
-
-
 def is_due(now: float, timestamp: int) -> bool:
     """Whether an index of `timestamp` is to be written at `now`, rather than with what else may come.
 

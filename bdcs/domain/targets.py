@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from bdcs.domain.packages_index import checked_header
+from bdcs.domain.packages_index import LEAD, STEP, checked_header
 from bdcs.errors import TargetRefused
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
@@ -22,8 +22,6 @@ VALUES_PREFIX: Final = "USE_EXPAND_VALUES_"
 FROM_THE_TARGET: Final = frozenset({"CHOST", "PROFILE", "repository"})
 """Header keys that follow from other settings: nobody may give them."""
 
-INDEX_STEP: Final = 6  # seconds between two TIMESTAMPs; Portage asks for what is over five seconds newer
-INDEX_LEAD: Final = 60  # seconds that a TIMESTAMP may be ahead of the clock when it is written
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _NATIVE = re.compile(r"-m(?:arch|cpu|tune)=native\b")
@@ -77,17 +75,12 @@ def check_header(header: Mapping[str, str]) -> Mapping[str, str]:
 def next_index_time(now: int, previous: int, previous_at: int) -> int:
     """Return the TIMESTAMP of a generation made at `now`, where that of the one before was `previous`.
 
-    It is never earlier than the clock and always at least `INDEX_STEP` later than that of the last index
-    that anybody may have seen. An index more than `INDEX_LEAD` ahead of the clock waits; until it is written,
+    It is never earlier than the clock and always at least `STEP` later than that of the last index
+    that anybody may have seen. An index more than `LEAD` ahead of the clock waits; until it is written,
     further generations join it under the same TIMESTAMP. `previous_at`: when the generation before was made.
     """
-    waits = previous > max(now, previous_at) + INDEX_LEAD
-    return previous if waits else max(now, previous + INDEX_STEP)
-
-
-def is_due(timestamp: int, now: float) -> bool:
-    """Whether an index of that TIMESTAMP may be written now."""
-    return timestamp <= now + INDEX_LEAD
+    waits = previous > max(now, previous_at) + LEAD
+    return previous if waits else max(now, previous + STEP)
 
 
 def _is_name(text: str) -> bool:

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from sqlalchemy import Connection, select
 
 from bdcs.domain.builds import Build
-from bdcs.domain.targets import INDEX_LEAD, INDEX_STEP, Cause
+from bdcs.domain.packages_index import LEAD, STEP
+from bdcs.domain.targets import Cause
 from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
 from bdcs.services import generations, targets
 from bdcs.services.targets import Target
@@ -99,10 +100,10 @@ def test_what_is_withdrawn_says_since_when(connection: Connection) -> None:
 def test_the_index_is_dated_ahead_of_the_one_before(connection: Connection) -> None:
     add(connection, made("dev-libs/alpha-1.0"))
     add(connection, made("dev-libs/alpha-1.1"), now=START + 2)
-    assert target_of(connection).timestamp == START + INDEX_STEP
+    assert target_of(connection).timestamp == START + STEP
     for number in range(40):
         add(connection, made(f"dev-libs/beta-{number}"), now=START + 2)
-    assert target_of(connection).timestamp <= START + 2 + INDEX_LEAD + INDEX_STEP
+    assert target_of(connection).timestamp <= START + 2 + LEAD + STEP
 
 
 @pytest.mark.parametrize(("added", "removed"), [([1], []), ([], [1, 2]), ([2], [])])

@@ -189,7 +189,7 @@ def is_alive(pid: int) -> bool:
         ("git", "git://example.org/x"),
         ("git", "/srv/x"),
         ("git", "https://example.org/x\n--upload-pack=touch"),
-        ("git", "https://user:password@example.org/x"),
+        ("git", "https://{}@example.org/x".format("user:password")),
         ("rsync", "-e sh"),
         ("rsync", "example.org:x"),
         ("rsync", "rsync://example.org/x y"),

@@ -10,15 +10,11 @@ import pytest
 
 from bdcs.domain.gpkg.reading import Package, read_package
 from bdcs.domain.packages_index import (
-    LEAD,
-    STEP,
     block,
     checked_header,
     entry,
     header,
-    is_due,
     is_path,
-    next_timestamp,
     parse_entry,
     path_of,
     starts_chunk,
@@ -226,34 +222,6 @@ def test_a_header_that_clients_could_not_read_is_refused(key: str, value: str) -
 @pytest.mark.parametrize("uri", ["https://cdn.example/binhost/amd64", "http://127.0.0.1:8642", "ftp://h/x/"])
 def test_packages_may_lie_elsewhere(uri: str) -> None:
     assert checked_header({"URI": uri}) == {"URI": uri}
-
-
-def test_each_timestamp_is_seen_by_who_has_the_one_before() -> None:
-    assert next_timestamp(1000.9, 0) == 1000
-    assert next_timestamp(1000.0, 1000) == 1006
-    assert next_timestamp(1003.0, 1000) == 1006
-    assert next_timestamp(1100.0, 1000) == 1100
-
-
-def test_publications_far_ahead_of_the_clock_share_a_timestamp_until_it_is_due() -> None:
-    now, timestamp = 1000.0, 0
-    seen = []
-    for _ in range(30):
-        timestamp = next_timestamp(now, timestamp)
-        seen.append(timestamp)
-    assert max(seen) <= now + LEAD + STEP
-    assert not is_due(now, seen[-1])
-    assert seen[-1] == seen[-2]
-    later = seen[-1] - LEAD
-    assert is_due(later, seen[-1])
-    assert next_timestamp(later, seen[-1]) == seen[-1] + STEP
-
-
-def test_a_clock_that_was_set_back_does_not_stop_publications() -> None:
-    yesterday = 1_000_000.0
-    timestamp = next_timestamp(yesterday, int(yesterday) + 86_400)
-    assert timestamp == yesterday + 86_400 + STEP
-    assert is_due(yesterday, timestamp)
 
 
 def test_chunks_are_of_the_size_that_was_meant() -> None:

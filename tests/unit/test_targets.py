@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from bdcs.domain.amounts import size_of, size_text
 from bdcs.domain.builds import Build, compare, effective_use, main_slot
-from bdcs.domain.targets import INDEX_LEAD, INDEX_STEP, check, check_header, is_due, next_index_time
+from bdcs.domain.packages_index import LEAD, STEP, is_due
+from bdcs.domain.targets import check, check_header, next_index_time
 from bdcs.errors import InvalidHeader, TargetRefused
 
 
@@ -93,11 +94,11 @@ def test_an_index_is_dated_by_the_clock_where_that_is_later() -> None:
 def test_far_ahead_of_the_clock_generations_share_one_index() -> None:
     first = next_index_time(1000, 1060, 1000)
     assert first == 1066
-    assert not is_due(first, 1000)
+    assert not is_due(1000, first)
     assert next_index_time(1001, first, 1000) == first
     assert next_index_time(1005, first, 1001) == first
-    assert is_due(first, 1006)
-    assert next_index_time(1006, first, 1005) == first + INDEX_STEP
+    assert is_due(1006, first)
+    assert next_index_time(1006, first, 1005) == first + STEP
 
 
 def test_a_clock_that_went_back_hides_no_publication() -> None:
@@ -115,23 +116,23 @@ def test_nobody_misses_a_publication(steps: list[int], lags: list[int]) -> None:
     written: list[int] = []
     for step, lag in zip(steps, lags, strict=False):
         now += step
-        if timestamp and is_due(timestamp, now) and written[-1:] != [timestamp]:
+        if timestamp and is_due(now, timestamp) and written[-1:] != [timestamp]:
             written.append(timestamp)  # the keeper's turn
         before = timestamp
         timestamp = next_index_time(now, timestamp, made_at)
         made_at = now
         assert timestamp >= max(before, now)
         assert timestamp not in written, "what was published since is hidden by a 304"
-        if is_due(timestamp, now) and lag == 0:
+        if is_due(now, timestamp) and lag == 0:
             written.append(timestamp)
-    assert all(later - earlier >= INDEX_STEP for earlier, later in pairwise(written))
+    assert all(later - earlier >= STEP for earlier, later in pairwise(written))
 
 
 def test_generations_in_quick_succession_do_not_run_away() -> None:
     now, timestamp = 10_000, 0
     for _ in range(500):
         timestamp = next_index_time(now, timestamp, now)
-    assert timestamp <= now + INDEX_LEAD + INDEX_STEP
+    assert timestamp <= now + LEAD + STEP
 
 
 BUILD = Build(
