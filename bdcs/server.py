@@ -25,7 +25,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
-from bdcs.services import answers, lost_attempts, unused_names
+from bdcs.services import answers, catalogue, lost_attempts, unused_names
 from bdcs.services.attempting import Attempting
 from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
@@ -34,6 +34,7 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.machines import Keys, secret
+from bdcs.services.new_versions import NewVersions
 from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
 from bdcs.services.refreshing import Refresher
@@ -129,6 +130,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     _keep_up(settings),
                     lost_attempts.look_regularly(transactions),
                     _keep_catalogue(settings, store),
+                    NewVersions(transactions=transactions, days=settings.new_versions).run(),
                 )
             finally:
                 transactions.bus.close()  # who waits is answered now
@@ -219,6 +221,7 @@ def _add_builds(
         logs=logs,
         now=time.time,
         fleet=settings.threshold,
+        catalogue=catalogue.objection,
     )
     BuildsAPI(wishing=wishing, public_url=public_url).add_to(app)
     attempting = Attempting(

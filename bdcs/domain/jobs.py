@@ -45,8 +45,6 @@ class Event(StrEnum):
 
     READY = "ready"
     """What it waited for has ended."""
-    BLOCK = "block"
-    """It must wait for others again, since one of them begins anew."""
     CLAIM = "claim"
     """A builder takes it."""
     PUBLISH = "publish"
@@ -69,7 +67,6 @@ TRANSITIONS: Final[Mapping[tuple[JobState, Event], JobState]] = MappingProxyType
         (JobState.WAITING, Event.PUBLISH): JobState.PUBLISHED,
         (JobState.WAITING, Event.FAIL): JobState.FAILED,
         (JobState.WAITING, Event.CANCEL): JobState.CANCELLED,
-        (JobState.QUEUED, Event.BLOCK): JobState.WAITING,
         (JobState.QUEUED, Event.CLAIM): JobState.BUILDING,
         (JobState.QUEUED, Event.PUBLISH): JobState.PUBLISHED,
         (JobState.QUEUED, Event.CANCEL): JobState.CANCELLED,
@@ -170,6 +167,8 @@ class Refusal(StrEnum):
     """It must not be redistributed."""
     FAILED = "failed"
     """It failed not long ago."""
+    DEPENDENCIES = "dependencies"
+    """It needs another package of the request that is refused."""
     QUOTA = "quota"
     """The machine wants too much at a time."""
 

@@ -106,6 +106,7 @@ def values_of(
     entry: str,
     source: str,
     signed_by: str | None,
+    digest: str,
 ) -> dict[str, Any]:
     """Return what the row of a build says of its file."""
     metadata = package.metadata
@@ -133,6 +134,7 @@ def values_of(
         "entry": entry,
         "source": source,
         "signed_by": signed_by,
+        "digest": digest,
     }
 
 

@@ -26,6 +26,7 @@ from bdcs.domain.targets import Signatures
 from bdcs.domain.xpak import read_xpak
 from bdcs.errors import InvalidPackage, PackageRefused, UntrustedSignature
 from bdcs.services import build_rows, targets
+from bdcs.services.build_digests import digest_of
 from bdcs.services.signatures import verify
 from bdcs.services.signing import known_keys
 from bdcs.services.targets import Target
@@ -112,6 +113,8 @@ class Ready:
     mtime: int
     entry: str
     signed_by: str | None
+    digest: str
+    """Of its specification."""
 
     @property
     def values(self) -> dict[str, Any]:
@@ -124,6 +127,7 @@ class Ready:
             entry=self.entry,
             source=self.candidate.package.sha512,
             signed_by=self.signed_by,
+            digest=self.digest,
         )
 
 
@@ -316,6 +320,7 @@ class Finisher:
             mtime=mtime,
             entry=entry,
             signed_by=signed_by,
+            digest=digest_of(self.demands.target.name, package.metadata),
         )
 
 
