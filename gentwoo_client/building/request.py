@@ -129,7 +129,7 @@ class Builds:
                 text=answer.content.decode(errors="replace"),
                 attempt=int(number) if number else None,
                 offset=int(answer.headers.get("Log-Offset", offset + len(answer.content))),
-                is_over=answer.headers.get("Log-State", "leased") != "leased",
+                is_over=answer.headers.get("Log-State") == "over",
             )
         except ValueError:
             raise CollectorBroken("the collector's answer about a log is not understood") from None

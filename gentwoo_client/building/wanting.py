@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from gentwoo_client.binhost import binrepos
 from gentwoo_client.binhost.binrepos import Entry, Place
-from gentwoo_client.binhost.portage_facts import PortageFacts, read_portage
 from gentwoo_client.building.plan_text import Kept
 from gentwoo_client.errors import NotConfigured, NotRegistered
 from gentwoo_client.portage.wishes import Wish, wishes
@@ -24,8 +25,6 @@ class Wanted:
     target: str
     entry: Entry | None
     """The binhost that Portage takes packages from; None where no collector's is set up."""
-    takes_binaries: bool
-    """Whether emerge looks there of its own accord (FEATURES=getbinpkg)."""
     atoms: tuple[str, ...]
     specifications: tuple[BuildSpecification, ...]
     """What may be asked for, in emerge's order."""
@@ -48,7 +47,7 @@ def find_wanted(
     """
     if not settings.state_dir.exists():
         raise NotRegistered("this machine is not registered with a collector", advice=REGISTER)
-    facts, entry = binhost_here(settings)
+    entry = binhost_here(settings)
     if target is None or setup:
         if entry is None:
             raise NotConfigured(
@@ -67,17 +66,20 @@ def find_wanted(
     return Wanted(
         target=target,
         entry=entry,
-        takes_binaries="getbinpkg" in facts.features,
         atoms=tuple(atoms),
         specifications=tuple(wish.specification for wish in found if wish not in kept_wishes),
         kept=tuple(Kept(cpv=str(wish.specification.cpv), reason=reason) for wish, reason in kept),
     )
 
 
-def binhost_here(settings: Settings) -> tuple[PortageFacts, Entry | None]:
-    """What Portage says of itself, and the binhost that it takes packages from."""
-    facts = read_portage(settings)
-    return facts, binrepos.read(Place.find(facts.configuration))[1]
+def binhost_here(settings: Settings) -> Entry | None:
+    """The binhost that Portage takes packages from. Raises `NoPermission`, `BinhostRefused`."""
+    return binrepos.read(Place.find(configuration(settings)))[1]
+
+
+def configuration(settings: Settings) -> Path:
+    """Where Portage's configuration is. Nothing but the environment may move it, so Portage is not asked."""
+    return Path(os.environ.get("PORTAGE_CONFIGROOT") or f"{settings.eprefix}/") / "etc/portage"
 
 
 def _why_kept(wish: Wish, settings: Settings) -> str | None:

@@ -40,12 +40,27 @@ COMMANDS = {
     "history": "gentwoo_client.cli.history",
     "binhost": "gentwoo_client.cli.binhost",
     "search": "gentwoo_client.cli.search",
+    "install": "gentwoo_client.cli.install",
+    "upgrade": "gentwoo_client.cli.upgrade",
+    "downgrade": "gentwoo_client.cli.downgrade",
+    "remove": "gentwoo_client.cli.remove",
+    "build": "gentwoo_client.cli.build",
+    "builds": "gentwoo_client.cli.builds",
+    "why": "gentwoo_client.cli.why",
+    "set": "gentwoo_client.cli.set",
+    "notifications": "gentwoo_client.cli.notifications",
     "parameters": "gentwoo_client.cli.parameters",
 }
 """Subcommands in the order of the help text, and their modules."""
 
 WITHOUT_LOGGING = frozenset({"history"})
 """Commands that log nothing and should not pay for the import of logging."""
+
+WITHOUT_NEWS = frozenset({"daemon", "push", "notifications"})
+"""Commands that nobody reads, and the one that tells what came itself."""
+
+NEWS = "news"
+"""The file in the state directory that is there while something has to be told (`building.notifications`)."""
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -111,6 +126,8 @@ def _run(words: list[str]) -> int:
         debug = settings.log_level == "debug"
         if name not in WITHOUT_LOGGING:
             _start_logging(settings)
+        if name not in WITHOUT_NEWS and os.path.lexists(f"{settings.state_dir}/{NEWS}"):
+            _tell_news(settings)
         code: int = module.run(arguments, settings)
         return code
     except BrokenPipeError:
@@ -249,6 +266,14 @@ def _start_logging(settings: Settings) -> None:
     from gentwoo_client.cli import messages
 
     messages.start(settings.log_level)
+
+
+def _tell_news(settings: Settings) -> None:
+    """Say what became of builds that nobody stood waiting for."""
+    from gentwoo_client.building.notifications import take_news
+
+    for line in take_news(settings.state_dir):
+        print(f"gentwoo: {line}", file=sys.stderr)
 
 
 def _tell(error: Exception) -> int:

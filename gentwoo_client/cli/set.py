@@ -53,12 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do it."""
-    from gentwoo_client.binhost.portage_facts import read_portage
     from gentwoo_client.building.sets import Sets, check_atom, check_name
+    from gentwoo_client.building.wanting import configuration
 
     name = None if arguments.name is None else check_name(arguments.name)
     atoms = [check_atom(atom) for atom in getattr(arguments, "atoms", ())]
-    sets = Sets(read_portage(settings).configuration)
+    sets = Sets(configuration(settings))
     if arguments.action == "list":
         return _list(arguments, sets, name)
     assert name is not None

@@ -39,6 +39,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Tell it; 0 also where there is no binary."""
     from dataclasses import replace
 
+    from gentwoo_client.binhost.portage_facts import read_portage
     from gentwoo_client.building.ordering import Mode, Order, carry_out
     from gentwoo_client.building.wanting import find_wanted
     from gentwoo_client.privileges import do_as_owner
@@ -53,14 +54,15 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         wanted=replace(wanted, atoms=()), mode=Mode.PLAN, yes=arguments.yes, quiet=arguments.json, silent=True
     )
     document = do_as_owner(settings.state_dir, lambda: carry_out(settings, order))["state"]
+    takes = "getbinpkg" in read_portage(settings).features
     if arguments.json:
-        print(json.dumps(_document(wanted, document)))
+        print(json.dumps(_document(wanted, document, takes)))
         return DONE
     for package in wanted.kept:
         print(f"{package.cpv}\n  {package.reason}")
     if document is not None:
         for status in BuildState.model_validate(document).packages:
-            print("\n".join([status.cpv, *(f"  {line}" for line in _lines(wanted, status))]))
+            print("\n".join([status.cpv, *(f"  {line}" for line in _lines(wanted, status, takes))]))
     return DONE
 
 
@@ -84,11 +86,11 @@ def _only(wanted: Wanted, text: str) -> Wanted:
     )
 
 
-def _lines(wanted: Wanted, package: PackageStatus) -> list[str]:
+def _lines(wanted: Wanted, package: PackageStatus, takes: bool) -> list[str]:
     from gentwoo_client.building.plan_text import near_lines
 
     if package.state == "published":
-        return [f"is published as wanted here: {printable(package.url or '')}", *_here(wanted)]
+        return [f"is published as wanted here: {printable(package.url or '')}", *_here(wanted, takes)]
     lines = near_lines(package.near)
     if not lines:
         lines = [f"no build of this version is published for {wanted.target}"]
@@ -98,22 +100,22 @@ def _lines(wanted: Wanted, package: PackageStatus) -> list[str]:
     return [*lines, "it is being built as wanted here" if on_its_way else "`gentwoo install` has it built"]
 
 
-def _here(wanted: Wanted) -> list[str]:
-    """What on this machine keeps emerge from taking it."""
+def _here(wanted: Wanted, takes: bool) -> list[str]:
+    """Whether emerge takes it; `takes`: it looks for binaries of its own accord."""
     if wanted.entry is None:
         return ["but Portage does not look there: `gentwoo binhost setup`"]
     if wanted.entry.target != wanted.target:
         return [f"but Portage takes packages of {wanted.entry.target} here"]
-    if not wanted.takes_binaries:
+    if not takes:
         return ['emerge takes it with --getbinpkg, or always with FEATURES="getbinpkg" in make.conf']
     return ["emerge takes it"]
 
 
-def _document(wanted: Wanted, state: dict[str, Any] | None) -> dict[str, Any]:
+def _document(wanted: Wanted, state: dict[str, Any] | None, takes: bool) -> dict[str, Any]:
     return {
         "target": wanted.target,
         "setup": wanted.entry is not None and wanted.entry.target == wanted.target,
-        "getbinpkg": wanted.takes_binaries,
+        "getbinpkg": takes,
         "packages": [] if state is None else state["packages"],
         "kept": [{"cpv": package.cpv, "reason": package.reason} for package in wanted.kept],
     }

@@ -157,7 +157,7 @@ def test_a_target_after_the_example_of_this_host(tmp_path: Path) -> None:
     assert shown["header"] == {
         "ARCH": "amd64",
         "ELIBC": "glibc",
-        "IUSE_IMPLICIT": "prefix prefix-guest",
+        "IUSE_IMPLICIT": "amd64 prefix prefix-guest",
         "USE_EXPAND": "ELIBC PYTHON_TARGETS",
         "USE_EXPAND_IMPLICIT": "ARCH ELIBC",
         "USE_EXPAND_UNPREFIXED": "ARCH",
