@@ -23,6 +23,7 @@ ProtocolError
 │   ├── Gap                  … gap: records in between are missing
 │   └── Fork                 … fork: the chain went on otherwise
 ├── TokenReused              409 token-reused: this jti belonged to another request
+├── LeaseLost                409 lease-lost: an attempt that is over
 ├── Unauthorized             401 unauthorized: the token is missing, or not for this request
 │   └── WrongTime            401 wrong-time: … or its time has not come or is over
 ├── PrivateTarget            401 private-target: a name and a token are missing, or wrong
@@ -267,6 +268,15 @@ class TokenReused(ProtocolError):
     advice = "Make a new token, with a new jti, for each new request."
 
 
+class LeaseLost(ProtocolError):
+    """The attempt is over: its lease ran out, it was cancelled, or it came to its end."""
+
+    slug = "lease-lost"
+    status = 409
+    title = "This attempt is over"
+    advice = "Stop building it and throw away what was built; ask for another job."
+
+
 class Unauthorized(ProtocolError):
     """The token is missing, or does not permit this request."""
 
@@ -468,6 +478,7 @@ PROBLEMS: Mapping[str, type[ProtocolError]] = {
         Gap,
         Fork,
         TokenReused,
+        LeaseLost,
         Unauthorized,
         WrongTime,
         PrivateTarget,
