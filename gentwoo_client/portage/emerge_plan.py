@@ -45,7 +45,7 @@ class EmergeRefused(GentwooError):
     """emerge has no plan for this; `output` is what it said."""
 
     def __init__(self, message: str, *, output: str) -> None:
-        super().__init__(message, advice=output)
+        super().__init__(message, advice=output or None)
         self.output = output
 
 
@@ -55,11 +55,14 @@ def make_plan(settings: Settings, atoms: Sequence[str], *options: str) -> tuple[
     Options of EMERGE_DEFAULT_OPTS count, as they will when it is done. Raises `EmergeRefused`, and
     `NotConfigured` where there is no emerge.
     """
-    words = [*_PLAIN, *FROM_SOURCE, *options]
-    output = _emerge(settings, [*words, "--", *atoms])
+    for atom in atoms:
+        if atom.startswith("-"):  # emerge heeds options behind `--` too
+            raise EmergeRefused(f"{printable(atom)} is an option, not a package", output="")
+    words = [*_PLAIN, *FROM_SOURCE, *options, *atoms]
+    output = _emerge(settings, words)
     plan = read_plan(output)
     if plan is None:  # a display that cannot be switched off, as --tree and --columns
-        plan = read_plan(_emerge(settings, ["--ignore-default-opts", *words, "--", *atoms]))
+        plan = read_plan(_emerge(settings, ["--ignore-default-opts", *words]))
     if plan is None:
         raise EmergeRefused("what emerge says is not understood", output=_last_lines(output))
     return plan
@@ -68,7 +71,7 @@ def make_plan(settings: Settings, atoms: Sequence[str], *options: str) -> tuple[
 def read_plan(output: str) -> tuple[Planned, ...] | None:
     """The packages in what `emerge --pretend --verbose` prints; None where it shows them in another manner.
 
-    What would go to another ROOT is left out: these are tools for building, on the machine that builds.
+    What would go to another ROOT is left out: targets are for machines, which have ROOT=/.
     """
     if _REVERSED in output:
         return None

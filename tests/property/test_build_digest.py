@@ -4,7 +4,7 @@
 import json
 from collections.abc import Mapping
 
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gentwoo_client.wire import json_text
@@ -30,9 +30,9 @@ members = st.recursive(
         st.one_of(st.just(ALL_OF), st.just(ANY_OF), conditions),
         st.lists(inner, min_size=1, max_size=3).map(tuple),
     ),
-    max_leaves=8,
+    max_leaves=5,
 )
-dependencies: st.SearchStrategy[Nodes] = st.lists(members, max_size=4).map(tuple)
+dependencies: st.SearchStrategy[Nodes] = st.lists(members, max_size=3).map(tuple)
 uses = st.sets(st.sampled_from(FLAGS)).map(sorted)
 slots = st.sampled_from(["0", "0/1", "2", "2/2.1", "stable"])
 
@@ -54,6 +54,7 @@ def wish(ebuild: Mapping[str, str], use: list[str]) -> BuildSpecification:
     return BuildSpecification.from_wish("t", "app-misc/x-1-r2", ebuild, use=[ARCH, *use], bound={})
 
 
+@settings(max_examples=40)
 @given(ebuilds(), uses, st.randoms(use_true_random=False))
 def test_order_and_spelling_do_not_count(ebuild: dict[str, str], use: list[str], chance: object) -> None:
     shuffled = {name: respelled(value, chance) for name, value in ebuild.items() if name.endswith("DEPEND")}
@@ -75,6 +76,7 @@ def respelled(text: str, chance: object) -> str:
     return " \n ".join(node(member, in_any_of=False) for member in parse(text))
 
 
+@settings(max_examples=40)
 @given(ebuilds(), uses)
 def test_a_document_says_everything(ebuild: dict[str, str], use: list[str]) -> None:
     specification = wish(ebuild, use)
@@ -83,6 +85,7 @@ def test_a_document_says_everything(ebuild: dict[str, str], use: list[str]) -> N
     assert again.digest() == specification.digest()
 
 
+@settings(max_examples=40)
 @given(ebuilds(), uses, ebuilds(), uses)
 def test_other_builds_have_other_digests(
     ebuild: dict[str, str], use: list[str], other: dict[str, str], other_use: list[str]
@@ -92,6 +95,7 @@ def test_other_builds_have_other_digests(
     assert (difference(one, two) == ()) == (one == two)
 
 
+@settings(max_examples=40)
 @given(ebuilds(), uses)
 def test_what_was_reduced_and_bound_says_the_same(ebuild: dict[str, str], use: list[str]) -> None:
     """As in a package: without conditions, and with what each `:=` found."""
@@ -143,6 +147,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(ebuilds(), uses, st.sampled_from(sorted(BuildSpecification.__dataclass_fields__)), json_values)
 def test_any_document_is_read_or_refused(
     ebuild: dict[str, str], use: list[str], field: str, value: object
