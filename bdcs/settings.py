@@ -75,6 +75,13 @@ class Settings:
     package_size: int = field(
         default=4 << 30, metadata={"doc": "bytes of the largest package that a builder may upload"}
     )
+    new_versions: int = field(
+        default=90,
+        metadata={
+            "doc": "days after a machine asked for a package in which its new versions are built unasked;"
+            " 0: never"
+        },
+    )
     accel_redirect: str = field(
         default="",
         metadata={
@@ -207,6 +214,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "signer": _path,
     "grace": lambda name, value: _number(name, value, 0),
     "package_size": lambda name, value: _number(name, value, 1),
+    "new_versions": lambda name, value: _number(name, value, 0),
     "accel_redirect": _location,
     "tls_certificate": _path,
     "tls_key": _path,

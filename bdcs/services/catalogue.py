@@ -36,6 +36,8 @@ class CatalogueVersion:
     homepage: str
     dependencies: str
     """SHA-256 of the dependencies as they are written."""
+    added_at: int
+    """When it came into the catalogue, Unix seconds."""
 
     @property
     def flags(self) -> frozenset[str]:
@@ -178,4 +180,5 @@ def _version(row: Row[*tuple[Any, ...]]) -> CatalogueVersion:
         description=row.description,
         homepage=row.homepage,
         dependencies=row.dependencies,
+        added_at=row.added_at,
     )
