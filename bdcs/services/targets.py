@@ -141,7 +141,7 @@ def change(connection: Connection, target: Target, *, now: float, **settings: An
 
 
 def remove(connection: Connection, target: Target, *, force: bool = False) -> None:
-    """Remove the target with its generations, builds, uploads, tokens and keys.
+    """Remove the target with its generations, builds, uploads, requests, jobs, tokens and keys.
 
     Its files are not touched. Raises `TargetNotEmpty` unless it never had a package, or with `force`.
     """
@@ -154,6 +154,11 @@ def remove(connection: Connection, target: Target, *, force: bool = False) -> No
         raise TargetNotEmpty(target.name, files)
     builds = select(tables.builds.c.id).where(tables.builds.c.target_id == target.id)
     connection.execute(delete(tables.memberships).where(tables.memberships.c.build.in_(builds)))
+    jobs = select(tables.jobs.c.id).where(tables.jobs.c.target_id == target.id)
+    requests = select(tables.requests.c.id).where(tables.requests.c.target_id == target.id)
+    connection.execute(delete(tables.attempts).where(tables.attempts.c.job_id.in_(jobs)))
+    connection.execute(delete(tables.job_dependencies).where(tables.job_dependencies.c.job_id.in_(jobs)))
+    connection.execute(delete(tables.members).where(tables.members.c.request_id.in_(requests)))
     for table in _OF_A_TARGET:
         connection.execute(delete(table).where(table.c.target_id == target.id))
     connection.execute(delete(tables.targets).where(tables.targets.c.id == target.id))
@@ -168,6 +173,8 @@ _OF_A_TARGET: Final = (
     tables.builder_targets,
     tables.tokens,
     tables.trusted_keys,
+    tables.requests,
+    tables.jobs,
 )
 
 
