@@ -123,23 +123,20 @@ def new_versions(connection: Connection, limit: int) -> list[CatalogueVersion]:
 
 
 def objection(connection: Connection, specification: BuildSpecification) -> str | None:
-    """Say why there can be no such package; None where there can, or where nothing is known that tells.
+    """Say why there can be no such package; None where there can, or where its repository is not known here.
 
-    A collector without any ebuild repository takes machines at their word.
+    That what is built is what was wished for is seen when it is there.
     """
-    table = catalogue_repositories
-    read = dict(
-        connection.execute(select(table.c.name, table.c.uncached).where(table.c.read_at.is_not(None))).all()
-    )
     name, cpv = specification.repository, specification.cpv
-    if not read:
+    table = catalogue_repositories
+    known = select(table.c.uncached).where(table.c.name == name, table.c.read_at.is_not(None))
+    uncached = connection.scalar(known)
+    if uncached is None:
         return None
-    if name not in read:
-        return f"the collector does not know the repository {name}, but {', '.join(sorted(read))}"
     version = find(connection, cpv, name)
     if version is None:
-        uncached = f", or it is one of {read[name]} ebuilds without metadata cache" if read[name] else ""
-        return f"the collector's copy of {name} has no {cpv}{uncached}"
+        perhaps = f", or it is one of {uncached} ebuilds without metadata cache" if uncached else ""
+        return f"the collector's copy of {name} has no {cpv}{perhaps}"
     others = sorted(set(specification.iuse) - version.flags)
     if others:
         return f"{cpv}::{name} has no such flags here: {' '.join(others[:10])}"
