@@ -463,9 +463,7 @@ def machine_leaves(book: Jobs, machine: Machine) -> None:
     connection.execute(delete(requests).where(mine))
     attempts, builders, requesters = tables.attempts, tables.builders, tables.requesters
     connection.execute(
-        update(attempts)
-        .where(attempts.c.machine_id == machine.id)
-        .values(machine_id=None, builder="forgotten")
+        update(attempts).where(attempts.c.machine_id == machine.id).values(machine_id=None, builder=FORGOTTEN)
     )
     connection.execute(delete(builders).where(builders.c.machine_id == machine.id))
     connection.execute(delete(requesters).where(requesters.c.machine_id == machine.id))
