@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gentwoo_client.errors import NotRegistered
-from gentwoo_client.privileges import enter_state_directory
+from gentwoo_client.errors import GentwooError, NotRegistered
+from gentwoo_client.privileges import do_as_owner, enter_state_directory
 from tests.processes import environment
 
 # A venv of root's own interpreter cannot be entered by anybody else, so the system's does it.
@@ -104,6 +104,38 @@ def test_without_state_the_machine_is_not_registered(tmp_path: Path) -> None:
             enter_state_directory(tmp_path / "absent")
     finally:
         os.umask(umask)
+
+
+def test_root_has_the_owner_do_it_and_stays_root(state: Path) -> None:
+    user = pwd.getpwnam("nobody")
+    os.chown(state, user.pw_uid, user.pw_gid)
+    umask = os.umask(0o022)
+    try:
+        assert do_as_owner(state, lambda: [os.getuid(), os.umask(0)]) == [user.pw_uid, 0o077]
+        assert (os.geteuid(), os.umask(0o022)) == (0, 0o022)
+    finally:
+        os.umask(umask)
+
+
+def test_what_goes_wrong_as_owner_is_raised_here(state: Path) -> None:
+    def fail() -> None:
+        raise NotRegistered("no such machine", advice="register it")
+
+    with pytest.raises(GentwooError, match="no such machine") as caught:
+        do_as_owner(state, fail)
+    assert (caught.value.exit_code, caught.value.advice) == (78, "register it")
+    with pytest.raises(GentwooError, match="unexpected ZeroDivisionError"):
+        do_as_owner(state, lambda: 1 // 0)
+    with pytest.raises(GentwooError, match="ended with -9"):
+        do_as_owner(state, lambda: os.kill(os.getpid(), 9))
+
+
+def test_ctrl_c_in_the_child_is_one_here(state: Path) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        do_as_owner(state, interrupt)
 
 
 def test_the_system_interpreter_is_new_enough() -> None:
