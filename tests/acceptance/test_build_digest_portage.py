@@ -302,7 +302,7 @@ CHANGES: Mapping[str, tuple[Mapping[str, str], str, bool]] = {
 def subject(world: World) -> BuildSpecification:
     (world.root / "etc/portage/package.use").write_text("")
     write(world, "app-misc/subject-1", **BASE)
-    build(world, "app-misc/subject")
+    build(world, "--oneshot", "app-misc/subject", "dev-libs/y:2", "dev-libs/y:3")
     world.emerge("--unmerge", "app-misc/subject")
     return built(world)["app-misc/subject-1"]
 
