@@ -21,7 +21,7 @@ from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, or_, select, update
 
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.md5_cache import CacheEntry, read_entry
@@ -291,13 +291,17 @@ def _forget_broken(connection: Connection, repository: Repository, paths: Sequen
 
 
 def _change(connection: Connection, changed: Mapping[int, _Read]) -> None:
-    """Have versions, by their numbers, say what was read of them."""
+    """Have versions, by their numbers, say what was read of them.
+
+    With other keywords one is as good as new: stable machines have not had it yet.
+    """
     if changed:
         table = tables.catalogue_versions
         statement = (
             update(table)
             .where(table.c.id == bindparam("number"))
             .values({name: bindparam(f"new_{name}") for name in _COLUMNS})
+            .values(is_new=or_(table.c.is_new, table.c.keywords != bindparam("new_keywords")))
         )
         names = [f"new_{name}" for name in _COLUMNS]
         connection.execute(

@@ -6,10 +6,9 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
 from typing import Final
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from bdcs.store import words
 from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
@@ -20,19 +19,8 @@ from gentwoo_client.wire.version import Version
 PAGE: Final = 50
 """Packages of an answer, unless asked otherwise."""
 NEAREST: Final = 8
-DEEPEST: Final = 10_000
+DEEPEST: Final = 2000
 """Nobody pages on behind so many."""
-
-
-class Match(IntEnum):
-    """How a package's name was found; lower ones come first."""
-
-    NAME = 0
-    """It is called so, with or without its category."""
-    PREFIX = 1
-    """Its name begins so."""
-    PART = 2
-    """Its name has it somewhere. Behind these come those whose words begin like all that were asked for."""
 
 
 def search(connection: Connection, query: str, *, after: str = "", limit: int = PAGE) -> SearchAnswer:
@@ -76,25 +64,19 @@ def nearest(connection: Connection, query: str) -> list[str]:
 
 
 def _ranked(connection: Connection, query: str) -> list[int]:
-    """Numbers of all matches, the likeliest first."""
+    """Numbers of all matches: what is called so, begins so, has it in its name, or is described so."""
     table = catalogue_packages
     name = table.c.category + "/" + table.c.name if "/" in query else table.c.name
-    rows = connection.execute(
-        select(table.c.id, name.label("name"), table.c.category).where(name.icontains(query, autoescape=True))
+    match = case(
+        (func.lower(name) == query.lower(), 0), (name.istartswith(query, autoescape=True), 1), else_=2
     )
-    by_name = sorted(
-        (_match(row.name.lower(), query.lower()), len(row.name), row.name, row.category, row.id)
-        for row in rows
+    by_name = connection.scalars(
+        select(table.c.id)
+        .where(name.icontains(query, autoescape=True))
+        .order_by(match, func.length(name), name, table.c.category)
+        .limit(DEEPEST)
     )
-    ranked = dict.fromkeys(row[-1] for row in by_name)
-    ranked.update(dict.fromkeys(words.matching(connection, query, DEEPEST)))
-    return list(ranked)
-
-
-def _match(name: str, query: str) -> Match:
-    if name == query:
-        return Match.NAME
-    return Match.PREFIX if name.startswith(query) else Match.PART
+    return list(dict.fromkeys([*by_name, *words.matching(connection, query, DEEPEST)]))
 
 
 def _found(connection: Connection, numbers: Sequence[int]) -> Iterator[FoundPackage]:

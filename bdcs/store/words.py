@@ -48,8 +48,11 @@ def words(search: str) -> list[str]:
 
 
 def matching(connection: Connection, search: str, limit: int) -> list[int]:
-    """Return the numbers of packages that have words beginning like all words of `search`, the best first."""
-    wanted = " ".join(f'"{word}"*' for word in words(search))
+    """Return the numbers of packages that have words beginning like all words of `search`, the best first.
+
+    A single letter is no beginning: half of all packages would have such a word.
+    """
+    wanted = " ".join(f'"{word}"{"*" if len(word) > 1 else ""}' for word in words(search))
     if not wanted:
         return []
     return [number for (number,) in connection.exec_driver_sql(_MATCHING, (wanted, NAME_WEIGHT, limit))]

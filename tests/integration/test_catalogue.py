@@ -141,6 +141,11 @@ def test_versions_that_came_after_the_first_reading_are_new(stocks: Catalogue, t
     with stocks.reading() as connection:
         new = catalogue.new_versions(connection, 10)
     assert [str(version.cpv) for version in new] == ["dev-libs/a-2"]
+    tree.add("dev-libs/a-1", KEYWORDS="amd64 ~arm64")
+    stocks.refresher.refresh("gentoo")
+    with stocks.reading() as connection:
+        new = catalogue.new_versions(connection, 10)
+    assert [str(version.cpv) for version in new] == ["dev-libs/a-1", "dev-libs/a-2"], "with other keywords"
 
 
 def test_two_repositories_have_the_same_package(stocks: Catalogue, tree: Tree, tmp_path: Path) -> None:
