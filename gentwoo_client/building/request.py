@@ -34,7 +34,7 @@ M = TypeVar("M", bound=Message)
 WAIT: Final = 25
 """Seconds that the collector is asked to wait for a change: less than anything on the way gives up after."""
 _FIRST_PAUSE = 0.5  # seconds after a failure; it doubles
-_LONGEST_PAUSE = 15.0
+_LONGEST_PAUSE = 10.0
 _LONGEST_DEMAND = 300.0  # seconds: Retry-After is heeded up to here
 _TRIES = 8  # for what somebody decided to ask for: about a minute
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -98,6 +98,7 @@ class Builds:
                 state = await self.state(request, since=since, wait=WAIT)
             except TryLater as error:
                 trouble(error)
+                since = None  # so that it is answered, and told, at once when it can be
                 await asyncio.sleep(_demanded(error, next(pauses) or _LONGEST_PAUSE))
                 continue
             yield state
