@@ -12,7 +12,9 @@ from pathlib import Path
 
 from dev.prefix import COMMANDS, write_command
 from tests.binhost import Binhost
+from tests.peer import Peer, request
 from tests.processes import BDCS, Process
+from tests.waiting import until
 from tests.workshops import READABLE
 from tests.world import World
 
@@ -47,12 +49,22 @@ def approve(binhost: Binhost, builder: Process, *targets: str) -> str:
     return uuid
 
 
+def listed(peer: Peer) -> set[str]:
+    """The UUIDs of builders that ask for work, as that machine is told."""
+    headers = {"Authorization": f"Bearer {peer.token('GET', '/v1/builders', body=b'')}"}
+    document = request(peer.collector, "GET", "/v1/builders", headers=headers).document
+    return {builder["machine"] for builder in document["builders"]}
+
+
 @contextlib.contextmanager
 def running_builder(
     binhost: Binhost, world: World, directory: Path, *targets: str, name: str = "b1"
 ) -> Iterator[Process]:
     """Run one that is approved."""
     with start_builder(binhost, world, directory, *targets, name=name) as builder:
-        approve(binhost, builder, *targets)
+        uuid = approve(binhost, builder, *targets)
+        peer = Peer(binhost.collector.url)
+        peer.register()
+        until(lambda: uuid in listed(peer), what="the builder asking for work")
         yield builder
         assert "Traceback" not in builder.output, builder.output
