@@ -14,7 +14,16 @@ from dev.places import PORTAGE, ROOT
 from tests.world import World
 
 PREFIX = ROOT / ".run" / "prefix"
-COMMANDS = ("ebuild", "emaint", "emerge", "portageq")
+# As in Gentoo's base profile: ARCH, ELIBC and KERNEL are among the flags that a package is built with.
+IMPLICIT_FLAGS = """\
+USE_EXPAND="ARCH ELIBC KERNEL"
+USE_EXPAND_IMPLICIT="ARCH ELIBC KERNEL"
+USE_EXPAND_UNPREFIXED="ARCH"
+USE_EXPAND_VALUES_ARCH="amd64"
+USE_EXPAND_VALUES_ELIBC="glibc"
+USE_EXPAND_VALUES_KERNEL="linux"
+"""
+COMMANDS = ("ebuild", "emaint", "emerge", "portageq", "python3")
 
 
 def make(directory: Path) -> World:
@@ -22,6 +31,8 @@ def make(directory: Path) -> World:
     world = World.create(directory)
     world.ebuild("app-misc/alpha-1.0")
     world.ebuild("app-misc/beta-2.1", rdepend="app-misc/alpha")
+    with (world.repository / "profiles/default/make.defaults").open("a") as file:
+        file.write(IMPLICIT_FLAGS)
     with (directory / "etc/portage/make.conf").open("a") as file:
         file.write(
             textwrap.dedent(
