@@ -9,7 +9,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from gentwoo_client.errors import DONE, GentwooError, TryLater
+from gentwoo_client.errors import DONE, CollectorRefused, GentwooError, TryLater
 from gentwoo_client.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +57,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     enter_state_directory(settings.state_dir)
     registration, key = open_registration(settings)
-    return asyncio.run(_run(arguments, settings, registration, key))
+    try:
+        return asyncio.run(_run(arguments, settings, registration, key))
+    except CollectorRefused as error:
+        if error.reason != "not-found":
+            raise
+        raise GentwooError(
+            f"this machine made no request {arguments.id}", advice="`gentwoo builds` lists them"
+        ) from None
 
 
 async def _run(

@@ -273,7 +273,7 @@ def test_two_ask_for_the_same_and_one_gives_up(bench: Bench) -> None:
         bench.builder.fail(lease, "it does not compile")
         assert second.run("builds", "log", two["id"], "-f").stdout == "compiling…\n"
         assert "failed: it does not compile" in second.run("builds", "show", two["id"]).stdout
-        assert "404" not in second.run("builds", "show", one["id"], code=78).stderr
+        assert "made no request" in second.run("builds", "show", one["id"], code=1).stderr
         refused = second.run("build", "app-misc/shared", code=1)
         assert "it does not compile" in refused.stdout
         assert "queued" in second.run("builds", "retry", two["id"]).stdout
