@@ -15,6 +15,7 @@ BENCHMARKS = (
     "rescan",
     "index_304",
     "download",
+    "build_hit",
 )
 
 

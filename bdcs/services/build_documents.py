@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from bdcs.domain.forecast import Outlook, Queued, outlooks
 from bdcs.domain.jobs import AttemptState, JobState, MemberState
@@ -77,6 +77,27 @@ class BuildDocuments:
             "finish_at": None,
             "version": _version("planned", packages),
             "packages": packages,
+        }
+
+    def answered(
+        self,
+        connection: Connection,
+        request: Request,
+        verdicts: Sequence[Verdict],
+        near: Mapping[str, Sequence[Near]],
+        now: int,
+    ) -> Document:
+        """Return what is told of a request that was just made of `verdicts`."""
+        if request.finished_at is None:
+            return self.request(connection, request, now, near)
+        document = self.plan(connection, request.target, verdicts, near, request.atoms, now)
+        state = str(wanted.state_of(request, {verdict.state for verdict in verdicts}))
+        return {
+            **document,
+            "id": request.id,
+            "state": state,
+            "finished_at": format_time(request.finished_at),
+            "version": _version(state, document["packages"]),
         }
 
     def summaries(self, connection: Connection, machine_id: int) -> Document:
@@ -241,7 +262,7 @@ class BuildDocuments:
         found: dict[int, str] = {}
         for start in range(0, len(ids), 500):
             some = ids[start : start + 500]
-            rows = connection.execute(select(builds.c.id, builds.c.path).where(builds.c.id.in_(some)))
+            rows = connection.execute(_PATHS, {"ids": some})
             found.update((number, path) for number, path in rows)
         return found
 
@@ -265,6 +286,8 @@ _MEMBERS: Final = (
     .outerjoin(builds, builds.c.id == members.c.build_id)
     .order_by(members.c.position)
 )
+
+_PATHS: Final = select(builds.c.id, builds.c.path).where(builds.c.id.in_(bindparam("ids", expanding=True)))
 
 _JOBS: Final = (
     select(jobs, tables.targets.c.name.label("target"), builds.c.path)

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from bdcs.domain.admission import RESTRICTED
 from bdcs.domain.jobs import (
@@ -155,8 +155,8 @@ class Judge:
         rest = [wish for wish in wishes if wish.digest not in published]
         flying = self._in_flight(rest)
         failed = {} if self.retry else self._failed(rest)
-        no_builder = rest and not has_builder(self.connection, self.target, self.now)
-        room = self._room()
+        no_builder = bool(rest) and not has_builder(self.connection, self.target, self.now)
+        room = self._room() if rest else 0
         refused: set[str] = set()
         verdicts = []
         for wish in wishes:
@@ -209,11 +209,7 @@ class Judge:
     def _published(self, wishes: Sequence[Wish]) -> dict[str, int]:
         found: dict[str, int] = {}
         for some in _slices(wish.digest for wish in wishes):
-            rows = self.connection.execute(
-                select(builds.c.digest, func.max(builds.c.id))
-                .where(builds.c.target_id == self.target.id, builds.c.digest.in_(some), builds.c.visible)
-                .group_by(builds.c.digest)
-            )
+            rows = self.connection.execute(_PUBLISHED, {"target": self.target.id, "digests": some})
             found.update((digest, number) for digest, number in rows)
         self._add_unread(wishes, found)
         return found
@@ -344,26 +340,31 @@ def commit(
     atoms: Sequence[str] = (),
     key: str | None = None,
     origin: Origin = Origin.REQUEST,
+    number: str | None = None,
 ) -> str:
     """Make a request of verdicts that were found in this transaction; return its id.
 
-    `key` was chosen by the machine: see `earlier`.
+    `key` was chosen by the machine: see `earlier`. `number` is an id that was told before (`new_id`).
     """
-    number = _new_id()
+    number = number or new_id()
+    waits = any(verdict.state is MemberState.WAITING for verdict in verdicts)
     book.connection.execute(
-        insert(requests).values(
-            id=number,
-            machine_id=machine_id,
-            target_id=target.id,
-            created_at=book.now,
-            idempotency=None if key is None else _idempotency(machine_id, key),
-            note=json.dumps(list(atoms)),
-        )
+        _NEW_REQUEST,
+        {
+            "id": number,
+            "machine_id": machine_id,
+            "target_id": target.id,
+            "created_at": book.now,
+            "cancelled_at": None,
+            "finished_at": None if waits else book.now,
+            "idempotency": None if key is None else _idempotency(machine_id, key),
+            "note": json.dumps(list(atoms)),
+        },
     )
     _write_members(book, target, number, list(enumerate(verdicts)), origin)
-    finish_requests(book.connection, [number], book.now)
-    book.touched.requests.add(number)
-    book.release()
+    if waits:
+        book.touched.requests.add(number)
+        book.release()
     return number
 
 
@@ -479,6 +480,18 @@ _RETRIED: Final = tuple(
     )
 )
 
+_NEW_REQUEST: Final = insert(requests)
+_NEW_MEMBERS: Final = insert(members)
+_PUBLISHED: Final = (
+    select(builds.c.digest, func.max(builds.c.id))
+    .where(
+        builds.c.target_id == bindparam("target"),
+        builds.c.digest.in_(bindparam("digests", expanding=True)),
+        builds.c.visible,
+    )
+    .group_by(builds.c.digest)
+)
+
 _REQUESTS: Final = select(requests, tables.targets.c.name.label("target")).join(
     tables.targets, tables.targets.c.id == requests.c.target_id
 )
@@ -517,7 +530,7 @@ def _write_members(
         elif verdict.answer is Answer.JOINED and verdict.job is not None:
             on_the_way[wish.specification.cpv.cp] = verdict.job
     book.raise_priority([one.job for _, one in verdicts if one.answer is Answer.JOINED and one.job], origin)
-    made = book.add(target.id, new, origin)
+    made = book.add(target.id, new, origin) if new else {}
     rows = [
         {
             "request_id": number,
@@ -534,7 +547,7 @@ def _write_members(
         for position, verdict in verdicts
     ]
     if rows:
-        book.connection.execute(insert(members), rows)
+        book.connection.execute(_NEW_MEMBERS, rows)
 
 
 def _refused(wish: Wish, refusal: Refusal, reason: str) -> Verdict:
@@ -574,7 +587,8 @@ def _idempotency(machine_id: int | None, key: str) -> str:
     return hashlib.sha256(f"{machine_id}:{key}".encode()).hexdigest()
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """Return an id for a request: nobody guesses it."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(10))
 
 

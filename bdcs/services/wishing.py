@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,14 +16,15 @@ from sqlalchemy import Connection, select
 
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.jobs import Answer as Told
-from bdcs.domain.jobs import Origin, Refusal, RequestState
+from bdcs.domain.jobs import MemberState, Origin, Refusal, RequestState
+from bdcs.errors import StoreUnavailable
 from bdcs.services import answers, builders, requests, targets, tokens
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine
-from bdcs.services.requests import Catalogue, Judge, Verdict, Wish
+from bdcs.services.requests import Catalogue, Judge, Request, Verdict, Wish
 from bdcs.services.targets import Target
 from bdcs.services.waking import Transactions, job_topic, request_topic
 from bdcs.store.store import Store
@@ -38,6 +40,8 @@ from gentwoo_client.wire.errors import (
 )
 from gentwoo_client.wire.parameters import Parameters
 from gentwoo_client.wire.tokens import Token
+
+log = logging.getLogger(__name__)
 
 POLL: Final = 5.0
 """Seconds after which who waits looks again without having been woken: others may have done it."""
@@ -58,6 +62,8 @@ class Wishing:
     fleet: int
     """Machines whose records must be known for an estimate from the fleet."""
     catalogue: Catalogue = field(default=lambda _connection, _specification: None)
+    _notes: set[asyncio.Task[None]] = field(default_factory=set)
+    """Hits that are just being written down."""
 
     @property
     def store(self) -> Store:
@@ -76,7 +82,35 @@ class Wishing:
             wishes = _wishes(wish)
         if not wish.commit:
             return await self.store.read(lambda connection: self._plan(connection, token, wish, wishes))
+        if wish.key is None:
+            hit = await self.store.read(lambda connection: self._hit(connection, token, wish, wishes))
+            if hit is not None:
+                self._note(hit)
+                return hit.answer
         return await self.transactions.write(lambda book: self._request(book, signed, token, wish, wishes))
+
+    def _note(self, hit: _Hit) -> None:
+        """Write a hit down, while nobody waits for it: nothing was promised but what is there already."""
+
+        def work(book: Jobs) -> None:
+            requests.commit(
+                book,
+                hit.target,
+                hit.verdicts,
+                machine_id=hit.machine_id,
+                atoms=hit.atoms,
+                number=hit.number,
+            )
+
+        async def write() -> None:
+            try:
+                await self.transactions.write(work)
+            except StoreUnavailable as error:
+                log.warning("a request that was answered at once was not written down: %s", error)
+
+        task = asyncio.get_running_loop().create_task(write())
+        self._notes.add(task)
+        task.add_done_callback(self._notes.discard)
 
     async def listed(self, signed: SignedRequest) -> Document:
         """Return the machine's requests."""
@@ -234,6 +268,33 @@ class Wishing:
 
     # In transactions.
 
+    def _hit(
+        self, connection: Connection, token: Token, wish: BuildWish, wishes: Sequence[Wish]
+    ) -> _Hit | None:
+        """Return the answer where all that is wanted is published; None where something is to be done."""
+        machine = approved(connection, token)
+        target, verdicts = self._verdicts(connection, machine, wish, wishes)
+        if target is None or not all(verdict.answer is Told.PUBLISHED for verdict in verdicts):
+            return None
+        now, number = int(self.now()), requests.new_id()
+        request = Request(
+            id=number,
+            machine_id=machine.id,
+            target=target.name,
+            created_at=now,
+            cancelled_at=None,
+            finished_at=now,
+            atoms=tuple(wish.atoms),
+        )
+        return _Hit(
+            answer=_answer(201, self.documents.answered(connection, request, verdicts, {}, now)),
+            number=number,
+            target=target,
+            machine_id=machine.id,
+            verdicts=verdicts,
+            atoms=request.atoms,
+        )
+
     def _plan(self, connection: Connection, token: Token, wish: BuildWish, wishes: Sequence[Wish]) -> Answer:
         target, verdicts = self._verdicts(connection, approved(connection, token), wish, wishes)
         near = {} if target is None else requests.near_misses(connection, target, verdicts)
@@ -262,8 +323,17 @@ class Wishing:
                 origin=Origin.REQUEST,
             )
             near = requests.near_misses(connection, target, verdicts)
-            request = requests.require(connection, number, machine.id)
-            return _answer(201, self.documents.request(connection, request, book.now, near))
+            waits = any(verdict.state is MemberState.WAITING for verdict in verdicts)
+            request = Request(
+                id=number,
+                machine_id=machine.id,
+                target=target.name,
+                created_at=book.now,
+                cancelled_at=None,
+                finished_at=None if waits else book.now,
+                atoms=tuple(wish.atoms),
+            )
+            return _answer(201, self.documents.answered(connection, request, verdicts, near, book.now))
 
         return answers.once(book.connection, signed, token, self.now(), do)
 
@@ -304,6 +374,18 @@ class Wishing:
     def _state(self, connection: Connection, token: Token, number: str) -> Document:
         request = requests.require(connection, number, approved(connection, token).id)
         return self.documents.request(connection, request, int(self.now()), {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hit:
+    """A request that is answered at once."""
+
+    answer: Answer
+    number: str
+    target: Target
+    machine_id: int
+    verdicts: list[Verdict]
+    atoms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
