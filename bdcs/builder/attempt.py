@@ -93,10 +93,11 @@ class Attempt:
         """Build and publish. Raises `BuildFailed`, `BuildRefused`, `BuildRootUnusable`, `GentwooError`."""
         lease = self.lease
         wish = Wish.of(lease.job.specification, cflags=lease.target.cflags)
-        binhost = Binhost(url=lease.target.url, keys=None)
-        if wish.has_dependencies and lease.target.signatures == REQUIRED:
-            home = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
-            binhost = Binhost(url=lease.target.url, keys=home)
+        keys = None
+        if wish.has_dependencies:
+            keys = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
+        is_signed = lease.target.signatures == REQUIRED
+        binhost = Binhost(url=lease.target.url, keys=keys, demands_signatures=is_signed)
         name = str(lease.attempt)
         async with self._workshop.build(name, wish, binhost, self._log.write) as packages:
             uploads, left_out = await self._send(packages, wish.specification.cpv)

@@ -73,7 +73,8 @@ class Binhost:
 
     url: str
     keys: Path | None
-    """The GnuPG home with the keys that they have to be signed with; None where signatures are optional."""
+    """The GnuPG home with the keys that they are signed with; None where no signature is looked at."""
+    demands_signatures: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,10 +169,8 @@ class _Attempt:
 
     async def _fetch(self, bindings: Sequence[str]) -> None:
         self._say("fetching, with the network")
-        keys = self.binhost.keys
-        environment = portage_config.taking_binaries(
-            places_in(self.workshop.build_root), self.binhost.url, signed=keys is not None
-        )
+        binhost = self.binhost
+        environment = portage_config.fetching_from(binhost.url, signed=binhost.demands_signatures)
         await self._emerge(emerge.fetching(self.wish, bindings), environment, has_network=True)
 
     async def _build(self, bindings: Sequence[str]) -> tuple[Built, ...]:
@@ -200,13 +199,15 @@ class _Attempt:
 
     async def _emerge(self, argv: Sequence[str], more: Mapping[str, str], *, has_network: bool) -> None:
         """Run emerge in the sandbox. Raises `BuildFailed` where it fails."""
+        places = places_in(self.workshop.build_root)
         environment = {
             **portage_config.environment(
-                places_in(self.workshop.build_root),
+                places,
                 cflags=self.wish.cflags,
                 make_jobs=self.workshop.make_jobs,
                 user=_user(),
             ),
+            **portage_config.verifying_with(places, has_keys=self.binhost.keys is not None),
             **more,
         }
         sandbox = sandbox_of(self.workshop, self.root, self.binhost.keys, has_network=has_network)
@@ -246,13 +247,8 @@ def sandbox_of(workshop: Workshop, root: ThrowAwayRoot, keys: Path | None, *, ha
     """Return what emerge sees while it fetches, with the network, or while it builds, without."""
     build_root, data, places = workshop.build_root, workshop.data, places_in(workshop.build_root)
     writable = {places.packages: root.packages, places.temporary: root.temporary}
-    read_only = {}
-    if has_network:
-        writable[places.distfiles] = data / DISTFILES
-        if keys is not None:
-            read_only[places.keys] = keys
-    else:
-        read_only[places.distfiles] = data / DISTFILES
+    read_only = {} if keys is None else {places.keys: keys}
+    (writable if has_network else read_only)[places.distfiles] = data / DISTFILES
     return Sandbox(
         tree=root.tree,
         eprefix=build_root.eprefix,

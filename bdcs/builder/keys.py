@@ -20,12 +20,12 @@ class Keys:
         self._lock = asyncio.Lock()
 
     async def home(self, collector: PublicAPI, name: str) -> Path | None:
-        """Return the home with the keys of the target of that name; None where the collector shows none.
+        """Return the home with the keys of the target of that name; None where it shows no keys.
 
         Raises what `PublicAPI` raises, and `BinhostRefused` where a key is none.
         """
         found = [target for target in await collector.targets() if target.name == name]
-        if not found:
+        if not found or not found[0].keys:
             return None
         target = found[0]
         digest = hashlib.sha256(" ".join(sorted(key.fingerprint for key in target.keys)).encode())

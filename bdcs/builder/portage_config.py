@@ -32,6 +32,7 @@ FEATURES: Final = (
     "-distcc -binpkg-signing -buildpkg-live -parallel-fetch -fixlafiles -fail-clean binpkg-multi-instance"
 )
 VERIFYING: Final = "binpkg-request-signature"
+IGNORING: Final = "binpkg-ignore-signature"
 SEARCH_PATH: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
 
 
@@ -156,13 +157,22 @@ def environment(
     return values
 
 
-def taking_binaries(places: Places, url: str, *, signed: bool) -> dict[str, str]:
-    """Return what the environment has besides where packages are taken from the target's index at `url`.
+def fetching_from(url: str, *, signed: bool) -> dict[str, str]:
+    """Return what the environment has besides while packages are taken from the target's index at `url`.
 
-    `signed`: nothing is taken but what is signed by a key in `places.keys`.
+    `signed`: nothing is taken but what is signed.
     """
-    values = {"PORTAGE_BINHOST": url}
-    if signed:
-        values["BINPKG_GPG_VERIFY_GPG_HOME"] = places.keys
-        values["FEATURES"] = f"{FEATURES} {VERIFYING}"
-    return values
+    demand = {"FEATURES": f"{FEATURES} {VERIFYING}"} if signed else {}
+    return {"PORTAGE_BINHOST": url, **demand}
+
+
+def verifying_with(places: Places, *, has_keys: bool) -> dict[str, str]:
+    """Return what the environment has besides where packages may be signed, taken now or before.
+
+    `has_keys`: the keys are in `places.keys`; else no signature is looked at.
+    """
+    if not has_keys:
+        return {"FEATURES": f"{FEATURES} {IGNORING}"}
+    # gpg need not be `nobody` inside of the sandbox, where that user may not be able to enter the Prefix.
+    drop = {"GPG_VERIFY_USER_DROP": "", "GPG_VERIFY_GROUP_DROP": ""}
+    return {"BINPKG_GPG_VERIFY_GPG_HOME": places.keys, **drop}

@@ -246,7 +246,8 @@ def test_what_is_not_signed_is_not_taken_where_signatures_are_demanded(place: Pl
     keys.mkdir()
     with world.binhost() as url:
         result = place.build(
-            wish("app-misc/program-1.0", depend="app-misc/library"), Binhost(url=url, keys=keys)
+            wish("app-misc/program-1.0", depend="app-misc/library"),
+            Binhost(url=url, keys=keys, demands_signatures=True),
         )
     assert result.failure is not None, result.output
     assert result.failure.text.startswith("not as signed"), result.output

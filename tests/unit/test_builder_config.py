@@ -133,7 +133,7 @@ def test_the_environment_is_fixed_and_has_nothing_of_ours(monkeypatch: pytest.Mo
     assert environment["MAKEOPTS"] == "-j3"
     assert {environment[name] for name in ("CFLAGS", "CXXFLAGS", "FFLAGS", "FCFLAGS")} == {"-O2"}
     assert (environment["PORTAGE_USERNAME"], environment["PORTAGE_GRPNAME"]) == ("me", "us")
-    taking = portage_config.taking_binaries(PLACES, "https://example.org/binhost/x", signed=True)
+    taking = portage_config.fetching_from("https://example.org/binhost/x", signed=True)
     assert portage_config.VERIFYING in taking["FEATURES"].split()
 
 
