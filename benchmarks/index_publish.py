@@ -26,6 +26,7 @@ from bdcs.domain import packages_index
 from bdcs.domain.gpkg.reading import read_package
 from bdcs.domain.targets import Cause
 from bdcs.services import build_rows, generations
+from bdcs.services.build_digests import digest_of
 from bdcs.services.indexing import write_index
 from bdcs.services.targets import Target
 from bdcs.store.store import transaction
@@ -153,7 +154,14 @@ def publish(rows: IndexRows, package: Path, now: float) -> float:
     path = packages_index.path_of(read.cpv, 1)
     text = packages_index.entry(read, path=path, build_id=1, mtime=int(now))
     values = build_rows.values_of(
-        read, path=path, build_id=1, mtime=int(now), entry=text, source=read.sha512, signed_by=None
+        read,
+        path=path,
+        build_id=1,
+        mtime=int(now),
+        entry=text,
+        source=read.sha512,
+        signed_by=None,
+        digest=digest_of("amd64", read.metadata),
     )
     common = {"origin": "publish", "actor": "admin", "published_at": int(now)}
     with target_lock(rows.files.directory):
