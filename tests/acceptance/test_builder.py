@@ -17,7 +17,7 @@ from tests.builders import approve, running_builder, start_builder
 from tests.peer import JSON, Peer, request
 from tests.processes import Process
 from tests.waiting import until
-from tests.workshops import specification
+from tests.workshops import sleepers, specification
 
 pytestmark = [pytest.mark.timeout(400)]
 
@@ -93,17 +93,6 @@ def log_of(peer: Peer, job: int) -> str:
     return request(peer.collector, "GET", path, headers=headers).body.decode()
 
 
-def sleepers() -> list[Path]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == f"sleep\0{MARK}\0".encode():
-                found.append(path)
-        except OSError:
-            continue
-    return found
-
-
 def test_what_is_asked_for_is_built_and_installs(
     binhost: Binhost, machine: Taker, peer: Peer, builder: Process
 ) -> None:
@@ -155,9 +144,9 @@ def test_a_failure_is_told_with_its_log(machine: Taker, peer: Peer, builder: Pro
 def test_cancelled_it_ends_at_once(machine: Taker, peer: Peer, builder: Process) -> None:
     machine.world.ebuild("app-misc/sleepy-1.0", phases={"src_compile": f"sleep {MARK}"})
     asked = ask(peer, specification("app-misc/sleepy-1.0"))
-    until(sleepers, 60, what="the build at work")
+    until(lambda: sleepers(MARK), 60, what="the build at work")
     call(peer, "DELETE", f"/v1/builds/{asked['id']}")
-    until(lambda: not sleepers(), 2, what="the end of the build")
+    until(lambda: not sleepers(MARK), 2, what="the end of the build")
 
 
 def test_killed_its_build_runs_again_and_is_published_once(
@@ -175,10 +164,10 @@ def test_killed_its_build_runs_again_and_is_published_once(
         approve(binhost, first, "other")
         asked = until(lambda: asked_for(peer, body), 30)
         assert asked is not None
-        until(sleepers, 60, what="the build at work")
+        until(lambda: sleepers(MARK), 60, what="the build at work")
         first.process.send_signal(signal.SIGKILL)
         first.wait()
-    until(lambda: not sleepers(), what="the end of all that it started")
+    until(lambda: not sleepers(MARK), what="the end of all that it started")
     flag.touch()
     with start_builder(binhost, world, tmp_path, "other", name="second") as second:
         done = ended(peer, asked, 200)

@@ -15,7 +15,7 @@ import pytest
 from bdcs.builder.building import Binhost, group_prefix
 from bdcs.builder.limits import Limits
 from tests.waiting import until
-from tests.workshops import CFLAGS, Place, wish
+from tests.workshops import CFLAGS, Place, sleepers, wish
 from tests.world import QuietHandler
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -190,30 +190,18 @@ def test_cancelled_everything_of_it_ends(place: Place) -> None:
 
     async def scenario() -> None:
         building = asyncio.create_task(place.attempt(wish("app-misc/sleepy-1.0")))
-        await asyncio.to_thread(until, sleepers, 60)
+        await asyncio.to_thread(until, lambda: sleepers(MARK), 60)
         building.cancel()
         with pytest.raises(asyncio.CancelledError):
             await building
 
     asyncio.run(scenario())
-    until(lambda: not sleepers(), 2, what="the end of all processes")
+    until(lambda: not sleepers(MARK), 2, what="the end of all processes")
     assert not (place.workshop.data / "attempts/1").exists()
     assert not list(Path("/sys/fs/cgroup").glob(f"*/{group_prefix(place.workshop.data)}*"))
     # … and the next one is not disturbed by it.
     place.world.ebuild("app-misc/alpha-1.0")
     assert place.build(wish("app-misc/alpha-1.0")).failure is None
-
-
-def sleepers() -> list[Path]:
-    """Processes that sleep as long as those of the test."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if path.read_bytes() == f"sleep\0{MARK}\0".encode():
-                found.append(path)
-        except OSError:
-            continue
-    return found
 
 
 def test_settings_of_the_build_root_do_not_get_in_the_way(place: Place) -> None:
