@@ -174,8 +174,9 @@ async def _compose(
     add_description(app, OPERATIONS, public_url)
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
-    _add_binhost(app, settings, store, keys, public_url, renderer)
-    _add_builds(app, settings, transactions, publisher, keys, public_url)
+    authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
+    _add_binhost(app, settings, store, authenticator, public_url, renderer)
+    _add_builds(app, settings, transactions, publisher, authenticator, public_url)
     add_pages(
         app,
         store=store,
@@ -189,12 +190,17 @@ async def _compose(
 
 
 def _add_binhost(
-    app: web.Application, settings: Settings, store: Store, keys: Keys, public_url: str, renderer: Renderer
+    app: web.Application,
+    settings: Settings,
+    store: Store,
+    authenticator: Authenticator,
+    public_url: str,
+    renderer: Renderer,
 ) -> None:
     blobs = Directory(settings.data)
     serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
     uploads = Uploads(store, blobs, package_size=settings.package_size, now=time.time)
-    receiver = Receiver(store, uploads, keys, audience=public_url, now=time.time)
+    receiver = Receiver(store, uploads, authenticator, time.time)
     UploadAPI(receiver=receiver, public_url=public_url).add_to(app)
     SigningKeys(store=store, public_url=public_url).add_to(app)
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
@@ -209,10 +215,9 @@ def _add_builds(
     settings: Settings,
     transactions: Transactions,
     publisher: Publisher,
-    keys: Keys,
+    authenticator: Authenticator,
     public_url: str,
 ) -> None:
-    authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
     documents, logs = BuildDocuments(public_url=public_url), AttemptLogs(settings.data)
     wishing = Wishing(
         transactions=transactions,

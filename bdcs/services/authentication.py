@@ -25,8 +25,11 @@ class Authenticator:
     audience: str
     now: Callable[[], float]
 
-    async def verified(self, request: SignedRequest) -> Token:
-        """Return the token of a request. Raises `Unauthorized`, `Unregistered`, `Forgotten`."""
+    async def verified(self, request: SignedRequest, *, covers_body: bool = True) -> Token:
+        """Return the token of a request. Raises `Unauthorized`, `Unregistered`, `Forgotten`.
+
+        With `covers_body`, the token names the body's hash; an upload declares it in its address instead.
+        """
         known: dict[UUID, bytes] = {}
 
         def key_of(machine: UUID) -> bytes:
@@ -41,7 +44,7 @@ class Authenticator:
                 audience=self.audience,
                 method=request.method,
                 url=request.url,
-                body=request.body,
+                body=request.body if covers_body else None,
                 now=self.now(),
             )
 

@@ -23,8 +23,8 @@ from bdcs.domain.machines import State
 from bdcs.domain.uploads import Declared
 from bdcs.services import answers, builders, machines, targets
 from bdcs.services.answers import Answer, SignedRequest
+from bdcs.services.authentication import Authenticator
 from bdcs.services.finishing import to_its_end
-from bdcs.services.machines import Keys
 from bdcs.services.uploads import Reception, Upload, Uploads
 from bdcs.store.store import Store
 from gentwoo_client.wire.cpv import CPV
@@ -36,7 +36,7 @@ from gentwoo_client.wire.errors import (
     RefusedPackage,
     Unavailable,
 )
-from gentwoo_client.wire.tokens import Token, verify_token
+from gentwoo_client.wire.tokens import Token
 
 AT_ONCE: Final = 4
 """Packages that are received at the same time: each may need the memory of a decompressor's window."""
@@ -67,12 +67,11 @@ class Receiver:
     """Takes packages into quarantine."""
 
     def __init__(
-        self, store: Store, uploads: Uploads, keys: Keys, *, audience: str, now: Callable[[], float]
+        self, store: Store, uploads: Uploads, authenticator: Authenticator, now: Callable[[], float]
     ) -> None:
         self._store = store
         self._uploads = uploads
-        self._keys = keys
-        self._audience = audience
+        self._authenticator = authenticator
         self._now = now
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="receiver")
         self._receptions = 0
@@ -85,7 +84,7 @@ class Receiver:
         before = await self._store.read(partial(answers.earlier, request=request, now=self._now()))
         if before is not None:
             return before
-        token = await self._verified(request)
+        token = await self._authenticator.verified(request, covers_body=False)
         await self._store.read(partial(_check_sender, machine=token.sub, target=described.target))
         declared = Declared(
             machine=token.sub,
@@ -137,40 +136,6 @@ class Receiver:
             return Answer(status=201, body=json.dumps(upload.to_document()))
 
         return answers.once(connection, admission.request, admission.token, self._now(), make)
-
-    async def _verified(self, request: SignedRequest) -> Token:
-        """Return the token, whichever machine's it is. Raises `Unauthorized` and what `Keys.of` raises."""
-        known: dict[UUID, bytes] = {}
-
-        def key_of(machine: UUID) -> bytes:
-            if machine not in known:
-                raise _KeyWanted(machine)
-            return known[machine]
-
-        def verify() -> Token:
-            return verify_token(
-                request.token,
-                public_key_of=key_of,
-                audience=self._audience,
-                method=request.method,
-                url=request.url,
-                body=None,
-                now=self._now(),
-            )
-
-        try:
-            return verify()
-        except _KeyWanted as wanted:
-            known[wanted.machine] = await self._keys.of(wanted.machine)
-        return verify()
-
-
-class _KeyWanted(Exception):
-    """The token says that this machine signed it."""
-
-    def __init__(self, machine: UUID) -> None:
-        super().__init__(machine)
-        self.machine = machine
 
 
 def _check_sender(connection: Connection, machine: UUID, target: str) -> None:
