@@ -174,6 +174,10 @@ class Attempting:
         await self.transactions.write(lambda book: _note_log(book.connection, number, size))
         return answer
 
+    def close(self) -> None:
+        """Wait for what is being published: the publisher is closed next."""
+        self._threads.shutdown()
+
     # In transactions.
 
     def _seen(self, book: Jobs, token: Token, claim: Claim) -> Claimant:

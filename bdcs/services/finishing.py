@@ -11,8 +11,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def to_its_end(executor: Executor, work: Callable[[], T]) -> T:
-    """Do `work` in a thread and return its result; if we are cancelled meanwhile, obey when it is done."""
+async def to_its_end(executor: Executor | None, work: Callable[[], T]) -> T:
+    """Do `work` in a thread and return its result; if we are cancelled meanwhile, obey when it is done.
+
+    Without an `executor` it is one of the event loop's own threads.
+    """
     future = asyncio.get_running_loop().run_in_executor(executor, work)
     try:
         return await asyncio.shield(future)

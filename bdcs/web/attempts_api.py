@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -98,6 +99,10 @@ class AttemptsAPI:
         """Route every operation to the method of its name."""
         for operation in OPERATIONS:
             app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        app.on_cleanup.append(self._close)
+
+    async def _close(self, _app: web.Application) -> None:
+        await asyncio.to_thread(self.attempting.close)
 
     async def claim(self, request: web.Request) -> web.Response:
         """POST what a builder can build."""
