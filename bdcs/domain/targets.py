@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from bdcs.domain.packages_index import LEAD, STEP, checked_header
+from bdcs.domain.packages_index import STEP, checked_header, is_due
 from bdcs.errors import TargetRefused
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
@@ -76,11 +76,11 @@ def next_index_time(now: int, previous: int, previous_at: int) -> int:
     """Return the TIMESTAMP of a generation made at `now`, where that of the one before was `previous`.
 
     It is never earlier than the clock and always at least `STEP` later than that of the last index
-    that anybody may have seen. An index more than `LEAD` ahead of the clock waits; until it is written,
+    that anybody may have seen, also where the clock went back. An index that is not due waits; until it is,
     further generations join it under the same TIMESTAMP. `previous_at`: when the generation before was made.
     """
-    waits = previous > max(now, previous_at) + LEAD
-    return previous if waits else max(now, previous + STEP)
+    was_written = is_due(now, previous) or is_due(previous_at, previous)
+    return max(now, previous + STEP) if was_written else previous
 
 
 def _is_name(text: str) -> bool:

@@ -12,10 +12,11 @@ from gentwoo_client.wire.messages import Problem
 
 
 def kinds(base: type[ProtocolError] = ProtocolError) -> Iterator[type[ProtocolError]]:
-    """Every error class below `base`."""
+    """Every error class of the wire protocol below `base`; whoever uses it may have some of their own."""
     for kind in base.__subclasses__():
-        yield kind
-        yield from kinds(kind)
+        if kind.__module__ == errors.__name__:
+            yield kind
+            yield from kinds(kind)
 
 
 def example(kind: type[ProtocolError]) -> ProtocolError:
