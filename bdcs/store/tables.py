@@ -491,6 +491,8 @@ attempts = Table(
     Column("failure", Text),  # bdcs.domain.jobs.Failure
     Column("failure_text", Text),
     Column("log_size", BigInteger, nullable=False),  # bytes in DATA/logs
+    Column("left_out", Text),  # JSON: CPVs that were built as well and must not be passed on; null: none
+    Column("log_deleted_at", BigInteger),  # null: the log is there, if there ever was one
     UniqueConstraint("job_id", "number"),
     Index(None, "state", "lease_until"),
     sqlite_autoincrement=True,
