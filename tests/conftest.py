@@ -7,10 +7,11 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
-settings.register_profile("gentwoo", deadline=None)  # a slow machine is no failure
-settings.load_profile("gentwoo")
-
 STRICT = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
+
+# A slow machine is no failure. New examples are drawn wherever somebody is there to look into what they show.
+settings.register_profile("gentwoo", deadline=None, derandomize=STRICT)
+settings.load_profile("gentwoo")
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

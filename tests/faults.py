@@ -384,8 +384,10 @@ class Site:
 
     def is_drained(self) -> bool:
         """Whether all of the log was read and all of it acknowledged. The daemon has to be running."""
-        view = self.journal()
-        return self.is_read() and not view.unsent and not view.unacknowledged
+        if not self.is_read():
+            return False
+        view = self.journal()  # looked at later, so it has what came of the lines that were read
+        return not view.unsent and not view.unacknowledged
 
     def drain(self, timeout: float = 60) -> None:
         """Wait until all is read and acknowledged."""

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from bdcs.domain.packages_index import parse_entry
-from tests.collector_crashing import CollectorCrashLab
+from tests.crashing import CrashLab
 from tests.packages import make_gpkg
 from tests.processes import Collector
 from tests.signing import Signer, running_signer, short_directory
@@ -102,9 +102,9 @@ def test_no_reader_sees_a_listed_file_that_is_missing_or_another(
 
     readers = [Reader(collector.data, ("Packages", "Packages.gz")[number % 2]) for number in range(READERS)]
     settings = {"BDCS_DATA": str(collector.data), "BDCS_SIGNER": str(signer.socket)}
-    with contextlib.ExitStack() as ending, CollectorCrashLab(**settings) as lab:
+    with contextlib.ExitStack() as ending, CrashLab("bdcs", **settings) as lab:
         for _ in range(2):  # the first one takes more steps: it asks for the key
-            whole = lab.run(["publish", make(), "--target", TARGET], packages=STEPS_IN)
+            whole = lab.run(["publish", make(), "--target", TARGET], places=STEPS_IN)
             assert whole.exit_code == 0, whole.output
         for reader in readers:
             reader.start()
@@ -113,7 +113,7 @@ def test_no_reader_sees_a_listed_file_that_is_missing_or_another(
         while killed < KILLS:
             # Half of them where files appear, rows are written, and the index.
             step = choices.randint(1 if killed % 2 else whole.steps * 2 // 3, whole.steps)
-            outcome = lab.run(["publish", make(), "--target", TARGET], packages=STEPS_IN, step=step)
+            outcome = lab.run(["publish", make(), "--target", TARGET], places=STEPS_IN, step=step)
             assert outcome.was_killed or outcome.exit_code == 0, outcome.output
             killed += outcome.was_killed
         # Whoever was killed does it again; what had come through is recognised.

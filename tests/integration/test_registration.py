@@ -17,13 +17,13 @@ from tests.collector_simulator import CollectorSimulator
 from tests.crashing import CrashLab, Outcome
 from tests.integration.test_uploader import add_records, packages
 
-STEPPED = ("registration", "machine_key", "outbox", "collector_api")
+STEPPED = ("registration.py", "machine_key.py", "outbox.py", "collector_api.py")
 DEATHS = 10
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[CrashLab]:
-    with CrashLab() as lab:
+    with CrashLab("gentwoo_client") as lab:
         yield lab
 
 
@@ -51,7 +51,7 @@ class Machine:
 
     async def gentwoo(self, *arguments: str, step: int = 0) -> Outcome:
         words = ["--config", str(self.config), *arguments]
-        return await asyncio.to_thread(self._lab.run, words, modules=STEPPED, step=step)
+        return await asyncio.to_thread(self._lab.run, words, places=STEPPED, step=step)
 
     async def does(self, *arguments: str) -> str:
         outcome = await self.gentwoo(*arguments)
