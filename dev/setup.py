@@ -40,6 +40,7 @@ PORTAGE_REQUIREMENT = "portage==3.0.83"
 DEBIAN_PACKAGES = {
     "bwrap": "bubblewrap",
     "chromium": "chromium",
+    "gcc": "gcc",
     "git": "git",
     "gpg": "gpg",
     "gpg-agent": "gpg-agent",
@@ -50,6 +51,7 @@ DEBIAN_PACKAGES = {
     "ps": "procps",
     "rsync": "rsync",
     "runuser": "util-linux",
+    "wget": "wget",
     "bzip2": "bzip2",
     "zstd": "zstd",
 }
