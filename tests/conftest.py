@@ -5,12 +5,14 @@ import os
 from collections.abc import Generator
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 STRICT = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 # A slow machine is no failure. New examples are drawn wherever somebody is there to look into what they show.
-settings.register_profile("gentwoo", deadline=None, derandomize=STRICT)
+settings.register_profile(
+    "gentwoo", deadline=None, derandomize=STRICT, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("gentwoo")
 
 
