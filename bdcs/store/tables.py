@@ -350,6 +350,35 @@ builder_targets = Table(
     sqlite_with_rowid=False,
 )
 
+target_proposals = Table(
+    "target_proposals",
+    metadata,
+    # targets that machines proposed, each once
+    Column("id", Integer, primary_key=True),
+    Column("digest", Text, nullable=False, unique=True),  # gentwoo_client.wire.proposals.Proposal.digest
+    Column("chost", Text, nullable=False),
+    Column("arch", Text, nullable=False),
+    Column("profile", Text, nullable=False),
+    Column("cflags", Text, nullable=False),
+    Column("cpu", Text, nullable=False),  # empty where they do not name one
+    Column("state", Text, nullable=False),  # bdcs.domain.proposals.State: waiting, accepted, refused
+    Column("target_id", Integer, ForeignKey("targets.id")),  # of an accepted one
+    Column("reason", Text, nullable=False),  # an administrator's words to who is refused; may be empty
+    Column("created_at", BigInteger, nullable=False),
+    Column("decided_at", BigInteger),
+    sqlite_autoincrement=True,
+)
+
+target_proposers = Table(
+    "target_proposers",
+    metadata,
+    Column("proposal_id", Integer, ForeignKey("target_proposals.id"), primary_key=True),
+    Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True),
+    Column("proposed_at", BigInteger, nullable=False),  # the last time
+    Index(None, "machine_id"),
+    sqlite_with_rowid=False,
+)
+
 tokens = Table(
     "tokens",
     metadata,
