@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from types import ModuleType
 
 from bdcs.errors import EXIT_PERMISSION, EXIT_REFUSED, EXIT_USAGE, CollectorError
 from bdcs.settings import LOG_LEVELS, Settings, load_settings
@@ -59,15 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         return _unknown_command(name)
     module = importlib.import_module(COMMANDS[name])
-    parser = argparse.ArgumentParser(
-        prog=f"bdcs {name}",
-        description=module.HELP,
-        epilog=_exit_codes(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    module.add_arguments(parser)
-    _add_global_options(parser)
+    parser = command_parser(name, module)
     words = _joined(words, getattr(module, "TEXT_OPTIONS", ()))
     arguments = parser.parse_args(*_without_globals(words))
     try:
@@ -92,6 +85,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PERMISSION if isinstance(error, PermissionError) else EXIT_REFUSED
 
 
+def command_parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    """Return the whole parser of one subcommand, global options included."""
+    parser = argparse.ArgumentParser(
+        prog=f"bdcs {name}",
+        description=module.HELP,
+        epilog=_exit_codes(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    _add_global_options(parser)
+    return parser
+
+
+def main_parser() -> argparse.ArgumentParser:
+    """Return the parser of `bdcs` where no subcommand is given."""
+    helps = (f"  {name:<12}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="bdcs",
+        usage="bdcs [global options] COMMAND …",
+        description="Take signed records of machines, and serve what follows from them.",
+        epilog="\n".join(["commands:", *helps, "", "`bdcs COMMAND --help` explains one.", "", _exit_codes()]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bdcs {VERSION}")
+    _add_global_options(parser)
+    return parser
+
+
 def _command_position(words: Sequence[str]) -> int | None:
     """Return where the subcommand stands: the first word that is no global option and no value of one."""
     position = 0
@@ -107,17 +130,7 @@ def _command_position(words: Sequence[str]) -> int | None:
 
 
 def _without_command(words: Sequence[str]) -> int:
-    helps = (f"  {name:<12}{importlib.import_module(module).HELP}" for name, module in COMMANDS.items())
-    parser = argparse.ArgumentParser(
-        prog="bdcs",
-        usage="bdcs [global options] COMMAND …",
-        description="Take signed records of machines, and serve what follows from them.",
-        epilog="\n".join(["commands:", *helps, "", "`bdcs COMMAND --help` explains one.", "", _exit_codes()]),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"bdcs {VERSION}")
-    _add_global_options(parser)
+    parser = main_parser()
     parser.parse_args(words)
     parser.print_help(sys.stderr)
     return EXIT_USAGE

@@ -176,6 +176,21 @@ def command_parser(module: ModuleType) -> argparse.ArgumentParser:
     return parser
 
 
+def main_parser() -> argparse.ArgumentParser:
+    """Return the parser of `gentwoo` where no subcommand is given."""
+    parser = argparse.ArgumentParser(
+        prog="gentwoo",
+        usage="gentwoo [global options] COMMAND …",
+        description="Tell a collector what Portage merged on this machine, and read the history of it.",
+        epilog=f"{_commands()}\n\n`gentwoo COMMAND --help` explains one.\n\n{_exit_codes()}",
+        formatter_class=_HelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    _add_global_options(parser)
+    return parser
+
+
 def _command_position(words: Sequence[str]) -> int | None:
     """Return where the subcommand stands: the first word that is no global option and no value of one."""
     position = 0
@@ -211,16 +226,7 @@ def _without_command(words: Sequence[str]) -> int:
 
         print(f"gentwoo {VERSION}")
         return DONE
-    parser = argparse.ArgumentParser(
-        prog="gentwoo",
-        usage="gentwoo [global options] COMMAND …",
-        description="Tell a collector what Portage merged on this machine, and read the history of it.",
-        epilog=f"{_commands()}\n\n`gentwoo COMMAND --help` explains one.\n\n{_exit_codes()}",
-        formatter_class=_HelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    _add_global_options(parser)
+    parser = main_parser()
     parser.parse_args(words)
     parser.print_help(sys.stderr)
     return USAGE
