@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Protocol
 
 from gentwoo_client.log.packed import open_packed
-from gentwoo_client.log.position import HEAD_SIZE, TAIL_SIZE, Position
+from gentwoo_client.log.position import HEAD_SIZE, STAMP_SIZE, TAIL_SIZE, Position, last_stamped
 from gentwoo_client.log.rotation import RotatedFile
 
 BLOCK_SIZE = 64 * 1024
@@ -37,7 +37,8 @@ class Part(Protocol):
     def find(self, position: Position) -> Surroundings | None:
         """Return what surrounds `position` if this file holds what was read before it; else None.
 
-        To be called once, before the first `read`. Raises OSError.
+        Another inode must also have the same time stamp there: the fingerprints may be of damage, and that
+        looks alike in different files. To be called once, before the first `read`. Raises OSError.
         """
 
     def read(self, offset: int, expected: bytes) -> bytes | None:
@@ -73,9 +74,23 @@ class PlainPart:
     def find(self, position: Position) -> Surroundings | None:
         head = os.pread(self._file, position.head.length, 0)
         before = os.pread(self._file, position.tail.length, position.offset - position.tail.length)
-        if position.head.matches(head) and position.tail.matches(before):
-            return Surroundings(head, before)
-        return None
+        if not position.head.matches(head) or not position.tail.matches(before):
+            return None
+        is_same_file = (self.device, self.inode) == (position.device, position.inode)
+        if not is_same_file and self._stamp_before(position.offset) != position.stamp:
+            return None
+        return Surroundings(head, before)
+
+    def _stamp_before(self, offset: int) -> int | None:
+        """Return the last time stamp in the first `offset` bytes, looking from their end."""
+        size = BLOCK_SIZE
+        while True:
+            size = min(size, offset)
+            lines = os.pread(self._file, size, offset - size)
+            whole = lines if size == offset else lines[lines.find(b"\n") + 1 :]
+            if (found := last_stamped(whole)) or size == offset:
+                return found[0] if found else None
+            size *= 2
 
     def read(self, offset: int, expected: bytes) -> bytes | None:
         # Both in one call: what stands before is then what stood there when the rest was read.
@@ -101,7 +116,8 @@ class PackedPart:
         self.inode = inode
 
     def find(self, position: Position) -> Surroundings | None:
-        head = before = b""
+        head = before = lines = b""
+        stamp: int | None = None
         left = position.offset
         while left:
             content = self._next(min(left, BLOCK_SIZE))
@@ -109,10 +125,15 @@ class PackedPart:
                 return None
             head += content[: HEAD_SIZE - len(head)]
             before = (before + content)[-TAIL_SIZE:]
+            lines += content
+            stamp = found[0] if (found := last_stamped(lines)) else stamp
+            lines = lines[lines.rfind(b"\n") + 1 :][:STAMP_SIZE]
             left -= len(content)
             if len(head) >= position.head.length and not position.head.matches(head[: position.head.length]):
                 return None
-        return Surroundings(head, before) if position.tail.matches(before[-position.tail.length :]) else None
+        if stamp != position.stamp or not position.tail.matches(before[-position.tail.length :]):
+            return None
+        return Surroundings(head, before)
 
     def read(self, offset: int, expected: bytes) -> bytes | None:
         return self._next(BLOCK_SIZE)

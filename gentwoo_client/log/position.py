@@ -10,6 +10,7 @@ compressed copy. Device and inode only say where to look first.
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from dataclasses import dataclass
 
@@ -18,6 +19,20 @@ HEAD_SIZE = 1024
 
 TAIL_SIZE = 256
 """Bytes of the last line before the offset that are fingerprinted."""
+
+STAMP_SIZE = 14
+"""Bytes of a line that its time stamp takes at most."""
+
+_STAMPED = re.compile(rb"^(\d{1,12}): .*\n", re.MULTILINE)
+
+
+def last_stamped(lines: bytes) -> tuple[int, bytes] | None:
+    """Return the last of `lines` that has a time stamp, after that stamp."""
+    last = max(0, lines.rfind(b"\n", 0, -1))
+    found = None
+    for found in _STAMPED.finditer(lines, last) if _STAMPED.search(lines, last) else _STAMPED.finditer(lines):
+        pass
+    return (int(found[1]), found[0]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +64,10 @@ class Position:
     """Of the line that ends at the offset, or of its last `TAIL_SIZE` bytes."""
 
     stamp: int | None
-    """Time stamp of the last line before the offset that has one."""
+    """Time stamp of the last line before the offset that has one, perhaps in an older part of the log."""
+
+    line: Fingerprint | None
+    """Of that line."""
 
     def dump(self) -> str:
         """Return the position as one line of JSON."""
@@ -61,6 +79,7 @@ class Position:
                 "head": [self.head.length, self.head.checksum],
                 "tail": [self.tail.length, self.tail.checksum],
                 "stamp": self.stamp,
+                "line": [self.line.length, self.line.checksum] if self.line else None,
             },
             separators=(",", ":"),
         )
@@ -77,6 +96,7 @@ class Position:
                 head=Fingerprint(*fields["head"]),
                 tail=Fingerprint(*fields["tail"]),
                 stamp=fields["stamp"],
+                line=Fingerprint(*fields["line"]) if fields["line"] else None,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a position: {text!r}") from error

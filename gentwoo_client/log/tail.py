@@ -23,7 +23,7 @@ import re
 import time
 
 from gentwoo_client.log.part import NotAFile, Part, PlainPart, Surroundings, open_rotated
-from gentwoo_client.log.position import HEAD_SIZE, TAIL_SIZE, Fingerprint, Position
+from gentwoo_client.log.position import HEAD_SIZE, TAIL_SIZE, Fingerprint, Position, last_stamped
 from gentwoo_client.log.rotation import RotatedFile, rotated_files
 
 LINE_SIZE = 1024 * 1024
@@ -34,7 +34,6 @@ GRACE = 1.0
 the lock, so a record can still land in the old file."""
 
 _STAMP = re.compile(rb"(\d{1,12}): ")
-_STAMPS = re.compile(rb"^(\d{1,12}): ", re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
@@ -143,24 +142,30 @@ class LogTail:
 
     def _deliver(self, end: int) -> Block | None:
         assert self._part is not None
-        lines, before = bytes(self._partial[:end]), self._before
+        lines = bytes(self._partial[:end])
         self._skip(end)
         if self._repetition is not None:
-            lines = lines[self._repetition.end_in(lines, before) :]
+            lines = lines[self._repetition.end_in(lines) :]
             if not lines:
                 return None
             self._repetition = None
-        stamps = _STAMPS.findall(lines, max(0, lines.rfind(b"\n", 0, -1))) or _STAMPS.findall(lines)
-        earlier = self._position.stamp if self._position else None
+        stamp, line = self._stamped_line(lines)
         self._position = Position(
             device=self._part.device,
             inode=self._part.inode,
             offset=self._boundary,
             head=Fingerprint.of(self._head[: self._boundary]),
             tail=Fingerprint.of(self._before[self._before.rfind(b"\n", 0, -1) + 1 :]),
-            stamp=int(stamps[-1]) if stamps else earlier,
+            stamp=stamp,
+            line=line,
         )
         return Block(lines, self._position)
+
+    def _stamped_line(self, lines: bytes) -> tuple[int | None, Fingerprint | None]:
+        """Return time stamp and fingerprint of the last line that has one, in `lines` or before them."""
+        if found := last_stamped(lines):
+            return found[0], Fingerprint.of(found[1])
+        return (self._position.stamp, self._position.line) if self._position else (None, None)
 
     # Which file is read
 
@@ -204,10 +209,8 @@ class LogTail:
 
     def _enter_unknown(self, position: Position) -> bool:
         """Open what may go on after `position`, though the file that it belongs to is gone."""
-        if position.stamp is None:
-            return self._enter_first(self._parts())
-        newer = [file for file in self._parts() if file.modified >= position.stamp]
-        return self._enter_first(newer, _Repetition(position, position.stamp))
+        repetition = None if position.stamp is None else _Repetition(position, position.stamp)
+        return self._enter_first(self._newer_parts(position), repetition)
 
     def _enter_first(self, parts: list[RotatedFile], repetition: _Repetition | None = None) -> bool:
         """Open the first of `parts` that can be, else the log, at its beginning."""
@@ -254,19 +257,23 @@ class LogTail:
             self._leaving_since = None
             self.at_end = True
             return False
+        position = self._position
         following, is_known = self._following(part)
-        if not following and not os.path.exists(self._path):
+        waiting = following if is_known else self._newer_parts(position)
+        if not waiting and not os.path.exists(self._path):
             self.at_end = True
             return False
         if self._leaving_since is None:
             self._leaving_since = time.monotonic()
         if self._grace_left() > 0:
             return False
-        if is_known or self._position is None:
+        if is_known:
             return self._enter_first(following, self._repetition)
+        if position is None:
+            return self._enter_first(waiting)
         # Neither there nor renamed, but deleted or replaced: what stands there now may repeat what was read.
         # Not in an older part: `part` may be a copy of what is still in the log, and we would be back there.
-        return self._enter_log_at(self._position) or self._enter_unknown(self._position)
+        return self._enter_log_at(position) or self._enter_unknown(position)
 
     def _is_current(self, part: Part) -> bool:
         """Whether `part` is what the log's path leads to."""
@@ -297,6 +304,11 @@ class LogTail:
                     if surroundings:
                         return parts[index + 1 :], True
         return [], False
+
+    def _newer_parts(self, position: Position | None) -> list[RotatedFile]:
+        """Return the older parts of the log in which something may have been written after `position`."""
+        stamp = position.stamp if position else None
+        return [file for file in self._parts() if stamp is None or file.modified >= stamp]
 
     def _parts(self) -> list[RotatedFile]:
         """Return the older parts of the log, oldest first, without a copy of what is still in the log.
@@ -339,33 +351,33 @@ class _Repetition:
     """Finds where lines of an unknown file stop being those that were read before."""
 
     def __init__(self, position: Position, stamp: int) -> None:
-        self._tail = position.tail
+        self._line = position.line
         self._stamp = stamp
         self._has_older = False
 
-    def end_in(self, lines: bytes, before: bytes) -> int:
+    def end_in(self, lines: bytes) -> int:
         """Return how much of `lines` was read before; all of it where the end is still to come.
 
-        That is up to the place that the position remembers, or else up to the first line later than what was
+        That is up to the line that the position remembers, or else up to the first line later than what was
         read. A file that begins no earlier than that repeats nothing.
         """
-        text = before + lines
         fresh: int | None = None
-        start = len(before)
-        while start < len(text):
-            end = text.index(b"\n", start) + 1
-            match = _STAMP.match(text, start, end)
+        start = 0
+        while start < len(lines):
+            end = lines.index(b"\n", start) + 1
+            match = _STAMP.match(lines, start, end)
             stamp = int(match[1]) if match else None
             if stamp is not None and stamp > self._stamp:
-                return (start if fresh is None else fresh) - len(before)
+                return start if fresh is None else fresh
             if stamp is not None and stamp < self._stamp:
                 self._has_older = True
-            elif stamp is not None and fresh is None and not self._has_older:
-                fresh = start
-            if self._tail.matches(text[max(0, end - self._tail.length) : end]):
-                return end - len(before)
+            elif stamp is not None:
+                if self._line is not None and self._line.matches(lines[start:end]):
+                    return end
+                if fresh is None and not self._has_older:
+                    fresh = start
             start = end
-        return len(lines) if fresh is None else fresh - len(before)
+        return len(lines) if fresh is None else fresh
 
 
 def _beginning(part: Part) -> bytes:
@@ -384,6 +396,9 @@ def _beginning_of(file: RotatedFile) -> bytes:
 
 
 def _is_same(one: bytes, other: bytes) -> bool:
-    """Whether two beginnings are of the same log, one of them perhaps when it was shorter."""
+    """Whether two beginnings are of the same log, one of them perhaps when it was shorter.
+
+    Only lines with a stamp tell: two logs may well begin with the same damage.
+    """
     shorter, longer = sorted((one, other), key=len)
-    return bool(shorter) and longer.startswith(shorter)
+    return last_stamped(shorter) is not None and longer.startswith(shorter)

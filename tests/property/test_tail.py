@@ -217,6 +217,41 @@ def _no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tail_module, "GRACE", 0.0)
 
 
+@pytest.mark.usefixtures("_no_grace")
+def test_a_log_of_damage_alone_is_not_taken_for_an_older_part_that_begins_so() -> None:
+    life = LogLife()
+    life.append_damage("NULs")
+    life.append_many()
+    life.rotate_by_rename(create=False)
+    life.append_damage("NULs")
+    life.delete_when_read()
+    life.append_many()
+    life.everything_is_read_in_the_end()
+    life.teardown()
+
+
+@pytest.mark.usefixtures("_no_grace")
+def test_what_a_copy_repeats_is_known_by_its_last_stamped_line() -> None:
+    life = LogLife()
+    life.append([""], step=0)
+    life.rotate_by_copytruncate()
+    life.append_damage("NULs")
+    life.delete_when_read()
+    life.everything_is_read_in_the_end()
+    life.teardown()
+
+
+@pytest.mark.usefixtures("_no_grace")
+def test_what_was_rotated_after_a_deletion_is_read_though_there_is_no_log() -> None:
+    life = LogLife()
+    life.append_many()
+    life.delete_when_read()
+    life.append_many()
+    life.rotate_by_rename(create=False)
+    life.everything_is_read_in_the_end()
+    life.teardown()
+
+
 LogLife.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=30,
