@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="user, by name or number, that may have packages signed, beside root and the signer's own;"
         f" may be repeated (default: {COLLECTOR_USER}, where the system has that user)",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether it could start, and say why not"
+    )
 
 
 def add_home(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +58,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     allowed = {0, *map(user_number, arguments.allow or default_users())}
     place = arguments.home.absolute()
+    if arguments.check:
+        home.enter(place)
+        return EXIT_DONE
     home.prepare(place)
     path = (arguments.socket or settings.signer).absolute()
     listener = server.bind(path, place.stat().st_uid)

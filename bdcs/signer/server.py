@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from bdcs import service_manager
 from bdcs.domain.signing_keys import expiry_warning
 from bdcs.errors import (
     CollectorError,
@@ -55,8 +56,10 @@ def serve(keyring: Keyring, listener: socket.socket, path: Path, allowed: Collec
         server, ours = _Server(keyring, allowed), path.stat()
         print(f"listening on {path}", file=sys.stderr, flush=True)
         try:
+            service_manager.ready()
             server.take(listener, stopping)
         finally:
+            service_manager.stopping()
             _remove(path, ours)
             listener.close()
             server.finish()
@@ -100,13 +103,18 @@ class _Server:
     def take(self, listener: socket.socket, stopping: socket.socket) -> None:
         """Take connections until something arrives at `stopping`."""
         listener.setblocking(False)
+        interval = service_manager.watchdog_interval()
         with selectors.DefaultSelector() as selector:
             selector.register(listener, selectors.EVENT_READ)
             selector.register(stopping, selectors.EVENT_READ)
             while True:
-                ready = [key.fileobj for key, _ in selector.select()]
+                ready = [key.fileobj for key, _ in selector.select(interval)]
+                if interval is not None:
+                    service_manager.alive()
                 if stopping in ready:
                     return
+                if not ready:
+                    continue
                 with contextlib.suppress(OSError):  # whoever it was has gone, or we have no descriptor left
                     self._welcome(listener.accept()[0])
 

@@ -31,6 +31,13 @@ def require(connection: Connection) -> None:
         raise SchemaMismatch(found, HEAD)
 
 
+def require_known(connection: Connection) -> None:
+    """Raise `SchemaMismatch` where the store was made by newer software: `upgrade` could do nothing."""
+    found = current(connection)
+    if found is not None and found > HEAD:  # revisions are numbers of four digits
+        raise SchemaMismatch(found, HEAD)
+
+
 def upgrade(connection: Connection) -> str | None:
     """Apply the migrations that are missing, in the transaction of `connection`; return the revision before.
 

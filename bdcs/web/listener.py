@@ -41,6 +41,12 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
     if certificate is None or key is None:
         raise ConfigurationError("tls_certificate and tls_key belong together")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    load_certificate(context, certificate, key)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Have new connections of `context` use what is in these files now. Raises `ConfigurationError`."""
 
     def passphrase() -> str:
         raise ConfigurationError(f"tls_key {key} is encrypted; a collector needs one that it can read alone")
@@ -49,7 +55,6 @@ def tls_context(certificate: Path | None, key: Path | None) -> ssl.SSLContext | 
         context.load_cert_chain(certificate, key, passphrase)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"tls_certificate {certificate}, tls_key {key}: {error}") from error
-    return context
 
 
 class Listener:

@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detach", action="store_true", help="go to the background; messages then go to syslog"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether it could start, and say why not"
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -32,6 +35,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from gentwoo_client.privileges import enter_state_directory
 
     enter_state_directory(settings.state_dir)
+    if arguments.check:
+        _check(settings)
+        return DONE
     flags = {
         "log": str(settings.log) if arguments.log else None,
         "state_dir": str(settings.state_dir) if arguments.state_dir else None,
@@ -55,21 +61,27 @@ def _child_options(settings: Settings, config: str | None) -> list[str]:
     return options if config is None else ["--config", config, *options]
 
 
+def _check(settings: Settings) -> None:
+    """See that this machine is registered as the settings want it. Raises `NotConfigured`."""
+    from gentwoo_client.journal import Journal
+    from gentwoo_client.registration import current_registration
+
+    journal = Journal.open(settings.state_dir)
+    try:
+        current_registration(journal.get, settings)
+    finally:
+        journal.close()
+
+
 def _detach(settings: Settings) -> None:
     """Go to the background, after everything that a person should see was checked."""
     import daemon
 
     from gentwoo_client.cli import messages
-    from gentwoo_client.journal import Journal
     from gentwoo_client.locks import READER, exclusive_lock
-    from gentwoo_client.registration import current_registration
 
     with exclusive_lock(settings.state_dir, READER):
-        journal = Journal.open(settings.state_dir)
-        try:
-            current_registration(journal.get, settings)
-        finally:
-            journal.close()
+        _check(settings)
     if "GENTWOO_CONFIG" in os.environ:
         os.environ["GENTWOO_CONFIG"] = os.path.abspath(os.environ["GENTWOO_CONFIG"])
     messages.to_syslog()
