@@ -28,11 +28,9 @@ _STAMPED = re.compile(rb"^(\d{1,12}): .*\n", re.MULTILINE)
 
 def last_stamped(lines: bytes) -> tuple[int, bytes] | None:
     """Return the last of `lines` that has a time stamp, after that stamp."""
-    last = max(0, lines.rfind(b"\n", 0, -1))
-    found = None
-    for found in _STAMPED.finditer(lines, last) if _STAMPED.search(lines, last) else _STAMPED.finditer(lines):
-        pass
-    return (int(found[1]), found[0]) if found else None
+    start = max(0, lines.rfind(b"\n", 0, -1))
+    found = list(_STAMPED.finditer(lines, start)) or list(_STAMPED.finditer(lines))
+    return (int(found[-1][1]), found[-1][0]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
