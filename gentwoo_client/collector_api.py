@@ -48,6 +48,7 @@ from gentwoo_client.wire.errors import (
     Malformed,
     ProtocolError,
     RequestTimeout,
+    TooManyRequests,
     WrongTime,
     from_document,
 )
@@ -145,10 +146,16 @@ class IndexState:
 
 
 class PublicAPI:
-    """The collector at `audience`, as anybody sees it. Use as an async context manager."""
+    """The collector at `audience`, as anybody sees it. Use as an async context manager.
 
-    def __init__(self, audience: str, *, patience: Patience | None = None) -> None:
+    `address` is where it is reached, where that is not its public_url: another way to the same collector.
+    """
+
+    def __init__(
+        self, audience: str, *, patience: Patience | None = None, address: str | None = None
+    ) -> None:
         self.audience = audience
+        self._address = address or audience
         self._patience = patience or Patience()
         self._session: aiohttp.ClientSession | None = None
 
@@ -160,7 +167,7 @@ class PublicAPI:
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"gentwoo/{VERSION}", "Accept-Encoding": "identity"},
-            trust_env=not is_loopback(self.audience),
+            trust_env=not is_loopback(self._address),
         )
         return self
 
@@ -244,7 +251,7 @@ class PublicAPI:
         self, method: str, path: str, headers: Mapping[str, str], body: bytes | BinaryIO | None, limit: int
     ) -> _Response:
         assert self._session is not None, "use as an async context manager"
-        url = URL(self.audience + path, encoded=True)
+        url = URL(self._address + path, encoded=True)
         async with self._session.request(
             method, url, headers=headers, data=body, allow_redirects=False
         ) as response:
@@ -288,7 +295,9 @@ class PublicAPI:
         problem = from_document(_parse(response.body), status=status)
         detail = f"{self.audience}: {printable(problem.detail)}"
         if isinstance(problem, Delayed):
-            raise CollectorBusy(detail, retry_after=wait if wait is not None else problem.retry_after)
+            seconds = problem.retry_after if wait is None else wait
+            advice = _when(seconds) if isinstance(problem, TooManyRequests) else None
+            raise CollectorBusy(detail, retry_after=seconds, advice=advice)
         if status >= 500 or isinstance(problem, RequestTimeout):
             raise CollectorBroken(detail, retry_after=wait)
         raise _Refusal(problem, response.headers.get("Date"))
@@ -304,8 +313,15 @@ class PublicAPI:
 class CollectorAPI(PublicAPI):
     """The collector at `audience`, as the machine with `key` sees it. Use as an async context manager."""
 
-    def __init__(self, audience: str, key: MachineKey, *, patience: Patience | None = None) -> None:
-        super().__init__(audience, patience=patience)
+    def __init__(
+        self,
+        audience: str,
+        key: MachineKey,
+        *,
+        patience: Patience | None = None,
+        address: str | None = None,
+    ) -> None:
+        super().__init__(audience, patience=patience, address=address)
         self._key = key
         self._clock_offset = 0.0
 
@@ -475,6 +491,12 @@ def _head(answer: Answer) -> Head:
     if type(seq) is not int or seq < 0 or not (segment is None or isinstance(segment, str)):
         raise CollectorBroken("the collector's answer holds a head that cannot be")
     return Head(seq=seq, segment=segment)
+
+
+def _when(seconds: float) -> str:
+    """When whoever did too much may try again, in words."""
+    minutes = max(1, round(seconds / 60))
+    return f"try again in about {minutes} min" if minutes < 90 else f"try again in {round(minutes / 60)} h"
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

@@ -97,7 +97,7 @@ class Attempt:
         if wish.has_dependencies:
             keys = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
         is_signed = lease.target.signatures == REQUIRED
-        binhost = Binhost(url=lease.target.url, keys=keys, demands_signatures=is_signed)
+        binhost = Binhost(url=self._calls.reached(lease.target.url), keys=keys, demands_signatures=is_signed)
         name = str(lease.attempt)
         async with self._workshop.build(name, wish, binhost, self._log.write) as packages:
             uploads, left_out = await self._send(packages, wish.specification.cpv)

@@ -60,6 +60,8 @@ class BuildRoot:
     eprefix: Path | None = None
     """The Gentoo Prefix that is built in instead; `root` is then the system around it."""
     readable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    """Directories that builds find empty."""
 
     @property
     def source(self) -> Path:
@@ -251,10 +253,11 @@ def sandbox_of(workshop: Workshop, root: ThrowAwayRoot, keys: Path | None, *, ha
     (writable if has_network else read_only)[places.distfiles] = data / DISTFILES
     return Sandbox(
         tree=root.tree,
+        seen=root.seen(root.tree),
         eprefix=build_root.eprefix,
         root=build_root.root,
         readable=build_root.readable,
-        hidden=(data,),
+        hidden=tuple(path.resolve() for path in (data, *build_root.hidden)),
         writable=writable,
         read_only=read_only,
         is_root=os.geteuid() == 0,

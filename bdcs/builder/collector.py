@@ -40,10 +40,17 @@ PATIENCE: Final = Patience(read=120.0, total=6 * 3600.0)
 
 
 class BuilderAPI(CollectorAPI):
-    """The collector at `audience`, as the builder with `key` sees it. Use as an async context manager."""
+    """The collector at `audience`, as the builder with `key` sees it. Use as an async context manager.
 
-    def __init__(self, audience: str, key: MachineKey) -> None:
-        super().__init__(audience, key, patience=PATIENCE)
+    `address` is where it is reached, where that is not its public_url.
+    """
+
+    def __init__(self, audience: str, key: MachineKey, *, address: str | None = None) -> None:
+        super().__init__(audience, key, patience=PATIENCE, address=address)
+
+    def reached(self, url: str) -> str:
+        """Return where what the collector calls `url` is reached from here."""
+        return self._address + url.removeprefix(self.audience) if url.startswith(self.audience) else url
 
     async def claim(self, claim: Claim) -> Lease | None:
         """Return a lease as soon as there is work; None where there was none for a while."""

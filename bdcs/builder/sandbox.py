@@ -71,6 +71,7 @@ HIDDEN: Final = (
     "var/lib/gentwoo",
     "var/log",
     "var/spool",
+    "var/tmp",
 )
 """What of a whole system is empty inside."""
 HOST_NAME: Final = "builder"
@@ -83,7 +84,9 @@ class Sandbox:
     """What programs inside find."""
 
     tree: Path
-    """The throw-away tree, outside."""
+    """The throw-away tree, in the mount namespace that bubblewrap is started in."""
+    seen: Path
+    """The same tree as we see it."""
     eprefix: Path | None
     """Where it is seen; None for `/`."""
     root: Path
@@ -91,7 +94,7 @@ class Sandbox:
     readable: Sequence[Path] = ()
     """Paths of this machine that may be read inside, where they are outside."""
     hidden: Sequence[Path] = ()
-    """Directories that are empty inside, whatever is in the tree: the builder's own."""
+    """Directories that are empty inside, whatever is in the tree: the builder's own, and such as it."""
     writable: Mapping[str, Path] = field(default_factory=dict)
     """Paths inside, and what is seen there."""
     read_only: Mapping[str, Path] = field(default_factory=dict)
@@ -131,10 +134,10 @@ class Sandbox:
 
     def _system(self) -> Iterator[str]:
         yield from ("--bind", str(self.tree), "/", "--dev", "/dev", "--proc", "/proc")
-        hidden = [Path(name) for name in HIDDEN] + [path.relative_to("/") for path in self.hidden]
-        for path in hidden:
-            if (self.tree / path).is_dir() and not (self.tree / path).is_symlink():
-                yield from ("--tmpfs", f"/{path}")
+        for path in dict.fromkeys([*(Path("/", name).resolve() for name in HIDDEN), *self.hidden]):
+            inside = self.seen / path.relative_to("/")
+            if inside.is_dir() and not inside.is_symlink():
+                yield from ("--tmpfs", str(path))
 
     def _surroundings(self, eprefix: Path) -> Iterator[str]:
         for name in SYSTEM:
@@ -143,6 +146,9 @@ class Sandbox:
                 yield from ("--symlink", str(path.readlink()), f"/{name}")
             elif path.is_dir():
                 yield from ("--ro-bind", str(path), f"/{name}")
+        for path in self.hidden:
+            if path.parts[1] in SYSTEM and (self.root / path.relative_to("/")).is_dir():
+                yield from ("--tmpfs", str(path))
         for name in ETC:
             yield from ("--ro-bind-try", str(self.root / "etc" / name), f"/etc/{name}")
         yield from ("--dev", "/dev", "--proc", "/proc")

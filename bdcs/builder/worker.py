@@ -15,11 +15,14 @@ import logging
 import os
 import random
 import signal
+import sys
+import tempfile
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
+from bdcs import service_manager
 from bdcs.builder.attempt import Attempt, Stop
 from bdcs.builder.building import ATTEMPTS, DISTFILES, KEYS, BuildRoot, Workshop, group_prefix
 from bdcs.builder.collector import BuilderAPI
@@ -50,6 +53,8 @@ class Configuration:
     """Everything that a builder is told."""
 
     collector: str
+    address: str | None
+    """Where the collector is reached; None for its public_url."""
     name: str
     targets: tuple[str, ...]
     jobs: int
@@ -58,6 +63,8 @@ class Configuration:
     limits: Limits
     patience: float
     """Seconds for which what is being built may go on after SIGTERM."""
+    attended: bool
+    """Whether to leave when standard input ends: whoever started this holds its other end."""
 
 
 def work(configuration: Configuration) -> None:
@@ -68,6 +75,16 @@ def work(configuration: Configuration) -> None:
     except GentwooError as error:
         advice = error.advice or ""
         raise BuilderStopped(str(error), advice=advice, exit_code=error.exit_code) from error
+
+
+def check(configuration: Configuration) -> None:
+    """See that a builder could begin: a throw-away root can be made, and emerge is in it. Nothing is left.
+
+    Raises `BuildRootUnusable`.
+    """
+    with tempfile.TemporaryDirectory(prefix="bdcs-builder-", dir="/var/tmp") as data:
+        workshop = Workshop(configuration.build_root, Path(data), configuration.limits, make_jobs=1)
+        asyncio.run(workshop.check())
 
 
 @contextlib.contextmanager
@@ -124,7 +141,16 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
-        async with BuilderAPI(self._configuration.collector, self._key) as calls:
+        if self._configuration.attended:
+            loop.add_reader(sys.stdin.fileno(), self._see_whether_attended)
+        alive = asyncio.create_task(service_manager.keep_alive())
+        try:
+            await self._work()
+        finally:
+            alive.cancel()
+
+    async def _work(self) -> None:
+        async with self._calls() as calls:
             await self._until_leaving(self._begin(calls))
             if self._leaving.is_set():
                 return
@@ -143,13 +169,26 @@ class Worker:
         if not self._leaving.is_set():
             log.info("leaving: %d attempts end first", len(self._attempts))
             self._leaving.set()
+            service_manager.stopping()
             asyncio.get_running_loop().call_later(self._configuration.patience, self._give_back)
         else:
             self._give_back()
 
+    def _see_whether_attended(self) -> None:
+        """Leave where nobody holds the other end of standard input any more."""
+        fd = sys.stdin.fileno()
+        if not os.read(fd, 4096):
+            asyncio.get_running_loop().remove_reader(fd)
+            log.warning("whoever started this is gone")
+            self.leave()
+
     def _give_back(self) -> None:
         for attempt in self._attempts:
             attempt.stop(Stop.RELEASED)
+
+    def _calls(self) -> BuilderAPI:
+        """Return a connection of its own to the collector."""
+        return BuilderAPI(self._configuration.collector, self._key, address=self._configuration.address)
 
     # Beginning.
 
@@ -159,6 +198,7 @@ class Worker:
         Raises `BuildRootUnusable`, `BuilderStopped`, `CollectorRefused`.
         """
         await self._workshop.check()
+        service_manager.ready()  # that the collector is away is no reason to fail
         pause = _Pause()
         while True:
             try:
@@ -181,8 +221,7 @@ class Worker:
 
     async def _slot(self) -> None:
         """Take leases, one after another, until we leave. Raises `CollectorRefused`."""
-        collector, key = self._configuration.collector, self._key
-        async with BuilderAPI(collector, key) as calls, BuilderAPI(collector, key) as beats:
+        async with self._calls() as calls, self._calls() as beats:
             pause = _Pause()
             while not self._leaving.is_set():
                 try:

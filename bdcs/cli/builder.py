@@ -67,7 +67,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what builds may read besides, as a shared directory with ebuild repositories",
     )
     parser.add_argument(
+        "--hide",
+        metavar="DIR",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        help="what builds find empty besides, where --root has secrets in unusual places",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="URL",
+        help="where the collector is reached, if not at its public_url, as http://127.0.0.1:8642",
+    )
+    parser.add_argument(
+        "--attended",
+        action="store_true",
+        help="leave, as after SIGTERM, when standard input ends: for a program that starts this",
+    )
+    parser.add_argument(
         "--insecure", action="store_true", help="accept plain http to another machine: anybody could answer"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether it could start, and say why not"
     )
     _add_limits(parser.add_argument_group("limits of one build"))
 
@@ -98,8 +120,12 @@ def _configuration(arguments: argparse.Namespace) -> Configuration:
 
     eprefix = None if arguments.eprefix is None else _directory(arguments.eprefix)
     root = _directory(arguments.root)
+    collector = _url("--collector", arguments.collector)
+    address = None if arguments.address is None else _url("--address", arguments.address)
+    _check_transport(address or collector, insecure=arguments.insecure)
     return Configuration(
-        collector=_collector(arguments),
+        collector=collector,
+        address=address,
         name=arguments.name,
         targets=tuple(dict.fromkeys(arguments.targets)),
         jobs=max(1, arguments.jobs),
@@ -107,6 +133,7 @@ def _configuration(arguments: argparse.Namespace) -> Configuration:
             root=Path("/") if root == eprefix else root,
             eprefix=eprefix,
             readable=tuple(path.absolute() for path in arguments.readable),
+            hidden=tuple(path.absolute() for path in arguments.hide),
         ),
         data=(arguments.data or DATA).absolute(),
         limits=Limits(
@@ -116,23 +143,30 @@ def _configuration(arguments: argparse.Namespace) -> Configuration:
             log=int(arguments.log * MIB),
         ),
         patience=arguments.patience,
+        attended=arguments.attended,
     )
 
 
-def _collector(arguments: argparse.Namespace) -> str:
+def _url(option: str, text: str) -> str:
     from urllib.parse import urlsplit
 
-    url: str = arguments.collector.rstrip("/")
+    url = text.rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise BuilderStopped(f"--collector: {url!r} is no http or https URL", exit_code=EXIT_USAGE)
-    if parts.scheme == "http" and not _is_loopback(parts.hostname) and not arguments.insecure:
+        raise BuilderStopped(f"{option}: {url!r} is no http or https URL", exit_code=EXIT_USAGE)
+    return url
+
+
+def _check_transport(url: str, *, insecure: bool) -> None:
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or "") and not insecure:
         raise BuilderStopped(
             f"{url} is not encrypted: anybody on the way could say what is built, and change what is sent",
             advice="use https, or accept it with --insecure",
             exit_code=EXIT_CONFIGURATION,
         )
-    return url
 
 
 def _is_loopback(host: str) -> bool:
@@ -152,7 +186,11 @@ def _directory(path: Path) -> Path:
 
 def run(arguments: argparse.Namespace, _settings: Settings) -> int:
     """Build."""
-    from bdcs.builder.worker import work
+    from bdcs.builder import worker
 
-    work(_configuration(arguments))
+    configuration = _configuration(arguments)
+    if arguments.check:
+        worker.check(configuration)
+    else:
+        worker.work(configuration)
     return EXIT_DONE

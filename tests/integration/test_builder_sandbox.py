@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an ebuild finds that wants to get out of its build: nothing of this machine, nothing that stays."""
 
+import asyncio
+import itertools
 import os
 import socket
 import subprocess
@@ -10,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from bdcs.builder import process
+from bdcs.builder.building import ATTEMPTS, DISTFILES, BuildRoot, Workshop, sandbox_of
+from bdcs.builder.limits import Limits
+from bdcs.builder.root import throw_away_root
 from tests.workshops import Place, Result, wish
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -113,3 +119,28 @@ def test_what_it_writes_vanishes(place: Place, result: Result) -> None:
 
 def test_nothing_stays_mounted(place: Place, result: Result) -> None:
     assert str(place.workshop.data) not in Path("/proc/self/mountinfo").read_text()
+
+
+def test_a_whole_system_has_no_homes_and_no_state(tmp_path: Path) -> None:
+    """… for whoever builds in it: root sees the tree where we do not, in a mount namespace of its own."""
+    data, other = tmp_path / "builder", tmp_path / "other"
+    for directory in (data / ATTEMPTS, data / DISTFILES, other):
+        directory.mkdir(parents=True)
+    (data / "machine.key").write_text(SECRET)
+    build_root = BuildRoot(hidden=(other,))
+    workshop = Workshop(build_root, data, Limits(), make_jobs=1)
+
+    async def look() -> bytes:
+        said: list[bytes] = []
+        async with throw_away_root(Path("/"), data / ATTEMPTS / "1", size=1 << 26) as root:
+            words = sandbox_of(workshop, root, None, has_network=False).command(
+                ("find", "/home", "/root", "/tmp", "/run", "/var/log", "-mindepth", "1"), {}
+            )
+            hidden = [word for before, word in itertools.pairwise(words) if before == "--tmpfs"]
+            assert {str(data), str(other)} <= set(hidden)
+            assert await process.run([*root.enter(), *words], said.append) == 0
+        return b"".join(said)
+
+    # Of /tmp there are only the empty directories that stand for ours.
+    found = {Path(line) for line in asyncio.run(look()).decode().splitlines()}
+    assert all(path in data.parents or path in (data, other) for path in found), found

@@ -139,7 +139,8 @@ def test_the_environment_is_fixed_and_has_nothing_of_ours(monkeypatch: pytest.Mo
 
 def sandbox(tmp_path: Path, **more: Any) -> list[str]:
     general: dict[str, Any] = {
-        "tree": tmp_path / "tree",
+        "tree": Path("/elsewhere"),
+        "seen": tmp_path / "tree",
         "eprefix": Path("/prefix"),
         "root": Path("/"),
         "is_root": True,
@@ -162,11 +163,19 @@ def test_root_has_few_capabilities_and_a_user_has_a_namespace(tmp_path: Path) ->
 
 
 def test_a_whole_system_is_seen_without_homes_and_state(tmp_path: Path) -> None:
-    for name in ("home", "root", "run", "tmp", "usr", "var/lib/bdcs", "var/lib/mine"):
+    for name in ("home", "root", "run", "tmp", "usr", "var/lib/bdcs", "var/lib/mine", "var/tmp"):
         (tmp_path / "tree" / name).mkdir(parents=True)
     words = sandbox(tmp_path, eprefix=None, hidden=[Path("/var/lib/mine")])
     empty = {word for before, word in itertools.pairwise(words) if before == "--tmpfs"}
-    assert empty == {"/home", "/root", "/run", "/tmp", "/var/lib/bdcs", "/var/lib/mine"}
+    assert empty == {"/home", "/root", "/run", "/tmp", "/var/lib/bdcs", "/var/lib/mine", "/var/tmp"}
+
+
+def test_beside_a_prefix_nothing_is_seen_of_what_is_hidden_among_programs(tmp_path: Path) -> None:
+    (tmp_path / "opt/mine").mkdir(parents=True)
+    hidden = [Path("/opt/mine"), Path("/opt/absent"), Path("/srv/other")]
+    words = sandbox(tmp_path, root=tmp_path, hidden=hidden)
+    empty = {word for before, word in itertools.pairwise(words) if before == "--tmpfs"}
+    assert empty == {"/home", "/opt/mine", "/root", "/run", "/tmp", "/var/tmp"}
 
 
 def test_what_is_installed_need_not_be_asked_for(tmp_path: Path) -> None:
