@@ -20,10 +20,10 @@ HEAD_SIZE = 1024
 TAIL_SIZE = 256
 """Bytes of the last line before the offset that are fingerprinted."""
 
-STAMP_SIZE = 14
+STAMP_SIZE = 12
 """Bytes of a line that its time stamp takes at most."""
 
-_STAMPED = re.compile(rb"^(\d{1,12}): .*\n", re.MULTILINE)
+_STAMPED = re.compile(rb"^(\d{1,10}): .*\n", re.MULTILINE)
 
 
 def last_stamped(lines: bytes) -> tuple[int, bytes] | None:

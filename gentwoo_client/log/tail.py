@@ -33,7 +33,7 @@ GRACE = 1.0
 """Seconds between noticing that the log was moved away and leaving it: emerge opens the file before it takes
 the lock, so a record can still land in the old file."""
 
-_STAMP = re.compile(rb"(\d{1,12}): ")
+_STAMP = re.compile(rb"(\d{1,10}): ")
 
 logger = logging.getLogger(__name__)
 
