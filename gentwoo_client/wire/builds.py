@@ -23,6 +23,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Final, NoReturn, Self
 
 from gentwoo_client.wire import json_text, limits
@@ -35,8 +36,14 @@ from gentwoo_client.wire.targets import is_target_name
 DEPENDENCIES: Final = ("depend", "bdepend", "rdepend", "pdepend", "idepend")
 BINDING: Final = ("depend", "idepend", "pdepend", "rdepend")
 """Those whose bound `:=` count; the last of them overrules, where a cross-compiler had two."""
+NEEDED: Final = ("depend", "bdepend", "rdepend", "idepend")
+"""All but PDEPEND, which may come later."""
 OTHERS: Final = ("license", "properties", "restrict")
 LIBC: Final = frozenset({"sys-libs/glibc", "sys-libs/musl"})
+
+SHORT: Final = 200
+"""Characters of atoms that are remembered: the packages of one repository need the same again and again."""
+REMEMBERED: Final = 32_768
 
 _CONTEXT = b"gentwoo-build-v1\0"
 _SLOT_NAME = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"  # PMS §3.1.3
@@ -44,6 +51,7 @@ _SLOT = re.compile(f"{_SLOT_NAME}/{_SLOT_NAME}")
 _EAPI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*")  # PMS §3.1.6
 _DIGEST = re.compile(r"[0-9a-f]*")
 _FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_@.-]*")  # PMS §3.1.4, and the dots that some have
+_PLAIN_WORDS = re.compile(r"(?:[A-Za-z0-9_.+-]+(?: [A-Za-z0-9_.+-]+)*)?")
 _KEYWORD = re.compile(r"[~-]?(?:[A-Za-z0-9_][A-Za-z0-9_-]*|\*)")  # PMS §3.1.7
 
 
@@ -192,6 +200,16 @@ class BuildSpecification:
         return hashlib.sha256(_CONTEXT + json_text.dump(self.to_json())).hexdigest()
 
 
+def needed_by(specification: BuildSpecification) -> frozenset[str]:
+    """CATEGORY/NAME of all that must be there before it is built, or used by another that is built."""
+    needed = set()
+    for name in NEEDED:
+        for word in getattr(specification, name).split():
+            if word[0] not in "!(|)":  # neither a blocker nor what makes groups of atoms
+                needed.add((len(word) <= SHORT and _plain_package(word)) or _package(name, word))
+    return frozenset(needed)
+
+
 def difference(built: BuildSpecification, wished: BuildSpecification) -> tuple[str, ...]:
     """How a build differs from what is wished, in words: `built with USE=-gtk; yours has gtk`."""
     return tuple(_differences(built, wished))
@@ -263,6 +281,19 @@ def _atom(name: str, word: str) -> Atom:
         _refuse(name, error.detail)
 
 
+@lru_cache(maxsize=REMEMBERED)
+def _plain_package(word: str) -> str | None:
+    """CATEGORY/NAME of an atom that stays as it is outside of groups, whatever the EAPI; None for others."""
+    try:
+        atom = Atom.parse(word)
+    except InvalidAtom:
+        return None
+    is_bare = atom.slot_operator != "=" or (atom.slot is None and str(atom) == word)
+    is_decided = not any(flag.endswith(("?", "=")) for flag in atom.use)
+    package = f"{atom.category}/{atom.name}"
+    return package if is_bare and is_decided and package not in LIBC else None
+
+
 def _own_keywords(keywords: str, use: Collection[str]) -> set[str]:
     """Keywords for the ARCH, which Portage has among the enabled flags, and those for all."""
     return {word for word in keywords.split() if word.endswith("*") or word.lstrip("~-") in use}
@@ -294,11 +325,16 @@ def _sorted(document: Mapping[str, object], field: str, pattern: re.Pattern[str]
     if not isinstance(value, list) or len(value) > limits.FLAGS_PER_PACKAGE:
         _refuse(field, f"not an array of at most {limits.FLAGS_PER_PACKAGE}")
     for word in value:
-        if not isinstance(word, str) or len(word) > limits.FLAG_LENGTH or not pattern.fullmatch(word):
+        if not isinstance(word, str) or len(word) > limits.FLAG_LENGTH or not _is_one(pattern, word):
             _refuse(field, f"{word!r:.100} is not one of it")
     if value != sorted(set(value)):
         _refuse(field, "not sorted, or something twice")
     return tuple(value)
+
+
+@lru_cache(maxsize=4096)
+def _is_one(pattern: re.Pattern[str], word: str) -> bool:
+    return pattern.fullmatch(word) is not None
 
 
 def _target(document: Mapping[str, object]) -> str:
@@ -324,6 +360,8 @@ def _repository(document: Mapping[str, object]) -> str:
 
 def _canonical(document: Mapping[str, object], field: str, eapi: str) -> str:
     value = _text(document, field, limits.DEPENDENCY_LENGTH)
+    if _PLAIN_WORDS.fullmatch(value):
+        return value
     try:
         is_reduced = to_text(reduce(parse(value), (), eapi=eapi)) == value
     except InvalidDependency as error:
@@ -334,6 +372,9 @@ def _canonical(document: Mapping[str, object], field: str, eapi: str) -> str:
 
 
 def _dependency(document: Mapping[str, object], field: str, eapi: str) -> str:
+    value = _text(document, field, limits.DEPENDENCY_LENGTH)
+    if not value or all(len(word) <= SHORT and _plain_package(word) for word in value.split(" ")):
+        return value  # most are so: words that are known, and no group
     value = _canonical(document, field, eapi)
     if to_text(_compared(field, parse(value))) != value:
         _refuse(field, "with the libc, or with what := is bound to")
