@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from bdcs import service_manager
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.blobs.directory import Directory
 from bdcs.bus.memory import Bus
@@ -33,6 +34,7 @@ from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.key_watch import KeyWatch
+from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
 from bdcs.services.publishing import Publisher
@@ -50,9 +52,9 @@ from bdcs.services.waking import Transactions
 from bdcs.services.wishing import Wishing
 from bdcs.settings import Settings
 from bdcs.store import schema
-from bdcs.store.engine import sqlite_path
+from bdcs.store.engine import create_reader, sqlite_path
 from bdcs.store.evidence import EvidenceCodec
-from bdcs.store.store import Store
+from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
 from bdcs.web import attempts_api, builds_api, search_api, targets_api
 from bdcs.web import uploads as uploads_api
@@ -63,7 +65,7 @@ from bdcs.web.attempts_api import AttemptsAPI
 from bdcs.web.binhost import Binhost
 from bdcs.web.builds_api import BuildsAPI
 from bdcs.web.clients import Clients
-from bdcs.web.listener import Listener, bind, tls_context
+from bdcs.web.listener import Listener, bind, load_certificate, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
 from bdcs.web.rendering import Renderer
@@ -96,6 +98,22 @@ def serve(settings: Settings) -> None:
         runner.run(_serve(settings, context))
 
 
+def check(settings: Settings) -> None:
+    """See that `serve` could begin with these settings, as far as can be told beside a running one.
+
+    Nothing is changed. Raises `ConfigurationError`, `SchemaMismatch`, `NoPermission`, `StoreError`.
+    """
+    tls_context(settings.tls_certificate, settings.tls_key)
+    path = store_path(settings)
+    if path.exists():
+        reader = create_reader(path)
+        try:
+            with transaction(reader) as connection:
+                schema.require_known(connection)
+        finally:
+            reader.dispose()
+
+
 def store_path(settings: Settings) -> Path:
     """Return the database file. Raises `ConfigurationError`."""
     return sqlite_path(settings.store, settings.data)
@@ -105,6 +123,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, context)
     bound = bind(*settings.address)
     with contextlib.closing(bound), contextlib.ExitStack() as leaving:
         host, port = bound.getsockname()[:2]
@@ -114,14 +133,16 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         try:
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))
-            transactions = Transactions(store=store, bus=Bus(), now=time.time)
+            transactions = Transactions(store=store, bus=Bus(), now=time.time, policy=settings.build_policy)
             publisher = leaving.enter_context(contextlib.closing(_publisher(settings)))
             listener = await _compose(settings, transactions, publisher, settings.public_url or here, renewal)
             await listener.start(bound, context)
             try:
                 print(f"listening on {here}", file=sys.stderr, flush=True)
+                service_manager.ready()
                 await _run_until(
                     stopping,
+                    service_manager.keep_alive(),
                     renewal.run(),
                     answers.drop_those_over(store),
                     unused_names.drop_regularly(store),
@@ -131,13 +152,29 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     lost_attempts.look_regularly(transactions),
                     _keep_catalogue(settings, store),
                     NewVersions(transactions=transactions, days=settings.new_versions).run(),
+                    *_local_builders(settings, store, here, has_tls=context is not None),
                 )
             finally:
+                service_manager.stopping()
                 transactions.bus.close()  # who waits is answered now
                 await listener.stop()
         finally:
             await store.close()
     log.info("stopped")
+
+
+def _reload(settings: Settings, context: ssl.SSLContext | None) -> None:
+    """Take the certificate that is there now: that is what changes under a running collector."""
+    if context is None or settings.tls_certificate is None or settings.tls_key is None:
+        log.info("there is no certificate to read again; all else needs a restart")
+        return
+    with service_manager.reloading():
+        try:
+            load_certificate(context, settings.tls_certificate, settings.tls_key)
+        except CollectorError as error:
+            log.error("the certificate stays as it was: %s", error)
+        else:
+            log.info("the certificate was read again")
 
 
 async def _compose(
@@ -199,9 +236,15 @@ def _add_binhost(
 ) -> None:
     blobs = Directory(settings.data)
     serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
-    uploads = Uploads(store, blobs, package_size=settings.package_size, now=time.time)
+    uploads = Uploads(
+        store,
+        blobs,
+        package_size=settings.package_size,
+        most=settings.uploads_per_machine,
+        now=time.time,
+    )
     receiver = Receiver(store, uploads, authenticator, time.time)
-    UploadAPI(receiver=receiver, public_url=public_url).add_to(app)
+    UploadAPI(receiver=receiver, public_url=public_url, patience=settings.upload_timeout).add_to(app)
     SigningKeys(store=store, public_url=public_url).add_to(app)
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
     documents = TargetDocuments(public_url, time.time)
@@ -218,7 +261,8 @@ def _add_builds(
     authenticator: Authenticator,
     public_url: str,
 ) -> None:
-    documents, logs = BuildDocuments(public_url=public_url), AttemptLogs(settings.data)
+    documents = BuildDocuments(public_url=public_url)
+    logs = AttemptLogs(settings.data, settings.log_size)
     wishing = Wishing(
         transactions=transactions,
         authenticator=authenticator,
@@ -246,13 +290,36 @@ def _publisher(settings: Settings) -> Publisher:
 
 async def _keep_up(settings: Settings) -> None:
     with contextlib.closing(_publisher(settings)) as publisher:
-        await Upkeep(publisher=publisher, grace=settings.grace, now=time.time).run()
+        upkeep = Upkeep(
+            publisher=publisher, grace=settings.grace, quarantine=settings.quarantine, now=time.time
+        )
+        await upkeep.run()
 
 
 async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_path(settings), data=settings.data)
     with contextlib.closing(refresher):
         await RepositoryKeeper(store=store, refresher=refresher, now=time.time).run()
+
+
+def _local_builders(
+    settings: Settings, store: Store, here: str, *, has_tls: bool
+) -> list[Coroutine[Any, Any, None]]:
+    """Return the work of looking after the collector's own builder, if it is to have one."""
+    if not settings.builder:
+        return []
+    public_url = settings.public_url or here
+    loopback = here.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    starting = Starting(
+        wanted=settings.builder,
+        eprefix=settings.builder_eprefix,
+        options=settings.builder_options,
+        data=settings.data,
+        public_url=public_url,
+        address=public_url if has_tls else loopback,  # a certificate is for the public name
+        log_level=settings.log_level,
+    )
+    return [LocalBuilder(store=store, starting=starting).run()]
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:

@@ -12,15 +12,18 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from bdcs.domain import targets
+from bdcs.domain.build_policy import SHORTEST_LEASE, BuildPolicy, Keeping
 from bdcs.domain.networks import Network
 from bdcs.domain.thresholds import DEFAULT_THRESHOLD, LOWEST_THRESHOLD
-from bdcs.errors import ConfigurationError, UnknownSetting
+from bdcs.errors import ConfigurationError, TargetRefused, UnknownSetting
 from gentwoo_client.wire.errors import InvalidSegment
 from gentwoo_client.wire.segments import check_audience
 
 DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required")
+PROPOSALS: Final = ("accept", "ask", "refuse")
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -82,6 +85,65 @@ class Settings:
             " 0: never"
         },
     )
+    lease: int = field(
+        default=60,
+        metadata={"doc": "seconds that a builder has a job without being heard of before another gets it"},
+    )
+    failure_hours: int = field(
+        default=24, metadata={"doc": "hours for which it is remembered that a package cannot be built"}
+    )
+    trouble_minutes: int = field(
+        default=60,
+        metadata={"doc": "minutes for which it is remembered that a source or a dependency could not be had"},
+    )
+    open_requests: int = field(
+        default=100, metadata={"doc": "requests of one machine that may wait for builds at a time"}
+    )
+    open_packages: int = field(
+        default=5000, metadata={"doc": "packages that one machine may wait for at a time"}
+    )
+    requests_per_day: int = field(
+        default=1000, metadata={"doc": "requests for builds that one machine may make in 24 hours"}
+    )
+    uploads_per_machine: int = field(
+        default=500, metadata={"doc": "packages that one builder may have in quarantine at a time"}
+    )
+    quarantine: int = field(
+        default=7, metadata={"doc": "days that an uploaded package waits to be published"}
+    )
+    upload_timeout: int = field(
+        default=60, metadata={"doc": "seconds in which the next MiB of an upload has to arrive"}
+    )
+    log_size: int = field(
+        default=64 << 20, metadata={"doc": "bytes that are kept of the log of one attempt at a build"}
+    )
+    keep_logs: int = field(
+        default=30, metadata={"doc": "days that the logs of builds which succeeded are kept"}
+    )
+    keep_failed_logs: int = field(
+        default=90, metadata={"doc": "days that the logs of all other builds are kept"}
+    )
+    keep_requests: int = field(default=180, metadata={"doc": "days that ended requests and jobs are kept"})
+    builder: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "doc": "targets that `bdcs serve` runs a builder for itself; `*`: those that Portage of this host"
+            " would build for"
+        },
+    )
+    builder_eprefix: Path | None = field(
+        default=None, metadata={"doc": "the Gentoo Prefix that it builds in; default: this system"}
+    )
+    builder_options: tuple[str, ...] = field(
+        default=(), metadata={"doc": "further options of that `bdcs builder`, such as `--jobs=2`"}
+    )
+    proposals: str = field(
+        default="ask",
+        metadata={
+            "doc": "what becomes of targets that machines propose: `accept`, `ask` (an administrator),"
+            " or `refuse`"
+        },
+    )
     accel_redirect: str = field(
         default="",
         metadata={
@@ -101,6 +163,27 @@ class Settings:
         """Host and port to listen on."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def build_policy(self) -> BuildPolicy:
+        """The rules that requests and jobs follow."""
+        return BuildPolicy(
+            lease=self.lease,
+            lasting=self.failure_hours * 3600,
+            passing=self.trouble_minutes * 60,
+            open_requests=self.open_requests,
+            open_packages=self.open_packages,
+            requests_per_day=self.requests_per_day,
+        )
+
+    @property
+    def keeping(self) -> Keeping:
+        """For how long what has ended is kept: no shorter than new versions follow from it."""
+        return Keeping(
+            logs=self.keep_logs,
+            failed_logs=self.keep_failed_logs,
+            requests=max(self.keep_requests, self.new_versions),
+        )
 
 
 NAMES: Final = tuple(setting.name for setting in fields(Settings))
@@ -195,6 +278,24 @@ def _networks(name: str, value: Any) -> tuple[Network, ...]:
         raise ConfigurationError(f"{name}: {error}") from error
 
 
+def _targets(name: str, value: Any) -> tuple[str, ...]:
+    words = _words(name, value)
+    for word in words:
+        if word != targets.EVERY_FITTING:
+            try:
+                targets.check("name", word)
+            except TargetRefused as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+    return words
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    words = value.replace(",", " ").split() if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
+        raise ConfigurationError(f"{name}: {value!r} is no list of words")
+    return tuple(words)
+
+
 def _location(name: str, value: Any) -> str:
     if value != "" and not (isinstance(value, str) and _LOCATION.fullmatch(value)):
         raise ConfigurationError(f"{name}: {value!r} is no location of nginx such as /internal/")
@@ -215,6 +316,23 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "grace": lambda name, value: _number(name, value, 0),
     "package_size": lambda name, value: _number(name, value, 1),
     "new_versions": lambda name, value: _number(name, value, 0),
+    "lease": lambda name, value: _number(name, value, SHORTEST_LEASE),
+    "failure_hours": lambda name, value: _number(name, value, 0),
+    "trouble_minutes": lambda name, value: _number(name, value, 0),
+    "open_requests": lambda name, value: _number(name, value, 1),
+    "open_packages": lambda name, value: _number(name, value, 1),
+    "requests_per_day": lambda name, value: _number(name, value, 1),
+    "uploads_per_machine": lambda name, value: _number(name, value, 1),
+    "quarantine": lambda name, value: _number(name, value, 1),
+    "upload_timeout": lambda name, value: _number(name, value, 1),
+    "log_size": lambda name, value: _number(name, value, 1),
+    "keep_logs": lambda name, value: _number(name, value, 1),
+    "keep_failed_logs": lambda name, value: _number(name, value, 1),
+    "keep_requests": lambda name, value: _number(name, value, 1),
+    "builder": _targets,
+    "builder_eprefix": _path,
+    "builder_options": _words,
+    "proposals": lambda name, value: _choice(name, value, PROPOSALS),
     "accel_redirect": _location,
     "tls_certificate": _path,
     "tls_key": _path,

@@ -11,7 +11,7 @@ from typing import Final
 from bdcs.blobs.directory import space_errors
 
 DIRECTORY: Final = "logs"
-LARGEST: Final = 64 << 20  # bytes of one log; what a build prints beyond that is not kept
+LARGEST: Final = 64 << 20  # bytes of one log, unless the operator says otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class AttemptLogs:
     """The logs below a data directory."""
 
     data: Path
+    largest: int = LARGEST
+    """Bytes of one log; what a build prints beyond that is not kept."""
 
     def append(self, attempt: int, offset: int, text: bytes) -> int:
         """Put `text` where it belongs, from `offset` on, and return how long the log is now.
@@ -32,8 +34,8 @@ class AttemptLogs:
             descriptor = os.open(path, flags, 0o600)
             try:
                 size = os.fstat(descriptor).st_size
-                if offset <= size < min(offset + len(text), LARGEST):
-                    size += os.write(descriptor, text[size - offset :][: LARGEST - size])
+                if offset <= size < min(offset + len(text), self.largest):
+                    size += os.write(descriptor, text[size - offset :][: self.largest - size])
             finally:
                 os.close(descriptor)
         return size

@@ -211,21 +211,5 @@ class Failure(StrEnum):
     """What was built is not what was wished for."""
 
 
-REMEMBERED: Final[Mapping[Failure, int]] = MappingProxyType(
-    {
-        Failure.BUILD: 86_400,
-        Failure.FETCH: 3_600,
-        Failure.DEPENDENCIES: 3_600,
-        Failure.LIMIT: 86_400,
-        Failure.REFUSED: 86_400,
-        Failure.LOST: 600,
-        Failure.BUILDER: 600,
-        Failure.MISMATCH: 86_400,
-    }
-)
-"""Seconds for which a failure is remembered: as long, who asks is refused unless he says to retry."""
-
-LEASE: Final = 60
-"""Seconds that a builder has an attempt before it must say that it is still at work."""
 LOSSES: Final = 5
 """Builders in a row that may be lost with a job before it counts as failed."""

@@ -21,7 +21,7 @@ class NetworkLimit:
     """Counts per network and day. Networks are known by an HMAC under a key of that day, only in memory."""
 
     def __init__(self, per_day: int, random_key: Callable[[], bytes]) -> None:
-        self._per_day = per_day
+        self.per_day = per_day
         self._random_key = random_key
         self._day = -1
         self._key = b""
@@ -39,7 +39,7 @@ class NetworkLimit:
             self._day, self._key = day, self._random_key()
             self._counts.clear()
         mark = self._mark(address)
-        if self._counts[mark] >= self._per_day:
+        if self._counts[mark] >= self.per_day:
             return int((day + 1) * DAY - now) + 1
         self._counts[mark] += 1
         return 0

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from bdcs.domain.gpkg.reading import Package
 
 LIFE: Final = 7 * 86_400
-"""Seconds that an upload waits to be published before it is dropped, and that it is known afterwards."""
+"""Seconds that an upload waits to be published before it is dropped, and that it is known afterwards; unless
+the operator says otherwise."""
 MOST: Final = 500
-"""Uploads of one machine that may wait at a time."""
+"""Uploads of one machine that may wait at a time; likewise."""
 
 
 class State(StrEnum):

@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, select, update
 
 from bdcs.domain.admission import Origin
+from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.targets import Cause
 from bdcs.domain.uploads import State
 from bdcs.errors import BlobMissing, PackageRefused
@@ -48,6 +49,9 @@ class Handover:
     attempt: int
     fencing: int
     uploads: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    """CPVs that were built as well and must not be passed on."""
+    policy: BuildPolicy = DEFAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +86,7 @@ def publish(
     Raises `NotFound`, `LeaseLost`, `RefusedPackage`, and what `Publisher.publish` raises.
     """
     with publisher.writing() as connection:
-        book = Jobs(connection, publisher.now())
+        book = Jobs(connection, publisher.now(), handover.policy)
         attempt = book.leased(handover.attempt, handover.fencing, handover.machine_id)
         book.renew(attempt, TIME)
         job = _job(connection, attempt)
@@ -160,14 +164,14 @@ class _Publishing:
     ) -> tuple[Answer, Touched]:
         """Write down what became of attempt and job, in the transaction that publishes."""
         handover, job = self._handover, self._job
-        book = Jobs(connection, self._publisher.now())
+        book = Jobs(connection, self._publisher.now(), handover.policy)
         attempt = book.leased(handover.attempt, handover.fencing, handover.machine_id)
         ids = {member.upload.id: member.build or made[member.candidate.source.name] for member in members}
         if _overtaken(connection, job.target_id, made.values()):
             raise _Overtaken
         _note(connection, members)
         build, differs = self._result(members, ids)
-        book.succeed(attempt, build, differs)
+        book.succeed(attempt, build, differs, handover.left_out)
         book.finish_published(job.target_id)
         document = {
             "state": "mismatch" if differs else "published",

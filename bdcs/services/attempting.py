@@ -17,7 +17,7 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.blobs.attempt_logs import AttemptLogs
-from bdcs.domain.jobs import LEASE, AttemptState, Failure, JobState
+from bdcs.domain.jobs import AttemptState, Failure, JobState
 from bdcs.errors import CollectorError, SignerUnavailable, StoreUnavailable
 from bdcs.services import answers, attempt_publishing, builders, targets
 from bdcs.services.answers import Answer, SignedRequest
@@ -32,6 +32,7 @@ from bdcs.services.waking import Transactions, attempt_topic, job_topic, target_
 from bdcs.store import tables
 from bdcs.store.tables import attempts, jobs
 from gentwoo_client.wire.build_messages import Claim, Failed, Fencing, LogPiece, Publish
+from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.errors import Forbidden, LeaseLost, RefusedPackage, Unavailable
 from gentwoo_client.wire.tokens import Token
 
@@ -95,7 +96,7 @@ class Attempting:
                     break
                 await subscription.wait(min(left, POLL))
                 document = await self.transactions.store.read(
-                    lambda connection: _heartbeat(Jobs(connection, self.now()), token, number, beat.fencing)
+                    lambda connection: _heartbeat(self._book(connection), token, number, beat.fencing)
                 )
         return document
 
@@ -107,7 +108,7 @@ class Attempting:
         token = await self.authenticator.verified(signed)
 
         def look(connection: Connection) -> tuple[bool, int]:
-            book = Jobs(connection, self.now())
+            book = self._book(connection)
             attempt = book.attempt(number, approved(connection, token).id)
             return attempt.state is AttemptState.LEASED and attempt.number == piece.fencing, attempt.job_id
 
@@ -138,7 +139,7 @@ class Attempting:
         """Publish what the attempt built, as one.
 
         Told again, though by another token, what was done is told again, without its packages. Raises
-        `NotFound`, `LeaseLost`, `RefusedPackage`, `Unavailable`.
+        `NotFound`, `LeaseLost`, `InvalidCPV`, `RefusedPackage`, `Unavailable`.
         """
         before = await self.transactions.store.read(
             lambda connection: answers.earlier(connection, signed, self.now())
@@ -159,6 +160,8 @@ class Attempting:
             attempt=number,
             fencing=publish.fencing,
             uploads=tuple(dict.fromkeys(publish.uploads)),
+            left_out=tuple(str(CPV.parse(text)) for text in dict.fromkeys(publish.left_out)),
+            policy=self.transactions.policy,
         )
         work = partial(attempt_publishing.publish, self.publisher, handover, url=self.documents.url)
         try:
@@ -180,6 +183,9 @@ class Attempting:
 
     # In transactions.
 
+    def _book(self, connection: Connection) -> Jobs:
+        return Jobs(connection, self.now(), self.transactions.policy)
+
     def _seen(self, book: Jobs, token: Token, claim: Claim) -> Claimant:
         machine = approved(book.connection, token)
         ids = _targets(book.connection, machine, claim)
@@ -200,7 +206,8 @@ class Attempting:
             attempt = book.claim(claimant)
             if attempt is None:
                 raise _NothingLeft
-            return Answer(status=201, body=json.dumps(self.documents.lease(connection, attempt.id, LEASE)))
+            lease = self.documents.lease(connection, attempt.id, book.policy.lease)
+            return Answer(status=201, body=json.dumps(lease))
 
         try:
             return answers.once(book.connection, signed, token, self.now(), do)
@@ -254,7 +261,7 @@ def _heartbeat(book: Jobs, token: Token, number: int, fencing: int) -> Document:
         book.leased(number, fencing, machine.id)
     except LeaseLost:
         return {"lease": 0, "cancelled": True}
-    return {"lease": LEASE, "cancelled": False}
+    return {"lease": book.policy.lease, "cancelled": False}
 
 
 def _published_before(connection: Connection, token: Token, number: int, fencing: int) -> Answer | None:

@@ -41,7 +41,13 @@ class BuildDocuments:
         """Return what is told of a request; `near` are near misses by digest, where they are to be named."""
         rows = connection.execute(_MEMBERS.where(members.c.request_id == request.id)).all()
         foreseen = self._foreseen(connection, rows, now)
-        packages = [self._package(row, request.target, foreseen, near.get(row.digest, ())) for row in rows]
+        left_out = _left_out(connection, request.id)
+        packages = [
+            self._package(
+                row, request.target, foreseen, near.get(row.digest, ()), left_out.get(row.job_id, ())
+            )
+            for row in rows
+        ]
         state = wanted.state_of(request, {row.state for row in rows})
         return {
             "id": request.id,
@@ -208,7 +214,12 @@ class BuildDocuments:
         return _outlooks(connection, waiting, now) if waiting else {}
 
     def _package(
-        self, row: Row[Any], target: str, foreseen: Mapping[int, Outlook], near: Sequence[Near]
+        self,
+        row: Row[Any],
+        target: str,
+        foreseen: Mapping[int, Outlook],
+        near: Sequence[Near],
+        left_out: Sequence[str],
     ) -> Document:
         waits = row.state == MemberState.WAITING
         outlook = foreseen.get(row.job_id, _NOTHING) if waits else _NOTHING
@@ -225,6 +236,7 @@ class BuildDocuments:
             "position": outlook.position,
             "expected_seconds": row.expected_seconds if waits else None,
             "finish_at": _time(outlook.finish_at),
+            "left_out": list(left_out),
         }
 
     def _planned(
@@ -248,6 +260,7 @@ class BuildDocuments:
             "position": None,
             "expected_seconds": verdict.expected_seconds,
             "finish_at": None,
+            "left_out": [],
         }
 
     def _near(self, target: str, near: Near) -> Document:
@@ -353,6 +366,21 @@ def _queued(connection: Connection, target: int) -> list[Queued]:
     ]
 
 
+def _left_out(connection: Connection, request: str) -> Mapping[int, Sequence[str]]:
+    """Return what was built for packages of the request and not published, by the job that built it."""
+    rows = connection.execute(
+        select(attempts.c.job_id, attempts.c.left_out)
+        .join(members, members.c.job_id == attempts.c.job_id)
+        .where(members.c.request_id == request, attempts.c.left_out.is_not(None))
+        .order_by(attempts.c.id)
+    )
+    return {job: _names(text) for job, text in rows}
+
+
+def _names(text: str | None) -> list[str]:
+    return [] if text is None else [str(name) for name in json.loads(text)]
+
+
 def _attempt(row: Row[Any]) -> Document:
     return {
         "attempt": row.id,
@@ -364,6 +392,8 @@ def _attempt(row: Row[Any]) -> Document:
         "failure": row.failure,
         "reason": row.failure_text,
         "log_size": row.log_size,
+        "log_deleted_at": _time(row.log_deleted_at),
+        "left_out": _names(row.left_out),
     }
 
 

@@ -23,13 +23,12 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.jobs import (
     ENDS,
     IN_FLIGHT,
-    LEASE,
     LOSSES,
     PRIORITIES,
-    REMEMBERED,
     AttemptState,
     Event,
     Failure,
@@ -125,9 +124,10 @@ class _End:
 class Jobs:
     """Jobs as one transaction sees and changes them."""
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, now: float, policy: BuildPolicy = DEFAULT) -> None:
         self.connection = connection
         self.now = int(now)
+        self.policy = policy
         self.touched = Touched()
 
     # Beginnings.
@@ -216,11 +216,10 @@ class Jobs:
             raise LeaseLost(f"this attempt is {found.state}: another may be building the same")
         return found
 
-    def renew(self, attempt: Attempt, seconds: int = LEASE) -> None:
-        """The builder is still at work, for `seconds` at least."""
-        self.connection.execute(
-            update(attempts).where(attempts.c.id == attempt.id).values(lease_until=self.now + seconds)
-        )
+    def renew(self, attempt: Attempt, seconds: int | None = None) -> None:
+        """The builder is still at work, for `seconds` at least; by default for a lease."""
+        until = self.now + (self.policy.lease if seconds is None else seconds)
+        self.connection.execute(update(attempts).where(attempts.c.id == attempt.id).values(lease_until=until))
 
     def fail(self, attempt: Attempt, kind: Failure, text: str) -> None:
         """The attempt failed, and its job with it; where the builder is to blame, another may try."""
@@ -243,9 +242,18 @@ class Jobs:
         """Take back what builders lost; return how many attempts that were."""
         return self._lose(attempts.c.lease_until < self.now, "the builder was not heard of any more")
 
-    def succeed(self, attempt: Attempt, build: int, difference: Sequence[str]) -> None:
-        """What the attempt built is published as `build`; with a `difference`, that is not the wish."""
-        self._end_attempts(attempts.c.id == attempt.id, AttemptState.PUBLISHED)
+    def succeed(
+        self, attempt: Attempt, build: int, difference: Sequence[str], left_out: Sequence[str] = ()
+    ) -> None:
+        """What the attempt built is published as `build`; with a `difference`, that is not the wish.
+
+        `left_out` are CPVs that were built as well and must not be passed on.
+        """
+        self._end_attempts(
+            attempts.c.id == attempt.id,
+            AttemptState.PUBLISHED,
+            left_out=json.dumps(list(left_out)) if left_out else None,
+        )
         if difference:
             self._end(
                 _End(
@@ -254,7 +262,7 @@ class Jobs:
                     build=build,
                     reason="\n".join(difference),
                     failure=Failure.MISMATCH,
-                    failed_until=self.now + REMEMBERED[Failure.MISMATCH],
+                    failed_until=self.now + self.policy.remembered(Failure.MISMATCH),
                 )
             )
         else:
@@ -371,7 +379,7 @@ class Jobs:
                 machine_id=claimant.machine_id,
                 builder=claimant.name,
                 started_at=self.now,
-                lease_until=self.now + LEASE,
+                lease_until=self.now + self.policy.lease,
                 state=str(AttemptState.LEASED),
                 log_size=0,
             )
@@ -422,7 +430,7 @@ class Jobs:
             self._end(self._failed(ids, kind, text))
 
     def _failed(self, ids: Sequence[int], kind: Failure, text: str) -> _End:
-        until = self.now + REMEMBERED[kind]
+        until = self.now + self.policy.remembered(kind)
         return _End(ids=ids, event=Event.FAIL, reason=text, failure=kind, failed_until=until)
 
     def _end(self, end: _End) -> None:

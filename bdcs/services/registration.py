@@ -16,7 +16,6 @@ from bdcs.services import answers, forgetting, machines
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.machines import Keys
 from bdcs.services.report_links import ReportLinks
-from bdcs.store import tables
 from bdcs.store.store import Store
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import Forgotten, TooManyRequests, Unauthorized, Unregistered
@@ -49,7 +48,13 @@ class Registrar:
         if not await self.store.read(lambda connection: self._is_known(connection, machine)):
             wait = self.network_limit.take(address, self.now())
             if wait:
-                raise TooManyRequests("too many new machines from this network today", retry_after=wait)
+                most = self.network_limit.per_day
+                raise TooManyRequests(
+                    f"{most} machines of this network were registered today, as many as may be in a day",
+                    retry_after=wait,
+                    limit="registrations_per_network",
+                    allowed=most,
+                )
 
         def enrol(connection: Connection) -> Answer:
             return self._enrol(connection, machine, public_key)
@@ -133,16 +138,7 @@ class Registrar:
         status = 200
         if not self._is_known(connection, machine):
             status = 201
-            connection.execute(
-                tables.machines.insert().values(
-                    uuid=str(machine),
-                    public_key=public_key,
-                    state=str(self.first_state),
-                    registered_at=int(self.now()),
-                    head_seq=0,
-                    head_digest=None,
-                )
-            )
+            machines.enrol(connection, machine, public_key, self.first_state, now=self.now())
         enrolled = machines.require(connection, machine)
         if enrolled.state == State.AWAITING_APPROVAL:
             status = 202

@@ -18,12 +18,12 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
 
 from bdcs.domain.admission import RESTRICTED
+from bdcs.domain.build_policy import DAY, DEFAULT, BuildPolicy
 from bdcs.domain.jobs import (
     Answer,
     JobState,
@@ -39,23 +39,17 @@ from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import builds, jobs, members, requests
-from gentwoo_client.wire.builds import BuildSpecification, difference
-from gentwoo_client.wire.cpv import split_cpv
-from gentwoo_client.wire.dependencies import parse, words
-from gentwoo_client.wire.errors import NotFound
+from gentwoo_client.wire.builds import BuildSpecification, difference, needed_by
+from gentwoo_client.wire.errors import NotFound, TooManyRequests
 
 BUILDER_SEEN: Final = 300
 """Seconds after which a builder that did not ask for work, nor told of any, counts as gone."""
-OPEN_REQUESTS: Final = 100
-"""Requests of one machine that may be open at a time."""
-OPEN_PACKAGES: Final = 5000
-"""Packages in the open requests of one machine."""
+ASK_AGAIN: Final = 300
+"""Seconds after which who has as much open as he may asks again: something may have ended by then."""
 NEAR: Final = 5
 """Near misses that are named for one package."""
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
-_NEEDED: Final = ("depend", "bdepend", "rdepend", "idepend")
-"""What must be there before a package is built, or before another that is built with it can use it."""
 
 Catalogue = Callable[[Connection, BuildSpecification], str | None]
 """Says why there can be no such package; None where there can."""
@@ -128,7 +122,7 @@ def wishes_of(specifications: Iterable[BuildSpecification]) -> list[Wish]:
     for specification in specifications:
         digest = specification.digest()
         if digest not in wishes:
-            wishes[digest] = Wish(specification=specification, digest=digest, needs=_needs_of(specification))
+            wishes[digest] = Wish(specification=specification, digest=digest, needs=needed_by(specification))
     return list(wishes.values())
 
 
@@ -148,6 +142,7 @@ class Judge:
     """What is wrong with the machine's parameters, if anything."""
     fleet: int = 10
     """Machines whose records must be known for an estimate from the fleet."""
+    policy: BuildPolicy = DEFAULT
 
     def verdicts(self, wishes: Sequence[Wish]) -> list[Verdict]:
         """Return an answer for each wish, in their order."""
@@ -165,9 +160,8 @@ class Judge:
                 if no_builder:
                     verdict = _refused(wish, Refusal.NO_BUILDER, f"nobody builds for {self.target.name} now")
                 elif room <= 0:
-                    verdict = _refused(
-                        wish, Refusal.QUOTA, "this machine waits for too many packages already"
-                    )
+                    reason = _too_many_packages(self.policy)
+                    verdict = _refused(wish, Refusal.QUOTA, reason)
             if verdict.answer is Answer.QUEUED and (lacking := wish.needs & refused):
                 reason = f"it needs {', '.join(sorted(lacking))}, which is refused"
                 verdict = _refused(wish, Refusal.DEPENDENCIES, reason)
@@ -264,17 +258,18 @@ class Judge:
     def _room(self) -> int:
         """Return how many packages the machine may wait for beyond those that it waits for."""
         if self.machine_id is None:
-            return OPEN_PACKAGES
-        open_requests, waiting = self.connection.execute(
-            select(func.count(requests.c.id.distinct()), func.count())
+            return self.policy.open_packages
+        waiting: int = self.connection.execute(
+            select(func.count())
+            .select_from(requests)
             .join(members, members.c.request_id == requests.c.id)
             .where(
                 requests.c.machine_id == self.machine_id,
                 requests.c.finished_at.is_(None),
                 members.c.state == str(MemberState.WAITING),
             )
-        ).one()
-        return 0 if open_requests >= OPEN_REQUESTS else OPEN_PACKAGES - int(waiting)
+        ).scalar_one()
+        return self.policy.open_packages - waiting
 
     def _estimated(self, verdicts: list[Verdict]) -> list[Verdict]:
         """Add how long builds that are to be queued are likely to take."""
@@ -315,6 +310,30 @@ def near_misses(
         digest: tuple(sorted(near, key=lambda one: len(one.difference))[:NEAR])
         for digest, near in found.items()
     }
+
+
+def check_quota(connection: Connection, machine_id: int, policy: BuildPolicy, now: int) -> None:
+    """Raise `TooManyRequests` where the machine may not ask for anything else to be built now."""
+    mine = requests.c.machine_id == machine_id
+    is_open = mine & requests.c.finished_at.is_(None)
+    if connection.execute(select(func.count()).where(is_open)).scalar_one() >= policy.open_requests:
+        raise TooManyRequests(
+            f"this machine has {policy.open_requests} requests open, as many as one may: cancel some"
+            " (`gentwoo builds`), or wait until they end",
+            retry_after=ASK_AGAIN,
+            limit="open_requests",
+            allowed=policy.open_requests,
+        )
+    made = connection.execute(
+        select(func.count(), func.min(requests.c.created_at)).where(mine, requests.c.created_at > now - DAY)
+    ).one()
+    if made[0] >= policy.requests_per_day:
+        raise TooManyRequests(
+            f"this machine made {policy.requests_per_day} requests in the last 24 hours, as many as one may",
+            retry_after=made[1] + DAY - now,
+            limit="requests_per_day",
+            allowed=policy.requests_per_day,
+        )
 
 
 def has_builder(connection: Connection, target: Target, now: int) -> bool:
@@ -554,6 +573,11 @@ def _refused(wish: Wish, refusal: Refusal, reason: str) -> Verdict:
     return Verdict(wish=wish, answer=Answer.REFUSED, refusal=refusal, reason=reason)
 
 
+def _too_many_packages(policy: BuildPolicy) -> str:
+    most = policy.open_packages
+    return f"this machine may wait for {most:,} packages at a time, and does: ask again when some are there"
+
+
 def _near(row: Row[Any], specification: BuildSpecification, wish: Wish) -> Near:
     return Near(
         cpv=row.cpv,
@@ -561,26 +585,6 @@ def _near(row: Row[Any], specification: BuildSpecification, wish: Wish) -> Near:
         path=row.path,
         difference=difference(specification, wish.specification),
     )
-
-
-def _needs_of(specification: BuildSpecification) -> frozenset[str]:
-    names = set()
-    for field_name in _NEEDED:
-        for word in words(parse(getattr(specification, field_name))):
-            if not word.startswith("!") and (name := _name_in(word)) is not None:
-                names.add(name)
-    return frozenset(names)
-
-
-@lru_cache(maxsize=16_384)
-def _name_in(word: str) -> str | None:
-    """Return the CATEGORY/NAME of an atom."""
-    text = word.partition("[")[0].partition(":")[0]
-    bare = text.lstrip("<>=~")
-    if bare == text:
-        return bare
-    parts = split_cpv(bare.removesuffix("*"))
-    return None if parts is None else f"{parts[0]}/{parts[1]}"
 
 
 def _idempotency(machine_id: int | None, key: str) -> str:

@@ -23,6 +23,7 @@ from sqlalchemy import Connection, select
 from bdcs.blobs.directory import is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
+from bdcs.domain.uploads import LIFE
 from bdcs.errors import StoreError
 from bdcs.services import generations, targets, uploads
 from bdcs.services.finishing import to_its_end
@@ -55,6 +56,8 @@ class Upkeep:
     publisher: Publisher
     grace: int
     """Days that a withdrawn file stays."""
+    quarantine: int = LIFE // DAY
+    """Days that an upload waits to be published."""
     now: Callable[[], float]
 
     async def run(self) -> None:
@@ -117,7 +120,7 @@ class Upkeep:
     def _drop_uploads(self) -> int:
         blobs, now = self.publisher.blobs, self.now()
         with self.publisher.writing() as connection:
-            kept = set(uploads.drop_old(connection, now))
+            kept = set(uploads.drop_old(connection, now, self.quarantine * DAY))
         gone = [
             blob.path
             for blob in blobs.uploads()

@@ -149,12 +149,19 @@ class Uploads:
     """Receives uploads in the server."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, *, package_size: int, now: Callable[[], float] = time.time
+        self,
+        store: Store,
+        blobs: Blobs,
+        *,
+        package_size: int,
+        most: int = MOST,
+        now: Callable[[], float] = time.time,
     ) -> None:
-        """`package_size`: bytes of the largest package that is taken."""
+        """`package_size`: bytes of the largest package that is taken; `most`: uploads of one machine."""
         self._store = store
         self._blobs = blobs
         self._package_size = package_size
+        self._most = most
         self._now = now
         self._arriving: Counter[UUID] = Counter()
         """Bytes that machines have declared, and that may still come."""
@@ -184,9 +191,20 @@ class Uploads:
         if known is not None and known.state is not State.REFUSED:
             return known
         size += self._arriving[declared.machine] + declared.size
-        if count >= MOST or size > QUOTA * self._package_size:
+        if count >= self._most:
             raise TooManyRequests(
-                "too much that this machine sent waits to be published", retry_after=RETRY_AFTER
+                f"{count} packages of this machine wait to be published, as many as may",
+                retry_after=RETRY_AFTER,
+                limit="uploads_per_machine",
+                allowed=self._most,
+            )
+        if size > QUOTA * self._package_size:
+            raise TooManyRequests(
+                f"packages of this machine that wait to be published may have {QUOTA} times the bytes of the"
+                f" largest package, {QUOTA * self._package_size}",
+                retry_after=RETRY_AFTER,
+                limit="package_size",
+                allowed=self._package_size,
             )
         reception = Reception(declared, target, machine, await asyncio.to_thread(self._blobs.workspace))
         self._arriving[declared.machine] += declared.size
@@ -300,12 +318,12 @@ def publish(publisher: Publisher, ids: Sequence[str]) -> Published:
     return published
 
 
-def drop_old(connection: Connection, now: float) -> list[str]:
-    """Give up what nobody published within `LIFE`, and forget what was decided as long ago.
+def drop_old(connection: Connection, now: float, life: int = LIFE) -> list[str]:
+    """Give up what nobody published within `life` seconds, and forget what was decided as long ago.
 
     Return the names of what is still to wait in quarantine: all other files there may go.
     """
-    old = uploads.c.received_at < int(now) - LIFE
+    old = uploads.c.received_at < int(now) - life
     connection.execute(delete(uploads).where(old))
     return list(connection.scalars(select(uploads.c.blob).where(uploads.c.blob.is_not(None))))
 

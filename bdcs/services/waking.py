@@ -10,6 +10,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from bdcs.bus.memory import Bus
+from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.services.jobs import Jobs, Touched
 from bdcs.store.store import Store
 
@@ -43,12 +44,13 @@ class Transactions:
     store: Store
     bus: Bus
     now: Callable[[], float]
+    policy: BuildPolicy = DEFAULT
 
     async def write(self, work: Callable[[Jobs], T]) -> T:
         """Do `work` in a transaction; wake whom it concerned when it is durable. Raises what `work` does."""
 
         def do(connection: Connection) -> tuple[T, Touched]:
-            book = Jobs(connection, self.now())
+            book = Jobs(connection, self.now(), self.policy)
             return work(book), book.touched
 
         result, touched = await self.store.write(do)

@@ -39,6 +39,7 @@ from gentwoo_client.wire.errors import (
     NotFound,
 )
 from gentwoo_client.wire.parameters import Parameters
+from gentwoo_client.wire.records import format_time
 from gentwoo_client.wire.tokens import Token
 
 log = logging.getLogger(__name__)
@@ -73,7 +74,8 @@ class Wishing:
     async def ask(self, signed: SignedRequest, wish: BuildWish) -> Answer:
         """Plan (200), or make a request (201; 200 where its key made one before).
 
-        Raises `InvalidSpecification`, `Unauthorized`, `TokenReused`, and what `approved` raises.
+        Raises `InvalidSpecification`, `Unauthorized`, `TokenReused`, `TooManyRequests`, and what `approved`
+        raises.
         """
         token = await self.authenticator.verified(signed)
         if len(wish.packages) > FEW:
@@ -185,7 +187,7 @@ class Wishing:
     ) -> Log:
         """Return more of the log of a job's attempt (the last), waiting at most so long for there to be any.
 
-        Raises `NotFound`.
+        Raises `NotFound`, also where the log was deleted after its time.
         """
         token = await self.authenticator.verified(signed)
         await self.store.read(
@@ -195,6 +197,11 @@ class Wishing:
         with self.transactions.bus.subscribed(job_topic(number)) as subscription:
             while True:
                 found = await self.store.read(lambda connection: _log_of(connection, number, attempt))
+                if found is not None and found.deleted_at is not None:
+                    when = format_time(found.deleted_at)
+                    raise NotFound(
+                        f"the log of attempt {found.attempt} was deleted after its time, at {when}"
+                    )
                 text = b""
                 if found is not None:
                     text = await asyncio.to_thread(self.logs.read, found.attempt, offset, LOG_PIECE)
@@ -313,6 +320,8 @@ class Wishing:
             target, verdicts = self._verdicts(connection, machine, wish, wishes)
             if target is None:
                 return self._plan(connection, token, wish, wishes)
+            if any(verdict.state is MemberState.WAITING for verdict in verdicts):
+                requests.check_quota(connection, machine.id, book.policy, book.now)
             number = requests.commit(
                 book,
                 target,
@@ -369,6 +378,7 @@ class Wishing:
             catalogue=self.catalogue,
             objection=objection,
             fleet=self.fleet,
+            policy=self.transactions.policy,
         )
 
     def _state(self, connection: Connection, token: Token, number: str) -> Document:
@@ -405,11 +415,13 @@ class Log:
 class _AttemptLog:
     attempt: int
     is_over: bool
+    deleted_at: int | None
 
 
 def _log_of(connection: Connection, job: int, attempt: int | None) -> _AttemptLog | None:
     """Return that attempt of a job, or its last. Raises `NotFound` where it is another job's."""
-    query = select(attempts.c.id, attempts.c.finished_at).where(attempts.c.job_id == job)
+    columns = (attempts.c.id, attempts.c.finished_at, attempts.c.log_deleted_at)
+    query = select(*columns).where(attempts.c.job_id == job)
     if attempt is not None:
         query = query.where(attempts.c.id == attempt)
     row = connection.execute(query.order_by(attempts.c.id.desc()).limit(1)).first()
@@ -417,7 +429,8 @@ def _log_of(connection: Connection, job: int, attempt: int | None) -> _AttemptLo
         if attempt is not None:
             raise NotFound("the job has no such attempt")
         return None
-    return _AttemptLog(attempt=row.id, is_over=row.finished_at is not None)
+    is_over = row.finished_at is not None
+    return _AttemptLog(attempt=row.id, is_over=is_over, deleted_at=row.log_deleted_at)
 
 
 def _wishes(wish: BuildWish) -> list[Wish]:

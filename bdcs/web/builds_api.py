@@ -41,7 +41,7 @@ OPERATIONS: Final = (
         token=True,
         request=(JSON, BuildWish),
         answers={201: BuildState, 200: BuildState},
-        problems=(*TOKEN_PROBLEMS, 408, 409, 413, 415),
+        problems=(*TOKEN_PROBLEMS, 408, 409, 413, 415, 429),
     ),
     Operation(
         method="GET",

@@ -22,7 +22,7 @@ from gentwoo_client.wire.errors import Malformed, UnsupportedMedia
 
 GPKG: Final = "application/vnd.gentoo.gpkg"
 SUFFIX: Final = ".gpkg.tar"
-BATCH: Final = 1 << 20  # bytes that are worth a thread's attention, and that must come within BODY_TIMEOUT
+BATCH: Final = 1 << 20  # bytes that are worth a thread's attention, and that must come within the patience
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _SHA512: Final = re.compile(r"[0-9a-f]{128}")
@@ -50,7 +50,7 @@ OPERATIONS: Final = (
         ),
         request=(GPKG, None),
         answers={201: UploadDocument},
-        problems=(400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 500, 503),
+        problems=(400, 401, 403, 404, 408, 409, 410, 413, 415, 422, 429, 500, 503),
     ),
 )
 
@@ -61,6 +61,8 @@ class UploadAPI:
 
     receiver: Receiver
     public_url: str
+    patience: float = BODY_TIMEOUT
+    """Seconds that `BATCH` bytes may take to arrive."""
 
     def add_to(self, app: web.Application) -> None:
         """Route the operation. `Expect: 100-continue` is answered when the package may come."""
@@ -79,7 +81,7 @@ class UploadAPI:
         admission = await self.receiver.admit(signed, described)
         if isinstance(admission, Answer):
             return _response(admission)
-        return _response(await self.receiver.receive(admission, _chunks(request)))
+        return _response(await self.receiver.receive(admission, _chunks(request, self.patience)))
 
 
 def _described(request: web.Request) -> Described:
@@ -101,19 +103,19 @@ def _described(request: web.Request) -> Described:
     return Described(target=request.match_info["target"], cpv=CPV(*parts), size=int(size), sha512=sha512)
 
 
-async def _chunks(request: web.Request) -> AsyncIterator[bytes]:
+async def _chunks(request: web.Request, patience: float) -> AsyncIterator[bytes]:
     """Yield the body in pieces. Raises `Malformed` where it breaks off, `TimeoutError` where it dawdles."""
     if hdrs.EXPECT in request.headers:
         await request.writer.write(CONTINUE)
         request.writer.output_size = 0  # the answer proper has not begun
-    while batch := await _batch(request):
+    while batch := await _batch(request, patience):
         yield batch
 
 
-async def _batch(request: web.Request) -> bytes:
+async def _batch(request: web.Request, patience: float) -> bytes:
     batch = bytearray()
     try:
-        async with asyncio.timeout(BODY_TIMEOUT):
+        async with asyncio.timeout(patience):
             while len(batch) < BATCH and (piece := await request.content.readany()):
                 batch += piece
     except (web.RequestPayloadError, ConnectionError) as error:

@@ -68,6 +68,7 @@ def outcome_lines(state: BuildState) -> list[str]:
         if package.state == "published":
             continue
         lines.append(f"{_name(package)}: {state_words(package)}")
+    lines += left_out_lines(sorted({cpv for package in state.packages for cpv in package.left_out}))
     there = sum(package.state == "published" for package in state.packages)
     lines.append(f"{there:,} of {len(state.packages):,} packages are there.")
     return lines
@@ -94,6 +95,12 @@ def state_words(package: PackageStatus) -> str:
             return f"is not built{reason}"
         case _:
             return f"cancelled{reason}"
+
+
+def left_out_lines(cpvs: Sequence[str]) -> list[str]:
+    """What was built for a package besides, and why it does not come as a binary."""
+    names = ", ".join(printable(cpv) for cpv in cpvs)
+    return [f"left out, since it must not be redistributed: {names}; emerge builds it here"] if cpvs else []
 
 
 def news_line(state: BuildState) -> str:

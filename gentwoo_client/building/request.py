@@ -35,6 +35,7 @@ WAIT: Final = 25
 """Seconds that the collector is asked to wait for a change: less than anything on the way gives up after."""
 _FIRST_PAUSE = 0.5  # seconds after a failure; it doubles
 _LONGEST_PAUSE = 10.0
+_LONGEST_PATIENCE = 30.0  # seconds that somebody who has just asked is let wait at a time
 _LONGEST_DEMAND = 300.0  # seconds: Retry-After is heeded up to here
 _TRIES = 8  # for what somebody decided to ask for: about a minute
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -63,14 +64,14 @@ class Builds:
         """Ask for packages; with `commit` false, only what would be.
 
         A wish with a key is sent again for about a minute where the collector does not answer: it is the same
-        request.
+        request. Where the collector says that it will take longer, it is not.
         """
         body = wish.model_dump_json().encode()
         for pause in _Pauses(_TRIES if wish.key else 1):
             try:
                 return await self._get("POST", "/v1/builds", BuildState, body)
             except TryLater as error:
-                if pause is None:
+                if pause is None or (error.retry_after or 0) > _LONGEST_PATIENCE:
                     raise
                 await asyncio.sleep(_demanded(error, pause))
         raise AssertionError

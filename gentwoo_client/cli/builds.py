@@ -103,7 +103,7 @@ async def _list(arguments: argparse.Namespace, builds: Builds) -> int:
 
 
 def _show(arguments: argparse.Namespace, state: BuildState) -> None:
-    from gentwoo_client.building.plan_text import state_words
+    from gentwoo_client.building.plan_text import left_out_lines, state_words
 
     if arguments.json:
         print(json.dumps(state.model_dump(mode="json")))
@@ -111,6 +111,8 @@ def _show(arguments: argparse.Namespace, state: BuildState) -> None:
     print(f"Request {state.id} for {state.target}: {state.state}")
     for package in state.packages:
         print(f"  {package.cpv}: {state_words(package)}")
+        for line in left_out_lines(package.left_out):
+            print(f"    {line}")
 
 
 def _not_awaited(settings: Settings, request: str) -> None:
@@ -123,6 +125,7 @@ def _not_awaited(settings: Settings, request: str) -> None:
 
 async def _log(arguments: argparse.Namespace, builds: Builds) -> int:
     """Print the log, and with --follow what comes, also where the collector restarts meanwhile."""
+    from gentwoo_client.building.plan_text import left_out_lines
     from gentwoo_client.building.request import WAIT
 
     package = _logged(await builds.state(arguments.id), arguments.package)
@@ -137,13 +140,29 @@ async def _log(arguments: argparse.Namespace, builds: Builds) -> int:
                 raise
             await asyncio.sleep(1)
             continue
+        except CollectorRefused as error:
+            if error.reason != "not-found":
+                raise
+            raise GentwooError(f"there is no log: {error}") from None
         sys.stdout.write(_for_terminal(piece.text))
         sys.stdout.flush()
         if attempt is None and piece.attempt is not None:
             attempt = piece.attempt
         offset = piece.offset
         if piece.is_over if arguments.follow else not piece.text:
-            return DONE
+            break
+    for line in left_out_lines(await _left_out(builds, package.job, attempt)):
+        print(f"gentwoo: {line}", file=sys.stderr)
+    return DONE
+
+
+async def _left_out(builds: Builds, job: int, attempt: int | None) -> list[str]:
+    """What an attempt built besides and did not publish; that it cannot be asked for is no error."""
+    try:
+        tried = (await builds.job(job)).attempts
+    except (TryLater, CollectorRefused):
+        return []
+    return [cpv for one in tried if one.attempt == attempt for cpv in one.left_out]
 
 
 def _logged(state: BuildState, text: str | None) -> PackageStatus:

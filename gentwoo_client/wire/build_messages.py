@@ -102,6 +102,10 @@ class PackageStatus(Message):
     position: int | None = Field(description="In the queue of its target, from 1; null unless it is queued.")
     expected_seconds: int | None = Field(description="How long it takes to build; null where unknown.")
     finish_at: str | None = Field(description="When it is likely to be there; null where unknown.")
+    left_out: list[Line] = Field(
+        default_factory=list,
+        description="CPVs that had to be built as well and must not be redistributed: not published.",
+    )
 
 
 class BuildState(Message):
@@ -149,6 +153,12 @@ class AttemptState(Message):
     failure: str | None
     reason: str | None
     log_size: Count = Field(description="Bytes.")
+    log_deleted_at: str | None = Field(
+        default=None, description="Since when its log is gone; null while it is kept."
+    )
+    left_out: list[Line] = Field(
+        default_factory=list, description="What it built as well and must not be redistributed."
+    )
 
 
 class JobState(Message):

@@ -442,12 +442,27 @@ class Delayed(ProtocolError):
 
 
 class TooManyRequests(Delayed):
-    """More requests than this machine or network may make."""
+    """More than this machine or network may do; `limit` names which setting of the collector says so.
+
+    `allowed` is its value. Both are None where no single setting does.
+    """
 
     slug = "too-many-requests"
     status = 429
     title = "Too many requests"
-    advice = "Wait as long as Retry-After says."
+    advice = "Wait as long as Retry-After says; the operator of the collector may raise the limit."
+
+    def __init__(
+        self, detail: str = "", *, retry_after: int = 60, limit: str | None = None, allowed: int | None = None
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after)
+        self.limit = limit
+        self.allowed = allowed
+
+    def members(self) -> dict[str, object]:
+        """The seconds to wait, and the limit."""
+        named = {"limit": self.limit, "allowed": self.allowed}
+        return {**super().members(), **{name: value for name, value in named.items() if value is not None}}
 
 
 class Internal(ProtocolError):
@@ -538,9 +553,22 @@ def from_document(document: object, *, status: int) -> ProtocolError:
     if issubclass(kind, Conflict):
         return _conflict(kind, text, members.get("head"))
     if issubclass(kind, Delayed):
-        wait = members.get("retry_after")
-        return kind(text, retry_after=wait) if type(wait) is int and wait >= 0 else kind(text)
+        return _delayed(kind, text, members)
     return kind(text)
+
+
+def _delayed(kind: type[Delayed], detail: str, members: Mapping[str, object]) -> ProtocolError:
+    wait = members.get("retry_after")
+    given = {"retry_after": wait} if type(wait) is int and wait >= 0 else {}
+    if not issubclass(kind, TooManyRequests):
+        return kind(detail, **given)
+    limit, allowed = members.get("limit"), members.get("allowed")
+    return kind(
+        detail,
+        **given,
+        limit=limit if isinstance(limit, str) else None,
+        allowed=allowed if type(allowed) is int else None,
+    )
 
 
 def _conflict(kind: type[Conflict], detail: str, head: object) -> ProtocolError:

@@ -227,6 +227,10 @@ class Problem(Message):
     retry_after: Annotated[int, Field(ge=0)] | None = Field(
         default=None, description="Of too-many-requests and unavailable: seconds, as in Retry-After."
     )
+    limit: str | None = Field(
+        default=None, description="Of too-many-requests: the collector's setting that says how many."
+    )
+    allowed: int | None = Field(default=None, description="Of too-many-requests: how many that are.")
     field: str | None = Field(default=None, description="Of malformed: the member that is wrong.")
 
 

@@ -5,10 +5,10 @@ import itertools
 
 import pytest
 
+from bdcs.domain.build_policy import GONE, BuildPolicy
 from bdcs.domain.jobs import (
     ENDS,
     IN_FLIGHT,
-    REMEMBERED,
     TRANSITIONS,
     Event,
     Failure,
@@ -52,5 +52,12 @@ def test_every_job_can_end_and_every_end_has_its_word() -> None:
 
 
 def test_every_failure_is_remembered_for_a_while() -> None:
-    assert set(REMEMBERED) == set(Failure)
-    assert all(seconds > 0 for seconds in REMEMBERED.values())
+    assert all(BuildPolicy().remembered(failure) > 0 for failure in Failure)
+
+
+def test_for_how_long_the_operator_says() -> None:
+    policy = BuildPolicy(lasting=7_200, passing=1_800)
+    assert policy.remembered(Failure.BUILD) == policy.remembered(Failure.MISMATCH) == 7_200
+    assert policy.remembered(Failure.FETCH) == policy.remembered(Failure.DEPENDENCIES) == 1_800
+    assert policy.remembered(Failure.LOST) == GONE
+    assert BuildPolicy(passing=60).remembered(Failure.BUILDER) == 60
