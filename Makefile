@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup prefix run check test-fast test test-long bench format lock clean
+.PHONY: help setup prefix run check test-fast test test-long bench format docs lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: setup  ## measure speed and memory, each target beside its peer or limit
 format: setup  ## rewrite the sources as ruff wants them
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
+
+docs: setup  ## write manuals and completions anew from what the commands say
+	@.venv/bin/python -m dev.documents
 
 lock:  ## resolve the dependencies anew into the two lock files
 	$(PYTHON) -m dev.lock
