@@ -10,6 +10,7 @@ targets ─┬─ builds ─── memberships      the binhost: what is in whic
          └─ generations
 requests ─── members ─── jobs ─── attempts      builds on request, and what builders made of them
 catalogue_repositories ─── catalogue_versions ─── catalogue_packages      what ebuild repositories offer
+watches ─── deliveries ─── watch_events      what is told of packages to who watches them
 
 Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
 """
@@ -688,6 +689,88 @@ catalogue_unreadable = Table(
     Column("cache_mtime_ns", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     sqlite_with_rowid=False,
+)
+
+quarantines = Table(
+    "quarantines",
+    metadata,
+    # what counts nowhere in public, and why: a machine, or a package
+    Column("id", Integer, primary_key=True),
+    Column("machine_id", Integer, ForeignKey("machines.id"), unique=True),
+    Column("package_id", Integer, ForeignKey("packages.id"), unique=True),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+watches = Table(
+    "watches",
+    metadata,
+    Column("id", Text, primary_key=True),  # short random text
+    Column("machine_id", Integer, ForeignKey("machines.id")),  # whose it is; null: the operator's
+    Column("feed", Text, nullable=False),  # secret part of its owner's feed's address
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("topics", Text, nullable=False),  # bdcs.domain.watching.Topic, with spaces between
+    Column("webhook", Text),  # URL
+    Column("secret", LargeBinary),  # that its messages are signed with
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "machine_id"),
+    Index(None, "feed"),
+    Index(None, "category", "name"),
+    sqlite_with_rowid=False,
+)
+
+watched_packages = Table(
+    "watched_packages",
+    metadata,
+    # what was public of a package when it was last looked at
+    Column("category", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("seen", Text, nullable=False),  # JSON (bdcs.domain.watching.Sight)
+    sqlite_with_rowid=False,
+)
+
+watch_events = Table(
+    "watch_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("topic", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("facts", Text, nullable=False),  # JSON object
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "category", "name"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    # events on their way to webhooks
+    Column("id", Integer, primary_key=True),
+    Column("watch_id", Text, ForeignKey("watches.id"), nullable=False),
+    Column("event_id", Integer, ForeignKey("watch_events.id"), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_at", BigInteger),  # when it is tried next; null: it has ended
+    Column("delivered_at", BigInteger),
+    Column("problem", Text),  # why the last attempt came to nothing
+    Index(None, "watch_id"),
+    Index(None, "next_at"),
+    sqlite_autoincrement=True,
+)
+
+leaving = Table(
+    "leaving",
+    metadata,
+    # packages that are about to leave their repository; public
+    Column("id", Integer, primary_key=True),
+    Column("atom", Text, nullable=False, unique=True),
+    Column("category", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("leaves_on", Text),  # a day, as ISO 8601 writes it
+    Column("created_at", BigInteger, nullable=False),
 )
 
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
