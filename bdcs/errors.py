@@ -51,6 +51,7 @@ CollectorError
 ├── CannotListen              the address is taken or not ours; exit code 1
 │   └── SignerCannotListen    … and it is the signer's socket
 └── NoPermission              the data directory is another user's; exit code 77
+├── AlreadyServing            another process serves that data directory; exit code 1
 """
 
 from __future__ import annotations
@@ -179,6 +180,18 @@ class EvidenceDamaged(StoreError):
 
 
 class InvalidPackage(CollectorError):
+class AlreadyServing(CollectorError):
+    """Another process serves from the same data directory; `written` is what its lock file holds."""
+
+    advice = "stop it first; several collectors need data directories of their own"
+
+    def __init__(self, directory: Path, written: bytes) -> None:
+        text = written.strip()
+        who = f"process {text.decode()}" if text.isdigit() else "another process"
+        super().__init__(f"{directory}: {who} serves from there already")
+        self.directory = directory
+
+
     """A file is no binary package, or one that must not be published."""
 
     advice = "build it again with Portage; nothing of this file was kept"

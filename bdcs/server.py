@@ -21,6 +21,7 @@ from aiohttp import web
 from bdcs import service_manager
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.blobs.directory import Directory
+from bdcs.blobs.server_lock import only_server
 from bdcs.bus.memory import Bus
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
@@ -30,6 +31,8 @@ from bdcs.services import answers, catalogue, lost_attempts, unused_names
 from bdcs.services.attempting import Attempting
 from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
+from bdcs.services.build_upkeep import BuildUpkeep
+from bdcs.services.exact_hits import ExactHits
 from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
@@ -52,7 +55,7 @@ from bdcs.services.waking import Transactions
 from bdcs.services.wishing import Wishing
 from bdcs.settings import Settings
 from bdcs.store import schema
-from bdcs.store.engine import create_reader, sqlite_path
+from bdcs.store.engine import create_reader, create_writer, sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
@@ -131,6 +134,8 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         store = Store(store_path(settings))
         try:
+        for directory in {settings.data, store_path(settings).parent}:
+            leaving.enter_context(only_server(directory))
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))
             transactions = Transactions(store=store, bus=Bus(), now=time.time, policy=settings.build_policy)
@@ -151,6 +156,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     _keep_up(settings),
                     lost_attempts.look_regularly(transactions),
                     _keep_catalogue(settings, store),
+                    _keep_builds(settings),
                     NewVersions(transactions=transactions, days=settings.new_versions).run(),
                     *_local_builders(settings, store, here, has_tls=context is not None),
                 )
@@ -323,6 +329,19 @@ def _local_builders(
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+async def _keep_builds(settings: Settings) -> None:
+    path = store_path(settings)
+    upkeep = BuildUpkeep(
+        reader=create_reader(path),
+        writer=create_writer(path),
+        logs=AttemptLogs(settings.data),
+        keeping=settings.keeping,
+        now=time.time,
+    )
+    with contextlib.closing(upkeep):
+        await upkeep.run()
+
+
     """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
     try:
         async with asyncio.TaskGroup() as group:

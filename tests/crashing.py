@@ -36,7 +36,14 @@ return from it.
 
 IMPORTS: Final = {
     "gentwoo_client": ("collector_api", "follow", "outbox", "registration", "uploader"),
-    "bdcs": ("cli.importing", "cli.publish", "services.importing", "services.uploads"),
+    "bdcs": (
+        "cli.importing",
+        "cli.prune",
+        "cli.publish",
+        "services.build_upkeep",
+        "services.importing",
+        "services.uploads",
+    ),
 }
 """What a package's commands import late, and each child would import anew."""
 

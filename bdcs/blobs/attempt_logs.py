@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,10 @@ from typing import Final
 from bdcs.blobs.directory import space_errors
 
 DIRECTORY: Final = "logs"
+SUFFIX: Final = ".log"
 LARGEST: Final = 64 << 20  # bytes of one log, unless the operator says otherwise
+
+_NAME: Final = re.compile(r"[1-9][0-9]{0,17}\.log")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,16 @@ class AttemptLogs:
         """Let the log be gone."""
         self._path(attempt).unlink(missing_ok=True)
 
+    def listed(self) -> list[int]:
+        """Return the attempts that have a log; what others put there is passed over."""
+        try:
+            names = os.listdir(self.data / DIRECTORY)
+        except FileNotFoundError:
+            return []
+        return [int(name.removesuffix(SUFFIX)) for name in names if _NAME.fullmatch(name)]
+
     def _path(self, attempt: int) -> Path:
-        return self.data / DIRECTORY / f"{attempt}.log"
+        return self.data / DIRECTORY / f"{attempt}{SUFFIX}"
 
 
 def _whole(text: bytes) -> bytes:

@@ -11,25 +11,23 @@ from bdcs.domain.amounts import size_text
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
 from bdcs.settings import Settings
 
-HELP = "replay the evidence and compare it with the tables; compare the binhost with its files"
+HELP = "replay the evidence and compare it with the tables; compare binhost and builds with their files"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's own options."""
     parser.add_argument(
         "--only",
-        choices=("records", "binhost"),
-        help="compare only what machines sent, or only targets, indexes and package files",
+        choices=("records", "binhost", "builds"),
+        help="compare only what machines sent; or only targets, indexes and package files; or only requests,"
+        " jobs and their logs",
     )
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Compare, and print what was found."""
-    differences = 0
-    if arguments.only != "binhost":
-        differences += _check_records(settings)
-    if arguments.only != "records":
-        differences += _check_binhost(settings)
+    checks = {"records": _check_records, "binhost": _check_binhost, "builds": _check_builds}
+    differences = sum(check(settings) for name, check in checks.items() if arguments.only in (None, name))
     return EXIT_REFUSED if differences else EXIT_DONE
 
 
@@ -55,6 +53,19 @@ def _check_binhost(settings: Settings) -> int:
     )
     print(
         f"{report.targets} targets, {report.builds} packages, {report.files} files,"
+        f" {size_text(report.size)}: {report.differences or 'no'} differences"
+    )
+    _print_first(report.first, report.differences)
+    return report.differences
+
+
+def _check_builds(settings: Settings) -> int:
+    from bdcs.cli.existing import existing_store
+    from bdcs.services.checking_builds import check_builds
+
+    report = check_builds(existing_store(settings), settings.data)
+    print(
+        f"{report.requests} requests, {report.jobs} jobs, {report.attempts} attempts, {report.logs} logs,"
         f" {size_text(report.size)}: {report.differences or 'no'} differences"
     )
     _print_first(report.first, report.differences)

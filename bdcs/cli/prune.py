@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bdcs.domain.retention import Rules, Verdict
     from bdcs.services.pruning import Pruning
 
-HELP = "withdraw packages that nobody needs any more"
+HELP = "withdraw packages that nobody needs any more; or delete what is left of builds of long ago"
 
 ACTOR = "admin"
 
@@ -32,9 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " of the same version and USE replaces does not, for Portage would not take it. What machines have"
         " installed stays, and what is in a generation that is kept (`bdcs target keep`). Files stay for the"
         " grace time (setting `grace`), since machines hold older indexes; until then `bdcs target rollback`"
-        " brings them back."
+        " brings them back. With --builds instead: delete logs, requests and jobs of builds whose time is"
+        " over (settings `keep_logs`, `keep_failed_logs`, `keep_requests`), as the server does every hour."
     )
-    parser.add_argument("--target", metavar="NAME", required=True, help=f"the target, or `{EVERY_TARGET}`")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--target", metavar="NAME", help=f"the target, or `{EVERY_TARGET}`")
+    what.add_argument(
+        "--builds", action="store_true", help="logs, requests and jobs that ended long ago; no packages"
+    )
     parser.add_argument(
         "--keep",
         metavar="N",
@@ -71,6 +76,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     from bdcs.cli.existing import existing_store
     from bdcs.domain.retention import DAY, Rules
 
+    if arguments.builds:
+        return _prune_builds(arguments, settings)
     engine = existing_store(settings, writing=not arguments.dry_run)
     rules = Rules(versions=arguments.keep, age=int(arguments.age * DAY), size=arguments.size)
     done = [_prune(name, rules, arguments, engine, settings) for name in _names(engine, arguments.target)]
@@ -80,6 +87,35 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     for pruning in done:
         for line in _lines(pruning, rules):
             print(line)
+    return EXIT_DONE
+
+
+def _prune_builds(arguments: argparse.Namespace, settings: Settings) -> int:
+    from contextlib import closing
+    from dataclasses import asdict
+
+    from bdcs.blobs.attempt_logs import AttemptLogs
+    from bdcs.cli.existing import existing_store
+    from bdcs.services.build_upkeep import BuildUpkeep
+
+    reader = existing_store(settings)
+    upkeep = BuildUpkeep(
+        reader=reader,
+        writer=reader if arguments.dry_run else existing_store(settings, writing=True),
+        logs=AttemptLogs(settings.data),
+        keeping=settings.keeping,
+        now=time.time,
+    )
+    with closing(upkeep):
+        dropped = upkeep.planned() if arguments.dry_run else upkeep.tidy()
+    if arguments.json:
+        print(json.dumps(asdict(dropped)))
+    else:
+        verb = "would be deleted" if arguments.dry_run else "were deleted"
+        print(
+            f"{dropped.logs} logs, {dropped.requests} requests, {dropped.jobs} jobs and {dropped.orphans}"
+            f" logs of nothing {verb}"
+        )
     return EXIT_DONE
 
 
