@@ -46,6 +46,7 @@ CollectorError
 ├── SyncFailed                git or rsync did not bring a repository up to date; exit code 75
 ├── InvalidCacheEntry         a file is no entry of a metadata cache; `reason` says why
 ├── BuilderStopped            a builder cannot go on; exit code as the client's for the same reason
+├── LocalBuilderMissing       `bdcs serve` can run no builder on this host; exit code 1
 ├── BuildRefused              what is to be built has a value that is not let near Portage; exit code 1
 ├── BuildRootUnusable         no throw-away tree can be made of the build root; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
@@ -494,6 +495,10 @@ class BuilderStopped(CollectorError):
         super().__init__(reason)
         self.advice = advice
         self.exit_code = exit_code
+
+
+class LocalBuilderMissing(CollectorError):
+    """The collector cannot run a builder of its own on this host."""
 
 
 class BuildRefused(CollectorError):

@@ -38,6 +38,7 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
+from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
 from bdcs.services.publishing import Publisher
@@ -306,6 +307,26 @@ async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_path(settings), data=settings.data)
     with contextlib.closing(refresher):
         await RepositoryKeeper(store=store, refresher=refresher, now=time.time).run()
+
+
+def _local_builders(
+    settings: Settings, store: Store, here: str, *, has_tls: bool
+) -> list[Coroutine[Any, Any, None]]:
+    """Return the work of looking after the collector's own builder, if it is to have one."""
+    if not settings.builder:
+        return []
+    public_url = settings.public_url or here
+    loopback = here.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    starting = Starting(
+        wanted=settings.builder,
+        eprefix=settings.builder_eprefix,
+        options=settings.builder_options,
+        data=settings.data,
+        public_url=public_url,
+        address=public_url if has_tls else loopback,  # a certificate is for the public name
+        log_level=settings.log_level,
+    )
+    return [LocalBuilder(store=store, starting=starting).run()]
 
 
 def _local_builders(

@@ -86,7 +86,7 @@ class Binhost:
 
 
 @contextlib.contextmanager
-def running_binhost(home: Path, **settings: str | int) -> Iterator[Binhost]:
+def running_binhost(home: Path, **settings: str | int | list[str]) -> Iterator[Binhost]:
     """A collector and its signer, both with their state below `home`; `settings` are further ones."""
     with short_directory() as directory, running_signer(directory) as signer:
         fingerprint = signer.create_key("--name", "Binhost")

@@ -21,6 +21,7 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
+from uuid import UUID
 
 from bdcs import service_manager
 from bdcs.builder.attempt import Attempt, Stop
@@ -116,6 +117,19 @@ def own_key(data: Path) -> MachineKey:
         return load_key(data / KEY_NAME)
     except NotRegistered:
         return create_key(data / KEY_NAME)
+
+
+def identity(data: Path) -> tuple[UUID, bytes]:
+    """Return the UUID and the public key of the builder with that directory; both are made if need be.
+
+    For whoever starts one and is to know it before it comes. Raises `BuilderStopped`.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = own_key(data)
+    except GentwooError as error:
+        raise BuilderStopped(str(error), advice=error.advice or "", exit_code=error.exit_code) from error
+    return key.machine, key.public
 
 
 class Worker:

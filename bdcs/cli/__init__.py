@@ -183,7 +183,7 @@ def _exit_codes() -> str:
 def _flags(arguments: argparse.Namespace) -> dict[str, object]:
     return {
         name: getattr(arguments, name, None)
-        for name in ("data", "store", "listen", "public_url", "log_level")
+        for name in ("data", "store", "listen", "public_url", "builder", "log_level")
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 
+from bdcs.domain.targets import EVERY_FITTING
 from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
 
@@ -16,6 +17,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--listen", metavar="HOST:PORT", help="where to listen (default: 127.0.0.1:8642)")
     parser.add_argument(
         "--public-url", metavar="URL", help="the URL that machines use (default: the address listened on)"
+    )
+    parser.add_argument(
+        "--builder",
+        metavar="TARGET",
+        nargs="?",
+        const=EVERY_FITTING,
+        action="append",
+        help="run a builder for that target as well, or for all that Portage of this host would build for;"
+        " may be repeated",
     )
 
 

@@ -15,6 +15,7 @@ from gentwoo_client.wire import limits
 from gentwoo_client.wire.targets import is_chost, is_flags, is_profile, is_target_name
 
 EVERY_TARGET: Final = "all"  # what commands take for all of them
+EVERY_FITTING: Final = "*"  # in place of names: those that Portage of the collector's host would build for
 HEADER_KEYS: Final = ("ARCH", "IUSE_IMPLICIT", "USE_EXPAND", "USE_EXPAND_HIDDEN", "USE_EXPAND_IMPLICIT")
 """Keys of the index's header that Portage merges into the settings of a client without a profile."""
 VALUES_PREFIX: Final = "USE_EXPAND_VALUES_"

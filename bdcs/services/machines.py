@@ -115,6 +115,21 @@ def secret(connection: Connection, name: str) -> bytes:
     return value
 
 
+def enrol(connection: Connection, machine: UUID, public_key: bytes, state: State, *, now: float) -> Machine:
+    """Make a machine known that is not, and return it."""
+    connection.execute(
+        machines.insert().values(
+            uuid=str(machine),
+            public_key=public_key,
+            state=str(state),
+            registered_at=int(now),
+            head_seq=0,
+            head_digest=None,
+        )
+    )
+    return require(connection, machine)
+
+
 def listed(connection: Connection, visit: Callable[[Machine], None]) -> int:
     """Call `visit` for every machine in order of registration; return how many there are."""
     count = 0
