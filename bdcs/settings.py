@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from bdcs.domain import targets
 from bdcs.domain.build_policy import SHORTEST_LEASE, BuildPolicy, Keeping
-from bdcs.domain import targets
 from bdcs.domain.networks import Network
 from bdcs.domain.thresholds import DEFAULT_THRESHOLD, LOWEST_THRESHOLD
 from bdcs.errors import ConfigurationError, TargetRefused, UnknownSetting
@@ -24,7 +23,6 @@ from gentwoo_client.wire.segments import check_audience
 DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required")
-PROPOSALS: Final = ("accept", "ask", "refuse")
 PROPOSALS: Final = ("accept", "ask", "refuse")
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -126,26 +124,6 @@ class Settings:
         default=90, metadata={"doc": "days that the logs of all other builds are kept"}
     )
     keep_requests: int = field(default=180, metadata={"doc": "days that ended requests and jobs are kept"})
-    builder: tuple[str, ...] = field(
-        default=(),
-        metadata={
-            "doc": "targets that `bdcs serve` runs a builder for itself; `*`: those that Portage of this host"
-            " would build for"
-        },
-    )
-    builder_eprefix: Path | None = field(
-        default=None, metadata={"doc": "the Gentoo Prefix that it builds in; default: this system"}
-    )
-    builder_options: tuple[str, ...] = field(
-        default=(), metadata={"doc": "further options of that `bdcs builder`, such as `--jobs=2`"}
-    )
-    proposals: str = field(
-        default="ask",
-        metadata={
-            "doc": "what becomes of targets that machines propose: `accept`, `ask` (an administrator),"
-            " or `refuse`"
-        },
-    )
     builder: tuple[str, ...] = field(
         default=(),
         metadata={
@@ -318,24 +296,6 @@ def _words(name: str, value: Any) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _targets(name: str, value: Any) -> tuple[str, ...]:
-    words = _words(name, value)
-    for word in words:
-        if word != targets.EVERY_FITTING:
-            try:
-                targets.check("name", word)
-            except TargetRefused as error:
-                raise ConfigurationError(f"{name}: {error}") from error
-    return words
-
-
-def _words(name: str, value: Any) -> tuple[str, ...]:
-    words = value.replace(",", " ").split() if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) and word for word in words):
-        raise ConfigurationError(f"{name}: {value!r} is no list of words")
-    return tuple(words)
-
-
 def _location(name: str, value: Any) -> str:
     if value != "" and not (isinstance(value, str) and _LOCATION.fullmatch(value)):
         raise ConfigurationError(f"{name}: {value!r} is no location of nginx such as /internal/")
@@ -369,10 +329,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "keep_logs": lambda name, value: _number(name, value, 1),
     "keep_failed_logs": lambda name, value: _number(name, value, 1),
     "keep_requests": lambda name, value: _number(name, value, 1),
-    "builder": _targets,
-    "builder_eprefix": _path,
-    "builder_options": _words,
-    "proposals": lambda name, value: _choice(name, value, PROPOSALS),
     "builder": _targets,
     "builder_eprefix": _path,
     "builder_options": _words,
