@@ -38,7 +38,6 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
-from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
 from bdcs.services.publishing import Publisher
@@ -133,10 +132,10 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         host, port = bound.getsockname()[:2]
         scheme = "http" if context is None else "https"
         here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        store = Store(store_path(settings))
-        try:
         for directory in {settings.data, store_path(settings).parent}:
             leaving.enter_context(only_server(directory))
+        store = Store(store_path(settings))
+        try:
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))
             transactions = Transactions(store=store, bus=Bus(), now=time.time, policy=settings.build_policy)
