@@ -348,7 +348,6 @@ def _local_builders(
     return [LocalBuilder(store=store, starting=starting).run()]
 
 
-async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
 async def _keep_builds(settings: Settings) -> None:
     path = store_path(settings)
     upkeep = BuildUpkeep(
@@ -362,6 +361,7 @@ async def _keep_builds(settings: Settings) -> None:
         await upkeep.run()
 
 
+async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
     """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
     try:
         async with asyncio.TaskGroup() as group:
