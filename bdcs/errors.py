@@ -51,8 +51,8 @@ CollectorError
 ├── BuildRootUnusable         no throw-away tree can be made of the build root; exit code 1
 ├── CannotListen              the address is taken or not ours; exit code 1
 │   └── SignerCannotListen    … and it is the signer's socket
-└── NoPermission              the data directory is another user's; exit code 77
 ├── AlreadyServing            another process serves that data directory; exit code 1
+└── NoPermission              the data directory is another user's; exit code 77
 """
 
 from __future__ import annotations
@@ -180,7 +180,6 @@ class EvidenceDamaged(StoreError):
     advice = "run `bdcs check`, and restore the store from a backup"
 
 
-class InvalidPackage(CollectorError):
 class AlreadyServing(CollectorError):
     """Another process serves from the same data directory; `written` is what its lock file holds."""
 
@@ -193,6 +192,7 @@ class AlreadyServing(CollectorError):
         self.directory = directory
 
 
+class InvalidPackage(CollectorError):
     """A file is no binary package, or one that must not be published."""
 
     advice = "build it again with Portage; nothing of this file was kept"
