@@ -59,7 +59,7 @@ from bdcs.store.engine import create_reader, create_writer, sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
-from bdcs.web import attempts_api, builds_api, search_api, targets_api
+from bdcs.web import attempts_api, builds_api, developer_pages, search_api, targets_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
@@ -68,6 +68,7 @@ from bdcs.web.attempts_api import AttemptsAPI
 from bdcs.web.binhost import Binhost
 from bdcs.web.builds_api import BuildsAPI
 from bdcs.web.clients import Clients
+from bdcs.web.developer_pages import DeveloperPages
 from bdcs.web.listener import Listener, bind, load_certificate, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
@@ -87,6 +88,7 @@ OPERATIONS: Final = (
     *search_api.OPERATIONS,
     *builds_api.OPERATIONS,
     *attempts_api.OPERATIONS,
+    *developer_pages.OPERATIONS,
 )
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
@@ -217,6 +219,7 @@ async def _compose(
     add_description(app, OPERATIONS, public_url)
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
+    DeveloperPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
     authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
     _add_binhost(app, settings, store, authenticator, public_url, renderer)
     _add_builds(app, settings, transactions, publisher, authenticator, public_url)

@@ -139,3 +139,72 @@ class SearchDocument(BaseModel):
     packages: list[FoundPackageDocument]
     after: str | None = Field(description="What to ask for the next page with; null on the last.")
     nearest: list[str] = Field(description="Names that are written alike, where nothing was found.")
+
+
+class IntervalDocument(BaseModel):
+    """How many machines: a machine may have several versions, so only bounds are known."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    least: Machines
+    most: Machines
+
+
+class LeftDocument(BaseModel):
+    """What would be left to who has a version, if all that is named went."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["update", "slot", "nothing", "unknown"] = Field(
+        description="Another version in the same slot; only in another slot; none; or no repository here has"
+        " the package."
+    )
+    version: str | None = Field(description="The newest of those.")
+    slot: str | None
+
+
+class AffectedVersionDocument(BaseModel):
+    """A version that is named, and that enough machines have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: str
+    machines: Machines
+    slot: str | None = Field(description="Null: no repository has it any more.")
+    left: LeftDocument
+
+
+class WeekDocument(BaseModel):
+    """Machines with a package at the end of a week."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    monday: str = Field(description="The day that the week begins with.")
+    machines: Machines | None = Field(description="Null: not shown.")
+
+
+class PackageExposureDocument(BaseModel):
+    """The answer for one package; null where a figure is not shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: str
+    name: str
+    asked: str = Field(description="The versions that are named, in words.")
+    machines: Machines | None = Field(description="With the package in any version.")
+    affected: IntervalDocument | None
+    versions: list[AffectedVersionDocument]
+    others: list[VersionMachines] = Field(description="Versions that are not named.")
+    trend: list[WeekDocument] = Field(description="Of the package in any version, the newest last.")
+
+
+class ExposureDocument(BaseModel):
+    """On how many machines the named versions are; it follows from published figures alone."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    affected: IntervalDocument | None = Field(description="With any of it; null: not shown.")
+    fleet: Machines | None = Field(description="All machines.")
+    packages: list[PackageExposureDocument]
+    threshold: int = Field(description="Figures of fewer machines are not shown.")
+    rounding: int
