@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup prefix run check test-fast test test-long bench format docs lock clean
+.PHONY: help setup prefix run check test-fast test test-long bench format docs dist lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ format: setup  ## rewrite the sources as ruff wants them
 
 docs: setup  ## write manuals and completions anew from what the commands say
 	@.venv/bin/python -m dev.documents
+
+dist: setup  ## source archive and wheel of the last commit, the same bytes everywhere
+	@.venv/bin/python -m dev.dist
 
 lock:  ## resolve the dependencies anew into the two lock files
 	$(PYTHON) -m dev.lock

@@ -8,11 +8,18 @@ DISTUTILS_USE_PEP517=setuptools
 PYTHON_COMPAT=( python3_{12..15} )
 PYTHON_REQ_USE="sqlite,ssl(+)"
 
-inherit distutils-r1 git-r3
+inherit distutils-r1 shell-completion systemd tmpfiles
 
-DESCRIPTION="Tells a collector what Portage merged here, and reads the history of it"
+if [[ ${PV} == 9999 ]]; then
+	inherit git-r3
+	EGIT_REPO_URI="https://example.org/gentwoo.git"
+else
+	SRC_URI="https://example.org/gentwoo/gentwoo-${PV}.tar.gz"
+	KEYWORDS="~amd64 ~arm64"
+fi
+
+DESCRIPTION="Tells a collector what Portage merged here, and has packages built"
 HOMEPAGE="https://example.org/gentwoo"
-EGIT_REPO_URI="https://example.org/gentwoo.git"
 
 LICENSE="GPL-2+"
 SLOT="0"
@@ -36,7 +43,9 @@ RDEPEND="
 python_prepare_all() {
 	# The collector is a package of its own.
 	rm -r bdcs || die
-	sed -i -e '/bdcs\.cli:main/d' setup.cfg || die
+	sed -i -e '/bdcs\.cli:main/d' -e '/^    bdcs\*$/d' setup.cfg || die
+	# Gentoo's pyinotify does without asyncore, so pyasyncore, which ends with Python 3.14, is not needed.
+	sed -i -e '/^    pyasyncore /d' setup.cfg || die
 
 	distutils-r1_python_prepare_all
 }
@@ -44,23 +53,52 @@ python_prepare_all() {
 src_install() {
 	distutils-r1_src_install
 
+	doman man/gentwoo.1 man/gentwoo.toml.5
+	newbashcomp completions/gentwoo.bash gentwoo
+	dozshcomp completions/_gentwoo
+	dofishcomp completions/gentwoo.fish
+
+	newinitd openrc/gentwoo.initd gentwoo
+	newconfd openrc/gentwoo.confd gentwoo
+	docinto examples
+	dodoc openrc/gentwoo.cron
+	docompress -x "/usr/share/doc/${PF}/examples"
+
+	systemd_dounit systemd/gentwoo.service systemd/gentwoo-push.service systemd/gentwoo-push.timer
+	newtmpfiles systemd/gentwoo.tmpfiles gentwoo.conf
+
 	insinto /etc/gentwoo
 	doins "${FILESDIR}/gentwoo.toml"
 }
 
 pkg_postinst() {
+	tmpfiles_process gentwoo.conf
+
 	if [[ -z ${REPLACING_VERSIONS} ]]; then
-		elog "Name the collector in ${EROOT}/etc/gentwoo/gentwoo.toml, then register this machine:"
+		elog "Nothing is sent before this machine is registered with a collector:"
 		elog "  emerge --config ${CATEGORY}/${PN}"
+		elog "Then start the service:"
+		elog "  rc-update add gentwoo default && rc-service gentwoo start"
+		elog "or"
+		elog "  systemctl enable --now gentwoo"
 	fi
 }
 
 pkg_config() {
 	[[ -n ${ROOT} ]] && die "registration works on the running system only"
 
+	local config="${EROOT}/etc/gentwoo/gentwoo.toml"
 	local options=()
+	# Standard output is a terminal even when it was redirected.
 	[[ -t 0 ]] || options+=( --non-interactive )
+	if [[ -n ${GENTWOO_COLLECTOR} ]]; then
+		options+=( --collector "${GENTWOO_COLLECTOR}" )
+	elif [[ ! -t 0 ]] && ! grep -q '^[[:space:]]*collector[[:space:]]*=' "${config}"; then
+		eerror "To which collector shall this machine report? Write one of these lines:"
+		eerror "  collector = \"https://bdcs.example.org\"            into ${config}"
+		eerror "  GENTWOO_COLLECTOR=\"https://bdcs.example.org\"     into ${EROOT}/etc/portage/make.conf"
+		die "no collector is named"
+	fi
 
-	"${EROOT}/usr/bin/gentwoo" --config "${EROOT}/etc/gentwoo/gentwoo.toml" register "${options[@]}" \
-		|| die "registration failed"
+	"${EROOT}/usr/bin/gentwoo" --config "${config}" register "${options[@]}" || die "registration failed"
 }

@@ -1,0 +1,14 @@
+# Copyright 2026 Gentoo Authors
+# Distributed under the terms of the GNU General Public License v2
+# SPDX-License-Identifier: GPL-2.0-or-later
+
+EAPI=8
+
+inherit acct-user
+
+DESCRIPTION="User of the GenTwoo builder"
+
+ACCT_USER_ID=-1
+ACCT_USER_GROUPS=( bdcs-builder portage )
+
+acct-user_add_deps
