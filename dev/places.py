@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PORTAGE = ROOT / ".portage"
 NODE = ROOT / ".node"
+OWN_PREFIX = ROOT / ".run/prefix"
+"""The Gentoo Prefix that `make prefix` makes."""
 LOCK = ROOT / "requirements.lock"
 CLIENT_LOCK = ROOT / "requirements-client.lock"
 USER_PYTHON = Path("/usr/bin/python3")

@@ -2,13 +2,15 @@
 """`make run`: the main job, on this machine, until Ctrl-C.
 
 Starts a collector and a signer, registers this machine and starts the daemon on /var/log/emerge.log, or
-where that cannot be read on a replayed sample; with RUN_EPREFIX on that Prefix. Prints where to look, and a
-line for each record that arrives. Everything is kept under `.run/PORT/`, so the next run goes on where this
-one stopped.
+where that cannot be read on a replayed sample; with RUN_EPREFIX on that Prefix. Where Portage is at hand, the
+collector gets a target after its example, and runs a builder for it. Prints where to look, and a line for
+each record that arrives. Everything is kept under `.run/PORT/`, so the next run goes on where this one
+stopped.
 """
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dev.places import ROOT, VENV
+from dev.places import OWN_PREFIX, PORTAGE, ROOT, VENV
 from dev.sample import replay
 
 PORT_SETTING = "RUN_PORT"
@@ -27,7 +29,8 @@ DEFAULT_PORT = 8642
 EPREFIX_SETTING = "RUN_EPREFIX"
 LOG = Path("var/log/emerge.log")
 START_TIMEOUT = 30.0
-STOP_TIMEOUT = 15.0
+STOP_TIMEOUT = 30.0  # seconds; what the collector's builder is at may end for ten
+TARGET = "here"
 LOOK = 0.4  # seconds between two looks at what has arrived, and between two lines of the sample
 
 
@@ -169,11 +172,41 @@ def log_to_follow(home: Path, prefix: str) -> tuple[Path, bool]:
     return home / "emerge.log", True
 
 
-def configure(job: Job, prefix: str, log: Path, *, sample: bool) -> None:
+def portage_at_hand(prefix: str) -> Path | None:
+    """The directory of Portage's commands where a builder can use them; the system itself is root's."""
+    if prefix:
+        return Path(prefix) / "usr/bin"
+    emerge = shutil.which("emerge")
+    if emerge is None:
+        return None
+    if os.geteuid() != 0:
+        print("No builder is run: in this system itself only root can build.", file=sys.stderr)
+        return None
+    return Path(emerge).parent
+
+
+def builder_settings(prefix: str) -> list[str]:
+    """Settings of a collector that runs a builder; none of its builds sees what is kept here."""
+    options = ["--hide", str(ROOT / ".run")]
+    if Path(prefix) == OWN_PREFIX:
+        python = Path(os.path.realpath(PORTAGE / "bin/python")).parent.parent
+        options += ["--readable", *dict.fromkeys([str(PORTAGE), str(python)])]
+    return [
+        'builder = ["*"]',
+        *([f'builder_eprefix = "{prefix}"'] if prefix else []),
+        f"builder_options = {json.dumps(options)}",
+    ]
+
+
+def configure(job: Job, prefix: str, log: Path, *, builds: bool, sample: bool) -> None:
     """Write both configurations; the sample's packages are of no repository, so all are allowed."""
-    job.collector_config.write_text(
-        f'listen = "{job.url.removeprefix("http://")}"\ndata = "{job.data}"\nsigner = "{job.signer}.socket"\n'
-    )
+    lines = [
+        f'listen = "{job.url.removeprefix("http://")}"',
+        f'data = "{job.data}"',
+        f'signer = "{job.signer}.socket"',
+        *(builder_settings(prefix) if builds else []),
+    ]
+    job.collector_config.write_text("\n".join(lines) + "\n")
     lines = [
         f'collector = "{job.url}"',
         f'state_dir = "{job.home / "machine"}"',
@@ -201,6 +234,28 @@ def wait_until_listening(job: Job, name: str) -> None:
         time.sleep(0.05)
 
 
+def make_target(job: Job, portage_bin: Path) -> bool:
+    """Make a target after the example of Portage, unless there is one; whether there is one then."""
+    if json.loads(job.bdcs("target", "list", "--json"))["targets"]:
+        return True
+    try:
+        job.bdcs("target", "add", TARGET, "--from-portage", portage_bin)
+    except CannotRun as error:
+        print(f"There is no target to build for:\n{error}", file=sys.stderr)
+        return False
+    return True
+
+
+def set_up_binhost(job: Job) -> None:
+    """Have the Prefix that is our own take packages from here: whose key it is, is known."""
+    keys = json.loads(job.bdcs("admin", "keys", "list", "--home", job.signer, "--json"))["keys"]
+    words = [word for key in keys for word in ("--fingerprint", key["fingerprint"])]
+    try:
+        job.gentwoo("binhost", "setup", *words)
+    except CannotRun as error:
+        print(f"The Prefix takes no packages from here:\n{error}", file=sys.stderr)
+
+
 def describe(record: dict[str, Any]) -> str:
     """One record as one line."""
     package = f"{record['category']}/{record['name']}-{record['version']}"
@@ -224,6 +279,11 @@ def nothing() -> Iterator[None]:
         yield
 
 
+BUILDS = f"""\
+Builder       builds what is asked for as Portage here would: target {TARGET}
+"""
+
+
 def on_signal(number: int, frame: FrameType | None) -> None:
     raise Stop
 
@@ -232,13 +292,17 @@ def run(job: Job) -> None:
     """Start everything, tell where it is, and follow it."""
     prefix = eprefix()
     log, sample = log_to_follow(job.home, prefix)
-    configure(job, prefix, log, sample=sample)
+    portage_bin = portage_at_hand(prefix)
+    configure(job, prefix, log, builds=portage_bin is not None, sample=sample)
     start_signer(job)
     job.start("collector", "bdcs", "--config", job.collector_config, "serve")
     wait_until_listening(job, "collector")
     lines = replay(log) if sample else nothing()
     next(lines)
     job.gentwoo("register", "--non-interactive")
+    builds = portage_bin is not None and make_target(job, portage_bin)
+    if builds and Path(prefix) == OWN_PREFIX:
+        set_up_binhost(job)
     job.start("daemon", "gentwoo", "--config", job.config, "daemon")
     command = f".venv/bin/gentwoo --config {job.config.relative_to(ROOT)}"
     reason = " (a sample: this machine has no emerge.log that can be read)" if sample else ""
@@ -247,7 +311,9 @@ def run(job: Job) -> None:
         f"Collector     {job.url}/\n"
         f"This machine  {job.gentwoo('report').strip()}\n"
         f"              (a link for a short time; another: {command} report)\n"
-        f"Its commands  .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
+        f"Its commands  {command} …\n"
+        f"              .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
+        f"{BUILDS if builds else ''}"
         f"Kept under    {job.home.relative_to(ROOT)}/, with what the programs print. Ctrl-C ends them.\n\n"
         "Records as they arrive:",
         flush=True,
