@@ -36,6 +36,7 @@ from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION,
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
+from bdcs.services import rollups
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     figures,
@@ -100,6 +101,7 @@ class Renewal:
             await self._store.write(lambda connection: hide_small(connection, self._thresholds))
         now = int(time.time())
         await renew(self._store, self._thresholds)
+        await rollups.renew(self._store, self._thresholds, now)
         if not await self._store.read(lambda connection: has_day(connection, now)):
             await self._store.write(lambda connection: publish_day(connection, self._thresholds, now))
         self.renewed_at = int(time.time())
@@ -140,6 +142,7 @@ def hide_small(connection: Connection, thresholds: Thresholds) -> None:
     for table in (figures, fleet_figures):
         too_small = table.c.published < rounded(thresholds.machines)
         connection.execute(update(table).where(too_small).values(published=0))
+    rollups.hide_small(connection, thresholds)
 
 
 def fleet_cell(connection: Connection) -> Cell:
@@ -199,7 +202,8 @@ def publish_day(connection: Connection, thresholds: Thresholds, now: int) -> Non
 
 def machine_changes(connection: Connection, machine_id: int) -> None:
     """Have the figures of all packages of a machine looked at, since its state is changed."""
-    _touch(connection, select(installations.c.package_id).where(installations.c.machine_id == machine_id))
+    _touch_packages_of(connection, machine_id)
+    rollups.machine_changes(connection, machine_id)
 
 
 def machine_leaves(connection: Connection, machine_id: int) -> None:
@@ -207,7 +211,8 @@ def machine_leaves(connection: Connection, machine_id: int) -> None:
 
     Its rows may be deleted at once; the published figures count on it until they may move.
     """
-    machine_changes(connection, machine_id)
+    _touch_packages_of(connection, machine_id)
+    rollups.machine_leaves(connection, machine_id)
     # Ids of deleted segments may be given out again: those that come must not pass for counted.
     others = select(func.max(segments.c.id)).where(segments.c.machine_id != machine_id)
     last = connection.scalar(others) or 0
@@ -247,6 +252,10 @@ def _next_changes(connection: Connection) -> tuple[int, int] | None:
 def _touched(connection: Connection) -> list[int]:
     package = touched_packages.c.package_id
     return list(connection.scalars(select(package).order_by(package).limit(PACKAGES_AT_ONCE)))
+
+
+def _touch_packages_of(connection: Connection, machine_id: int) -> None:
+    _touch(connection, select(installations.c.package_id).where(installations.c.machine_id == machine_id))
 
 
 def _touch(connection: Connection, packages: Select[tuple[int]]) -> None:

@@ -18,17 +18,20 @@ from functools import partial
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select
+from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, insert, select
 
+from bdcs.domain.statistics import Topic
 from bdcs.errors import StoreUnavailable
 from bdcs.store import names
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     figures,
     package_state_changes,
+    package_statistics,
     packages,
     repositories,
     sequences,
+    statistic_cells,
     tombstones,
     touched_packages,
     versions,
@@ -52,9 +55,15 @@ _IN_CHANGES: Final[Sequence[tuple[Table, ColumnElement[int | None]]]] = (
 """Where changes refer to names, but for packages, which an index finds. What is installed came by a change of
 a machine that is still there, so it need not be looked at."""
 _WITHOUT_CHANGE: Final = ~select(_CHANGES.id).where(_CHANGES.package_id == packages.c.id).exists()
+_REPOSITORY_CELL: Final = case(
+    (statistic_cells.c.topic == Topic.REPOSITORY, statistic_cells.c.bucket), else_=None
+)
 _IN_FIGURES: Final[Sequence[tuple[Table, ColumnElement[int | None]]]] = (
     (packages, figures.c.package_id),
     (versions, figures.c.version_id),
+    (packages, statistic_cells.c.package_id),
+    (versions, statistic_cells.c.version_id),
+    (repositories, _REPOSITORY_CELL),
 )
 
 
@@ -138,6 +147,9 @@ class Search:
             touched = touched_packages.c.package_id
             gone = touched.not_in(select(packages.c.id).where(packages.c.id.in_(few)))
             connection.execute(delete(touched_packages).where(touched.in_(few), gone))
+            counted = package_statistics.c.package_id
+            gone = counted.not_in(select(packages.c.id).where(packages.c.id.in_(few)))
+            connection.execute(delete(package_statistics).where(counted.in_(few), gone))
 
 
 def _progress(connection: Connection) -> tuple[int, int]:
