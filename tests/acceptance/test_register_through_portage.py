@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Our ebuild, merged and configured by real emerge: `emerge --config gentwoo` registers the machine.
 
-The ebuild is used as it is. Gentoo's eclasses are on no registry, so two stand-ins (`tests/eclass/`) take
+The ebuild is used as it is. Gentoo's eclasses are on no registry, so stand-ins (`tests/eclass/`) take
 their place; its dependencies, account packages too, count as provided, so that this machine's users stay as
 they are. The Python packages come from `.venv`, ours from what emerge installed into the world.
 """
@@ -42,7 +42,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         f'export EGIT_OVERRIDE_REPO_GENTWOO="{source}"\n'
         f'export PYTHONPATH="{packages}"\n'
     )
-    world.emerge(CP, env={"ACCEPT_KEYWORDS": "**"})
+    world.emerge(f"={CP}-9999", env={"ACCEPT_KEYWORDS": "**", "USE": "python_targets_python3_13"})
     (world.root / "var/lib/gentwoo").mkdir(parents=True, mode=0o700)
     return world
 
@@ -52,6 +52,7 @@ def provide(world: World) -> None:
     text = (ROOT / "ebuild" / CP / "gentwoo-9999.ebuild").read_text()
     depends = re.findall(r"^\t+((?:acct|dev|sys)-[a-z]+/[a-z0-9-]+)", text, re.MULTILINE)
     assert len(depends) > 5
+    depends.append("virtual/tmpfiles")
     provided = world.root / "etc/portage/profile/package.provided"
     provided.parent.mkdir(parents=True)
     provided.write_text("".join(f"{name}-9999\n" for name in depends))

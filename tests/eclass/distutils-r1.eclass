@@ -3,10 +3,13 @@
 # our package with the interpreter that the test names in STUB_PYTHON. It proves our phases, paths and
 # pkg_config; it does not prove USE dependencies or PYTHON_COMPAT.
 
-[[ ${DISTUTILS_USE_PEP517} == setuptools ]] || die "set DISTUTILS_USE_PEP517 before inherit"
+[[ ${DISTUTILS_USE_PEP517} ]] || die "set DISTUTILS_USE_PEP517 before inherit"
 [[ ${PYTHON_COMPAT@a} == *a* ]] || die "PYTHON_COMPAT must be an array"
 
 IUSE="${PYTHON_COMPAT[*]/#/python_targets_}"
+REQUIRED_USE="|| ( ${IUSE} )"
+SLOT="0"
+: "${STUB_PYTHON:=python3}"
 PYTHON_USEDEP="python_targets_python3_13(-)?"
 
 EXPORT_FUNCTIONS src_prepare src_compile src_install
@@ -28,7 +31,7 @@ distutils-r1_src_prepare() {
 		distutils-r1_python_prepare_all
 	fi
 	[[ ${_STUB_PREPARED} ]] || die "python_prepare_all must call distutils-r1_python_prepare_all"
-	[[ -f pyproject.toml ]] || die "no pyproject.toml"
+	[[ -f pyproject.toml || -f setup.py ]] || die "neither pyproject.toml nor setup.py"
 }
 
 distutils-r1_src_compile() {
@@ -38,5 +41,6 @@ distutils-r1_src_compile() {
 distutils-r1_src_install() {
 	"${STUB_PYTHON}" -m pip install -q --no-deps --no-index --no-compile --ignore-installed \
 		--root "${D}" --prefix "${EPREFIX}/usr" "${T}"/wheel/*.whl || die
+	find "${D}" \( -name direct_url.json -o -name REQUESTED -o -name INSTALLER -o -name RECORD \) -delete || die
 	einstalldocs
 }
