@@ -33,6 +33,7 @@ from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.build_upkeep import BuildUpkeep
 from bdcs.services.exact_hits import ExactHits
+from bdcs.services.exact_hits import ExactHits
 from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
@@ -279,7 +280,8 @@ def _add_builds(
         logs=logs,
         now=time.time,
         fleet=settings.threshold,
-        catalogue=catalogue.objection,
+        hits=ExactHits(transactions=transactions, documents=documents, now=time.time),
+        catalogue=catalogue.objections,
     )
     BuildsAPI(wishing=wishing, public_url=public_url).add_to(app)
     attempting = Attempting(

@@ -13,10 +13,10 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, bindparam, func, select
 
 from bdcs.domain.forecast import Outlook, Queued, outlooks
-from bdcs.domain.jobs import AttemptState, JobState, MemberState
+from bdcs.domain.jobs import Answer, AttemptState, JobState, MemberState, RequestState
 from bdcs.services import requests as wanted
 from bdcs.services.jobs import COLLECTOR, in_flight
-from bdcs.services.requests import BUILDER_SEEN, Near, Request, Verdict
+from bdcs.services.requests import BUILDER_SEEN, Hit, Near, Request, Verdict
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requests
@@ -104,6 +104,31 @@ class BuildDocuments:
             "state": state,
             "finished_at": format_time(request.finished_at),
             "version": _version(state, document["packages"]),
+        }
+
+    def hit(self, hit: Hit) -> Document:
+        """Return what is told of a request of which all is published."""
+        packages = [
+            {
+                **_PUBLISHED,
+                "cpv": package.cpv,
+                "digest": package.digest,
+                "url": self.url(hit.target, package.path),
+            }
+            for package in hit.packages
+        ]
+        state = str(RequestState.PUBLISHED)
+        at = format_time(hit.at)
+        return {
+            "id": hit.number,
+            "target": hit.target,
+            "state": state,
+            "atoms": list(hit.atoms),
+            "created_at": at,
+            "finished_at": at,
+            "finish_at": None,
+            "version": _version(state, packages),
+            "packages": packages,
         }
 
     def summaries(self, connection: Connection, machine_id: int) -> Document:
@@ -285,6 +310,22 @@ def queue_of(connection: Connection, target: Target, now: int) -> Mapping[int, O
     return _outlooks(connection, {target.id}, now)
 
 
+_PUBLISHED: Final[Document] = {
+    "cpv": "",
+    "digest": "",
+    "answer": str(Answer.PUBLISHED),
+    "state": str(MemberState.PUBLISHED),
+    "url": None,
+    "refusal": None,
+    "reason": None,
+    "near": [],
+    "job": None,
+    "position": None,
+    "expected_seconds": None,
+    "finish_at": None,
+    "left_out": [],
+}
+"""What is told of any package that is there."""
 _NOTHING: Final = Outlook(position=None, finish_at=None)
 
 _MEMBERS: Final = (

@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, bindparam, select, tuple_
 
 from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.version import Version
+
+SLICE: Final = 400  # packages in one statement; SQLite limits its parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,25 +124,62 @@ def new_versions(connection: Connection, limit: int) -> list[CatalogueVersion]:
     return list(map(_version, connection.execute(query)))
 
 
-def objection(connection: Connection, specification: BuildSpecification) -> str | None:
-    """Say why there can be no such package; None where there can, or where its repository is not known here.
+def objections(connection: Connection, specifications: Sequence[BuildSpecification]) -> list[str | None]:
+    """Say of each why there can be no such package; None where there can, or where nothing is known of its
+    repository.
 
     That what is built is what was wished for is seen when it is there.
     """
-    name, cpv = specification.repository, specification.cpv
     table = catalogue_repositories
-    known = select(table.c.uncached).where(table.c.name == name, table.c.read_at.is_not(None))
-    uncached = connection.scalar(known)
-    if uncached is None:
-        return None
-    version = find(connection, cpv, name)
-    if version is None:
+    rows = connection.execute(select(table.c.name, table.c.uncached).where(table.c.read_at.is_not(None)))
+    uncached: dict[str, int] = {row.name: row.uncached for row in rows}
+    wanted = [one for one in specifications if one.repository in uncached]
+    flags = _flags_of(connection, {(one.cpv.category, one.cpv.name) for one in wanted}) if wanted else {}
+    return [
+        _objection(one, uncached[one.repository], flags.get((str(one.cpv), one.repository)))
+        if one.repository in uncached
+        else None
+        for one in specifications
+    ]
+
+
+def _objection(specification: BuildSpecification, uncached: int, flags: str | None) -> str | None:
+    name, cpv = specification.repository, specification.cpv
+    if flags is None:
         perhaps = f", or it is one of {uncached} ebuilds without metadata cache" if uncached else ""
         return f"the collector's copy of {name} has no {cpv}{perhaps}"
-    others = sorted(set(specification.iuse) - version.flags)
+    others = sorted(set(specification.iuse) - {flag.lstrip("+-") for flag in flags.split()})
     if others:
         return f"{cpv}::{name} has no such flags here: {' '.join(others[:10])}"
     return None
+
+
+def _flags_of(connection: Connection, packages: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return the IUSE of every version of these packages, by CPV and repository."""
+    ordered = sorted(packages)
+    found: dict[tuple[str, str], str] = {}
+    for start in range(0, len(ordered), SLICE):
+        rows = connection.execute(_IUSE, {"packages": ordered[start : start + SLICE]})
+        found.update(((f"{row.category}/{row.name}-{row.version}", row.repository), row.iuse) for row in rows)
+    return found
+
+
+_IUSE: Final = (
+    select(
+        catalogue_packages.c.category,
+        catalogue_packages.c.name,
+        catalogue_versions.c.version,
+        catalogue_versions.c.iuse,
+        catalogue_repositories.c.name.label("repository"),
+    )
+    .join(catalogue_versions, catalogue_versions.c.package_id == catalogue_packages.c.id)
+    .join(catalogue_repositories, catalogue_repositories.c.id == catalogue_versions.c.repository_id)
+    .where(
+        tuple_(catalogue_packages.c.category, catalogue_packages.c.name).in_(
+            bindparam("packages", expanding=True)
+        )
+    )
+)
 
 
 def newest_first(versions: Iterable[CatalogueVersion]) -> list[CatalogueVersion]:

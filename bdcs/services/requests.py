@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.admission import RESTRICTED
 from bdcs.domain.build_policy import DAY, DEFAULT, BuildPolicy
@@ -32,13 +33,14 @@ from bdcs.domain.jobs import (
     Refusal,
     RequestState,
 )
-from bdcs.services import build_digests, estimates
+from bdcs.services import build_digests, builders, estimates, tokens
 from bdcs.services.builders import FORGOTTEN
 from bdcs.services.jobs import Jobs, NewJob, finish_requests, in_flight
 from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import builds, jobs, members, requests
+from gentwoo_client.wire.build_messages import Access
 from gentwoo_client.wire.builds import BuildSpecification, difference, needed_by
 from gentwoo_client.wire.errors import NotFound, TooManyRequests
 
@@ -51,8 +53,8 @@ NEAR: Final = 5
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 
-Catalogue = Callable[[Connection, BuildSpecification], str | None]
-"""Says why there can be no such package; None where there can."""
+Catalogue = Callable[[Connection, Sequence[BuildSpecification]], Sequence[str | None]]
+"""Says of each why there can be no such package; None where there can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,32 @@ class Request:
     atoms: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """A build that is what somebody wished for."""
+
+    cpv: str
+    digest: str
+    build: int
+    """Its id."""
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """A request of which all is published."""
+
+    number: str
+    """Its id."""
+    machine_id: int
+    target_id: int
+    target: str
+    at: int
+    atoms: tuple[str, ...]
+    key: str | None
+    packages: tuple[Published, ...]
+
+
 def wishes_of(specifications: Iterable[BuildSpecification]) -> list[Wish]:
     """Return what is wanted, without repetitions; computes digests and reads dependencies."""
     wishes = {}
@@ -137,7 +165,7 @@ class Judge:
     now: int
     retry: bool = False
     """Whether recent failures do not count."""
-    catalogue: Catalogue = field(default=lambda _connection, _specification: None)
+    catalogue: Catalogue = field(default=lambda _connection, specifications: [None] * len(specifications))
     objection: str | None = None
     """What is wrong with the machine's parameters, if anything."""
     fleet: int = 10
@@ -150,12 +178,13 @@ class Judge:
         rest = [wish for wish in wishes if wish.digest not in published]
         flying = self._in_flight(rest)
         failed = {} if self.retry else self._failed(rest)
+        missing = self._missing([wish for wish in rest if wish.digest not in flying])
         no_builder = bool(rest) and not has_builder(self.connection, self.target, self.now)
         room = self._room() if rest else 0
         refused: set[str] = set()
         verdicts = []
         for wish in wishes:
-            verdict = self._verdict(wish, published, flying, failed)
+            verdict = self._verdict(wish, published, flying, failed, missing)
             if verdict.answer in (Answer.JOINED, Answer.QUEUED):
                 if no_builder:
                     verdict = _refused(wish, Refusal.NO_BUILDER, f"nobody builds for {self.target.name} now")
@@ -178,6 +207,7 @@ class Judge:
         published: Mapping[str, int],
         flying: Mapping[str, int],
         failed: Mapping[str, tuple[int, str, str]],
+        missing: Mapping[str, str],
     ) -> Verdict:
         if wish.specification.target != self.target.name:
             reason = f"it is specified for target {wish.specification.target}"
@@ -192,17 +222,27 @@ class Judge:
         if restricted and not self.target.bindist:
             reason = f"its RESTRICT has {' and '.join(restricted)}: what is built of it must not be passed on"
             return _refused(wish, Refusal.BINDIST, reason)
-        missing = self.catalogue(self.connection, wish.specification)
-        if missing is not None:
-            return _refused(wish, Refusal.UNKNOWN, missing)
+        if wish.digest in missing:
+            return _refused(wish, Refusal.UNKNOWN, missing[wish.digest])
         if wish.digest in failed:
             job, kind, text = failed[wish.digest]
             return replace(_refused(wish, Refusal.FAILED, f"{kind}: {text}"), job=job)
         return Verdict(wish=wish, answer=Answer.QUEUED)
 
+    def _missing(self, wishes: Sequence[Wish]) -> dict[str, str]:
+        """Return why there can be no such packages, of those of which that is so."""
+        if not wishes:
+            return {}
+        objections = self.catalogue(self.connection, [wish.specification for wish in wishes])
+        return {
+            wish.digest: objection
+            for wish, objection in zip(wishes, objections, strict=True)
+            if objection is not None
+        }
+
     def _published(self, wishes: Sequence[Wish]) -> dict[str, int]:
         found: dict[str, int] = {}
-        for some in _slices(wish.digest for wish in wishes):
+        for some in slices(wish.digest for wish in wishes):
             rows = self.connection.execute(_PUBLISHED, {"target": self.target.id, "digests": some})
             found.update((digest, number) for digest, number in rows)
         self._add_unread(wishes, found)
@@ -211,7 +251,7 @@ class Judge:
     def _add_unread(self, wishes: Sequence[Wish], found: dict[str, int]) -> None:
         """Add builds that have no digest in their rows yet."""
         wanted = {wish.digest for wish in wishes}
-        for some in _slices(str(wish.specification.cpv) for wish in wishes if wish.digest not in found):
+        for some in slices(str(wish.specification.cpv) for wish in wishes if wish.digest not in found):
             rows = self.connection.execute(
                 select(*build_digests.COLUMNS)
                 .where(
@@ -229,7 +269,7 @@ class Judge:
 
     def _in_flight(self, wishes: Sequence[Wish]) -> dict[str, int]:
         found: dict[str, int] = {}
-        for some in _slices(wish.digest for wish in wishes):
+        for some in slices(wish.digest for wish in wishes):
             rows = self.connection.execute(
                 select(jobs.c.digest, jobs.c.id).where(
                     jobs.c.target_id == self.target.id, jobs.c.digest.in_(some), in_flight()
@@ -241,7 +281,7 @@ class Judge:
     def _failed(self, wishes: Sequence[Wish]) -> dict[str, tuple[int, str, str]]:
         """Return the jobs that failed, how and why, and that are still remembered for it."""
         found: dict[str, tuple[int, str, str]] = {}
-        for some in _slices(wish.digest for wish in wishes):
+        for some in slices(wish.digest for wish in wishes):
             rows = self.connection.execute(
                 select(jobs.c.digest, jobs.c.id, jobs.c.failure, jobs.c.failure_text)
                 .where(
@@ -295,7 +335,7 @@ def near_misses(
         if verdict.answer is not Answer.PUBLISHED:
             wanting[str(verdict.wish.specification.cpv)].append(verdict.wish)
     found: defaultdict[str, list[Near]] = defaultdict(list)
-    for some in _slices(wanting):
+    for some in slices(wanting):
         rows = connection.execute(
             select(*build_digests.COLUMNS)
             .where(builds.c.target_id == target.id, builds.c.visible, builds.c.cpv.in_(some))
@@ -385,6 +425,64 @@ def commit(
         book.touched.requests.add(number)
         book.release()
     return number
+
+
+def write_down(connection: Connection, hits: Sequence[Hit]) -> None:
+    """Make requests of what was published when it was asked for, and has been answered.
+
+    Nothing is written of machines that were erased meanwhile, nor twice under one key.
+    """
+    machines = tables.machines.c.id
+    there = set(connection.scalars(select(machines).where(machines.in_({hit.machine_id for hit in hits}))))
+    hits = [hit for hit in hits if hit.machine_id in there]
+    if not hits:
+        return
+    connection.execute(
+        upsert(requests).on_conflict_do_nothing(index_elements=["idempotency"]),
+        [
+            {
+                "id": hit.number,
+                "machine_id": hit.machine_id,
+                "target_id": hit.target_id,
+                "created_at": hit.at,
+                "cancelled_at": None,
+                "finished_at": hit.at,
+                "idempotency": None if hit.key is None else _idempotency(hit.machine_id, hit.key),
+                "note": json.dumps(list(hit.atoms)),
+            }
+            for hit in hits
+        ],
+    )
+    known = set(
+        connection.scalars(select(requests.c.id).where(requests.c.id.in_([hit.number for hit in hits])))
+    )
+    connection.execute(
+        _NEW_MEMBERS,
+        [
+            {
+                "request_id": hit.number,
+                "position": position,
+                "cpv": package.cpv,
+                "digest": package.digest,
+                "job_id": None,
+                "build_id": package.build,
+                "answer": str(Answer.PUBLISHED),
+                "state": str(MemberState.PUBLISHED),
+                "refusal": None,
+                "reason": None,
+            }
+            for hit in hits
+            if hit.number in known
+            for position, package in enumerate(hit.packages)
+        ],
+    )
+
+
+def may_ask(connection: Connection, machine: Machine, target: Target, access: Access | None) -> bool:
+    """Whether the machine may know the target: a private one is for its builders and holders of a token."""
+    if not target.private or builders.is_approved(connection, target, machine):
+        return True
+    return access is not None and tokens.accepts(connection, target, access.name, access.token)
 
 
 def earlier(connection: Connection, machine_id: int, key: str) -> str | None:
@@ -596,7 +694,8 @@ def new_id() -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(10))
 
 
-def _slices(values: Iterable[str]) -> Iterator[list[str]]:
+def slices(values: Iterable[str]) -> Iterator[list[str]]:
+    """Yield values, each once, as many as one statement takes at a time."""
     ordered = sorted(set(values))
     for start in range(0, len(ordered), SLICE):
         yield ordered[start : start + SLICE]

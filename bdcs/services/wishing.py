@@ -8,7 +8,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -17,11 +17,11 @@ from sqlalchemy import Connection, select
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.jobs import Answer as Told
 from bdcs.domain.jobs import MemberState, Origin, Refusal, RequestState
-from bdcs.errors import StoreUnavailable
-from bdcs.services import answers, builders, requests, targets, tokens
+from bdcs.services import answers, builders, requests, targets
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
+from bdcs.services.exact_hits import ExactHits
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine
 from bdcs.services.requests import Catalogue, Judge, Request, Verdict, Wish
@@ -62,9 +62,8 @@ class Wishing:
     now: Callable[[], float]
     fleet: int
     """Machines whose records must be known for an estimate from the fleet."""
-    catalogue: Catalogue = field(default=lambda _connection, _specification: None)
-    _notes: set[asyncio.Task[None]] = field(default_factory=set)
-    """Hits that are just being written down."""
+    hits: ExactHits
+    catalogue: Catalogue
 
     @property
     def store(self) -> Store:
@@ -78,45 +77,20 @@ class Wishing:
         raises.
         """
         token = await self.authenticator.verified(signed)
+        if wish.commit and (hit := await self.hits.answer(token, wish)) is not None:
+            return hit
         if len(wish.packages) > FEW:
             wishes = await asyncio.to_thread(_wishes, wish)
         else:
             wishes = _wishes(wish)
         if not wish.commit:
             return await self.store.read(lambda connection: self._plan(connection, token, wish, wishes))
-        if wish.key is None:
-            hit = await self.store.read(lambda connection: self._hit(connection, token, wish, wishes))
-            if hit is not None:
-                self._note(hit)
-                return hit.answer
         return await self.transactions.write(lambda book: self._request(book, signed, token, wish, wishes))
-
-    def _note(self, hit: _Hit) -> None:
-        """Write a hit down, while nobody waits for it: nothing was promised but what is there already."""
-
-        def work(book: Jobs) -> None:
-            requests.commit(
-                book,
-                hit.target,
-                hit.verdicts,
-                machine_id=hit.machine_id,
-                atoms=hit.atoms,
-                number=hit.number,
-            )
-
-        async def write() -> None:
-            try:
-                await self.transactions.write(work)
-            except StoreUnavailable as error:
-                log.warning("a request that was answered at once was not written down: %s", error)
-
-        task = asyncio.get_running_loop().create_task(write())
-        self._notes.add(task)
-        task.add_done_callback(self._notes.discard)
 
     async def listed(self, signed: SignedRequest) -> Document:
         """Return the machine's requests."""
         token = await self.authenticator.verified(signed)
+        await self.hits.settle()
         return await self.store.read(
             lambda connection: self.documents.summaries(connection, approved(connection, token).id)
         )
@@ -131,6 +105,7 @@ class Wishing:
 
     async def when_changed(self, token: Token, number: str, *, wait: float, since: str | None) -> Document:
         """Do that for a token that was verified."""
+        await self.hits.settle()
         deadline = time.monotonic() + wait
         with self.transactions.bus.subscribed(request_topic(number)) as subscription:
             while True:
@@ -144,6 +119,7 @@ class Wishing:
     async def cancel(self, signed: SignedRequest, number: str) -> Answer:
         """Cancel what is left of a request. Raises `NotFound`."""
         token = await self.authenticator.verified(signed)
+        await self.hits.settle()
 
         def work(book: Jobs) -> Answer:
             def do(connection: Connection) -> Answer:
@@ -158,6 +134,7 @@ class Wishing:
     async def retry(self, signed: SignedRequest, number: str) -> Answer:
         """Try again what failed of a request. Raises `NotFound`."""
         token = await self.authenticator.verified(signed)
+        await self.hits.settle()
 
         def work(book: Jobs) -> Answer:
             def do(connection: Connection) -> Answer:
@@ -235,6 +212,7 @@ class Wishing:
         Yields ("", {}, cursor) where nothing happened for a while. Raises `NotFound`.
         """
         token = await self.authenticator.verified(signed)
+        await self.hits.settle()
         told: Document = {}
         while True:
             topics = [request_topic(number)]
@@ -274,33 +252,6 @@ class Wishing:
                 offset += len(text)
 
     # In transactions.
-
-    def _hit(
-        self, connection: Connection, token: Token, wish: BuildWish, wishes: Sequence[Wish]
-    ) -> _Hit | None:
-        """Return the answer where all that is wanted is published; None where something is to be done."""
-        machine = approved(connection, token)
-        target, verdicts = self._verdicts(connection, machine, wish, wishes)
-        if target is None or not all(verdict.answer is Told.PUBLISHED for verdict in verdicts):
-            return None
-        now, number = int(self.now()), requests.new_id()
-        request = Request(
-            id=number,
-            machine_id=machine.id,
-            target=target.name,
-            created_at=now,
-            cancelled_at=None,
-            finished_at=now,
-            atoms=tuple(wish.atoms),
-        )
-        return _Hit(
-            answer=_answer(201, self.documents.answered(connection, request, verdicts, {}, now)),
-            number=number,
-            target=target,
-            machine_id=machine.id,
-            verdicts=verdicts,
-            atoms=request.atoms,
-        )
 
     def _plan(self, connection: Connection, token: Token, wish: BuildWish, wishes: Sequence[Wish]) -> Answer:
         target, verdicts = self._verdicts(connection, approved(connection, token), wish, wishes)
@@ -351,7 +302,7 @@ class Wishing:
     ) -> tuple[Target | None, list[Verdict]]:
         """Return the target, if the machine may know it, and the answers."""
         target = targets.find(connection, wish.target)
-        if target is None or not _may_ask(connection, machine, target, wish):
+        if target is None or not requests.may_ask(connection, machine, target, wish.access):
             reason = f"there is no target {wish.target}"
             return None, [
                 Verdict(wish=one, answer=Told.REFUSED, refusal=Refusal.NO_TARGET, reason=reason)
@@ -384,18 +335,6 @@ class Wishing:
     def _state(self, connection: Connection, token: Token, number: str) -> Document:
         request = requests.require(connection, number, approved(connection, token).id)
         return self.documents.request(connection, request, int(self.now()), {})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Hit:
-    """A request that is answered at once."""
-
-    answer: Answer
-    number: str
-    target: Target
-    machine_id: int
-    verdicts: list[Verdict]
-    atoms: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,13 +380,6 @@ def _wishes(wish: BuildWish) -> list[Wish]:
         except InvalidSpecification as error:
             raise InvalidSpecification(f"packages.{position}.{error.field}", error.reason) from None
     return requests.wishes_of(specifications)
-
-
-def _may_ask(connection: Connection, machine: Machine, target: Target, wish: BuildWish) -> bool:
-    if not target.private or builders.is_approved(connection, target, machine):
-        return True
-    access = wish.access
-    return access is not None and tokens.accepts(connection, target, access.name, access.token)
 
 
 def _objection(target: Target, wish: BuildWish) -> str | None:

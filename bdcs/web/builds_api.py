@@ -152,6 +152,10 @@ class BuildsAPI:
         """Route every operation to the method of its name."""
         for operation in OPERATIONS:
             app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        app.on_cleanup.append(self._close)
+
+    async def _close(self, _app: web.Application) -> None:
+        await self.wishing.hits.settle()
 
     async def ask(self, request: web.Request) -> web.Response:
         """POST specifications."""

@@ -197,7 +197,15 @@ class BuildSpecification:
 
     def digest(self) -> str:
         """SHA-256 of the specification, in hexadecimal digits: equal exactly for equal specifications."""
-        return hashlib.sha256(_CONTEXT + json_text.dump(self.to_json())).hexdigest()
+        return digest_of(self.to_json())
+
+
+def digest_of(document: object) -> str:
+    """The digest of the specification that `document` is; where it is none, one that no specification has.
+
+    Raises `InvalidJSON` where JSON has no form for it.
+    """
+    return hashlib.sha256(_CONTEXT + json_text.dump(document)).hexdigest()
 
 
 def needed_by(specification: BuildSpecification) -> frozenset[str]:

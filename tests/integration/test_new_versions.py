@@ -221,7 +221,7 @@ async def test_wishes_are_held_against_the_catalogue(scene: Scene) -> None:
     with transaction(scene.rows.engine) as connection:
 
         def objection(one: BuildSpecification) -> str:
-            return catalogue.objection(connection, one) or ""
+            return catalogue.objections(connection, [one])[0] or ""
 
         assert objection(specification("dev-libs/a-1")) == ""
         assert "no dev-libs/a-2" in objection(specification("dev-libs/a-2"))
