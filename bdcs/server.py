@@ -33,7 +33,6 @@ from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.build_upkeep import BuildUpkeep
 from bdcs.services.exact_hits import ExactHits
-from bdcs.services.exact_hits import ExactHits
 from bdcs.services.figures import Renewal
 from bdcs.services.indexing import IndexKeeper
 from bdcs.services.ingest import Ingest
