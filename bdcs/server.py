@@ -66,9 +66,11 @@ from bdcs.web.app import add_description, create_app
 from bdcs.web.assets import Assets
 from bdcs.web.attempts_api import AttemptsAPI
 from bdcs.web.binhost import Binhost
+from bdcs.web.build_pages import BuildPages
 from bdcs.web.builds_api import BuildsAPI
 from bdcs.web.clients import Clients
 from bdcs.web.developer_pages import DeveloperPages
+from bdcs.web.job_pages import JobPages
 from bdcs.web.listener import Listener, bind, load_certificate, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
@@ -221,8 +223,9 @@ async def _compose(
     renderer = Renderer(assets, thresholds, public_url)
     DeveloperPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
     authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
-    _add_binhost(app, settings, store, authenticator, public_url, renderer)
+    serving = _add_binhost(app, settings, store, authenticator, public_url, renderer)
     _add_builds(app, settings, transactions, publisher, authenticator, public_url)
+    _add_build_pages(app, settings, transactions, serving, renderer, public_url)
     add_pages(
         app,
         store=store,
@@ -242,7 +245,7 @@ def _add_binhost(
     authenticator: Authenticator,
     public_url: str,
     renderer: Renderer,
-) -> None:
+) -> Serving:
     blobs = Directory(settings.data)
     serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
     uploads = Uploads(
@@ -260,6 +263,7 @@ def _add_binhost(
     targets = TargetsAPI(store=store, serving=serving, documents=documents)
     targets.add_to(app)
     TargetPages(store=store, serving=serving, documents=documents, api=targets, renderer=renderer).add_to(app)
+    return serving
 
 
 def _add_builds(
@@ -292,6 +296,28 @@ def _add_builds(
         now=time.time,
     )
     AttemptsAPI(attempting=attempting, public_url=public_url).add_to(app)
+
+
+def _add_build_pages(
+    app: web.Application,
+    settings: Settings,
+    transactions: Transactions,
+    serving: Serving,
+    renderer: Renderer,
+    public_url: str,
+) -> None:
+    logs = AttemptLogs(settings.data, settings.log_size)
+    BuildPages(
+        transactions=transactions,
+        serving=serving,
+        documents=BuildDocuments(public_url=public_url),
+        logs=logs,
+        renderer=renderer,
+        crowd=settings.threshold,
+    ).add_to(app)
+    JobPages(
+        transactions=transactions, serving=serving, logs=logs, renderer=renderer, crowd=settings.threshold
+    ).add_to(app)
 
 
 def _publisher(settings: Settings) -> Publisher:

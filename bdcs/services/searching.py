@@ -33,7 +33,7 @@ def search(connection: Connection, query: str, *, after: str = "", limit: int = 
     start = int(after) if after.isascii() and after.isdigit() and len(after) < 6 else 0
     end = start + limit
     return SearchAnswer(
-        packages=tuple(_found(connection, numbers[start:end])),
+        packages=tuple(describe(connection, numbers[start:end])),
         after=str(end) if end < min(len(numbers), DEEPEST) else None,
         nearest=() if numbers else tuple(nearest(connection, query)),
     )
@@ -79,7 +79,8 @@ def _ranked(connection: Connection, query: str) -> list[int]:
     return list(dict.fromkeys([*by_name, *words.matching(connection, query, DEEPEST)]))
 
 
-def _found(connection: Connection, numbers: Sequence[int]) -> Iterator[FoundPackage]:
+def describe(connection: Connection, numbers: Sequence[int]) -> Iterator[FoundPackage]:
+    """Yield what is told of packages with these numbers, in their order."""
     packages, versions, repositories = catalogue_packages, catalogue_versions, catalogue_repositories
     rows = connection.execute(
         select(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Stylesheet and icon: read once, named by their content, compressed once, and cached by browsers for a
-year.
+"""Stylesheet, script and icon: read once, named by their content, compressed once, and cached by browsers
+for a year.
 
 The address of a file carries the beginning of its SHA-256. Another version has another address, and an
 address that no file of this version has is 404: a browser never gets the style of one release with the page
@@ -17,7 +17,11 @@ from importlib import resources
 
 from aiohttp import hdrs, web
 
-MEDIA_TYPES: Mapping[str, str] = {"css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+MEDIA_TYPES: Mapping[str, str] = {
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "svg": "image/svg+xml",
+}
 HASH_LENGTH = 8
 """Hexadecimal digits of the digest in an address."""
 IMMUTABLE = "public, max-age=31536000, immutable"

@@ -73,7 +73,39 @@ def month(value: date) -> str:
 def moment(seconds: int) -> Markup:
     """A time in UTC for people and machines, to the minute."""
     time = datetime.fromtimestamp(seconds, UTC)
-    text = f"{day(time.date())}, {time:%H:%M}"
+    return _time_element(seconds, f"{day(time.date())}, {time:%H:%M}")
+
+
+def ago(seconds: int, now: int) -> Markup:
+    """How long ago something was, on pages that are live: `just now`, `4 min ago`, `2 h ago`."""
+    passed = max(0, now - seconds)
+    text = "just now"
+    for unit, size in (("d", DAY), ("h", HOUR), ("min", MINUTE)):
+        if passed >= size:
+            text = f"{passed // size:,} {unit} ago"
+            break
+    return _time_element(seconds, text)
+
+
+def clock(seconds: int, now: int) -> Markup:
+    """When something will be, in UTC: `17:06`, and with the day where that is another."""
+    time, today = datetime.fromtimestamp(seconds, UTC), datetime.fromtimestamp(now, UTC).date()
+    text = f"{time:%H:%M}" if time.date() == today else f"{day_and_month(time.date())}, {time:%H:%M}"
+    return _time_element(seconds, text)
+
+
+def about(seconds: int) -> str:
+    """A duration that is not known exactly, without seconds from a minute on: `45 s`, `1 h 40 min`."""
+    return duration(seconds if seconds < MINUTE else round(seconds / MINUTE) * MINUTE)
+
+
+def unix(text: str) -> int:
+    """A time that is written as RFC 3339 writes it, in seconds, for the formats above."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def _time_element(seconds: int, text: str) -> Markup:
+    time = datetime.fromtimestamp(seconds, UTC)
     return Markup('<time datetime="{}" class="nowrap">{}</time>').format(time.isoformat(), text)
 
 

@@ -18,7 +18,18 @@ from aiohttp import hdrs, web
 from sqlalchemy import Connection
 
 from bdcs.domain.thresholds import Thresholds
-from bdcs.services import catalogue, machine_page, machines, public_figures, searching
+from bdcs.services import (
+    availability,
+    browsing,
+    catalogue,
+    machine_page,
+    machines,
+    public_figures,
+    searching,
+    targets,
+)
+from bdcs.services.availability import Available
+from bdcs.services.browsing import Shelf
 from bdcs.services.catalogue import CataloguePackage
 from bdcs.services.figures import Renewal
 from bdcs.services.machines import Machine
@@ -33,6 +44,7 @@ from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire.cpv import is_category, is_name, split_cpv
 from gentwoo_client.wire.search import SearchAnswer
+from gentwoo_client.wire.version import Version
 
 QUERY_LENGTH: Final = 200
 NEWEST: Final = 10
@@ -112,6 +124,9 @@ class Pages:
         package, offered, nearest = await self.store.read(
             lambda connection: self._package(connection, category, name)
         )
+        has_targets, binaries = await self.store.read(
+            lambda connection: _binaries(connection, category, name, int(time.time()))
+        )
         if as_json:
             headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
             return web.json_response(package.to_document(), headers=headers)
@@ -120,6 +135,9 @@ class Pages:
             "leading": _leading(package.versions),
             "offered": offered,
             "nearest": nearest,
+            "has_targets": has_targets,
+            "binaries": binaries,
+            "others": _not_offered(binaries, offered),
             "section": "Packages",
         }
         return self.renderer.page(request, "package.html", context)
@@ -190,6 +208,9 @@ class Pages:
         )
         answer = SearchAnswer(packages=(), after=None, nearest=())
         nearest: list[str] = []
+        shelf = await self.store.read(
+            lambda connection: _shelf(connection, query, category, request.query.get("from", ""))
+        )
         if query and not after:
             answer = await self.store.read(
                 lambda connection: searching.search(connection, query, limit=FOUND)
@@ -213,6 +234,7 @@ class Pages:
             "nearest": nearest,
             "first": _address(here, parameters) if after else "",
             "next": _address(here, {**parameters, "after": found.after}) if found.after else "",
+            "shelf": shelf,
             "section": "Packages",
         }
         return self.renderer.page(request, "packages.html", context)
@@ -225,6 +247,29 @@ class Pages:
         is_known = package.machines or offered is not None
         nearest = [] if is_known else public_figures.nearest_packages(connection, name)
         return package, offered, nearest
+
+
+def _shelf(connection: Connection, query: str, category: str, after: str) -> Shelf | None:
+    """Return what the ebuild repositories have to browse through; None beside what is searched for."""
+    if query:
+        return None
+    if category:
+        return browsing.category(connection, category, after[:QUERY_LENGTH])
+    return Shelf(categories=tuple(browsing.categories(connection)), packages=(), after=None)
+
+
+def _binaries(
+    connection: Connection, category: str, name: str, now: int
+) -> tuple[bool, dict[str, tuple[Available, ...]]]:
+    """Say whether there are targets for everybody, and what these have of a package, by version."""
+    public = [target for target in targets.listed(connection) if not target.private]
+    return bool(public), availability.of_package(connection, public, category, name, now)
+
+
+def _not_offered(binaries: Mapping[str, object], offered: CataloguePackage | None) -> list[str]:
+    """Return versions that no repository has any more, the newest first."""
+    known = {version.cpv.version for version in offered.versions} if offered is not None else set()
+    return sorted(binaries.keys() - known, key=Version.parse, reverse=True)
 
 
 def _categories_of(connection: Connection, name: str) -> list[str]:

@@ -30,7 +30,24 @@ PAGE_HEADERS: Final[Mapping[str, str]] = MappingProxyType(
 )
 PUBLIC: Final = "public, max-age=60"
 """Figures are renewed every minute."""
+LIVE: Final = "no-cache"
+"""What changes from second to second is asked for each time, and sent where it has changed."""
 PRIVATE: Final = "no-store"
+FILTERS: Final = (
+    "number",
+    "share",
+    "width",
+    "duration",
+    "about",
+    "hours",
+    "moment",
+    "ago",
+    "clock",
+    "unix",
+    "day_of",
+    "fingerprint",
+)
+"""Names in `formats` that templates use."""
 
 
 class Renderer:
@@ -45,7 +62,7 @@ class Renderer:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        for name in ("number", "share", "width", "duration", "hours", "moment", "day_of", "fingerprint"):
+        for name in FILTERS:
             environment.filters[name] = getattr(formats, name)
         environment.filters["size"] = size_text
         environment.globals.update(

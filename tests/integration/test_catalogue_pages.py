@@ -58,7 +58,9 @@ def test_a_package_that_no_machine_has_is_a_page(collector: Collector) -> None:
     html = page(collector, "/packages/app-misc/gamma")
     words = text(html)
     assert "is in the ebuild repositories, and on fewer than 10 machines, not shown" in words
-    assert "2.0 0 gentoo amd64 – 1.0 1/1.0 gentoo ~amd64 MIT" in words
+    assert "2.0 not yet gentwoo build =app-misc/gamma-2.0 0 gentoo amd64 –" in words
+    assert "1.0 not yet gentwoo build =app-misc/gamma-1.0 1/1.0 gentoo ~amd64 MIT" in words
+    assert "gentwoo install app-misc/gamma" in words
     assert "USE flags of 2.0: +ssl" in words
     assert "<script>" not in html
     assert "https://example.org/gamma" in Links(html).found
@@ -69,3 +71,14 @@ def test_few_machines_and_none_look_alike(collector: Collector) -> None:
     pages = [page(collector, f"/packages/app-misc/{name}") for name in ("beta", "gamma")]
     leads = [each.partition('<p class="lead">')[2].partition("</p>")[0] for each in pages]
     assert leads[0].replace("beta", "NAME") == leads[1].replace("gamma", "NAME")
+
+
+def test_the_catalogue_can_be_browsed(collector: Collector) -> None:
+    assert "app-misc 3" in text(page(collector, "/packages"))
+    words = text(page(collector, "/packages/app-misc"))
+    assert "All packages of app-misc, by name" in words
+    assert "beta 1.0 Another letter gamma 2.0" in words
+    rest = text(page(collector, "/packages/app-misc?from=beta"))
+    assert "gamma 2.0" in rest
+    assert "beta 1.0" not in rest
+    assert "In the ebuild repositories" not in text(page(collector, "/packages/dev-none"))
