@@ -93,6 +93,9 @@ OPERATIONS: Final = (
     *developer_pages.OPERATIONS,
 )
 
+FIRST_STATES: Final = {"open": State.APPROVED, "required": State.AWAITING_APPROVAL, "closed": None}
+"""What `approval` makes of a machine that registers."""
+
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
 
@@ -203,7 +206,7 @@ async def _compose(
         links=links,
         network_limit=NetworkLimit(settings.registrations_per_network, lambda: secrets.token_bytes(32)),
         audience=public_url,
-        first_state=State.APPROVED if settings.approval == "open" else State.AWAITING_APPROVAL,
+        first_state=FIRST_STATES[settings.approval],
         now=time.time,
     )
     api = MachineAPI(
@@ -212,6 +215,7 @@ async def _compose(
         metrics=metrics,
         public_url=public_url,
         clients=clients,
+        record_limit=NetworkLimit(settings.records_per_network, lambda: secrets.token_bytes(32)),
     )
     app = create_app(store, metrics, clients, settings.metrics_readers)
     api.add_to(app)

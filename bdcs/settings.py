@@ -22,7 +22,7 @@ from gentwoo_client.wire.segments import check_audience
 
 DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
-APPROVALS: Final = ("open", "required")
+APPROVALS: Final = ("open", "required", "closed")
 PROPOSALS: Final = ("accept", "ask", "refuse")
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -59,11 +59,16 @@ class Settings:
     approval: str = field(
         default="open",
         metadata={
-            "doc": "`open`: whoever registers may send; `required`: an administrator approves each machine"
+            "doc": "`open`: whoever registers may send; `required`: an administrator approves each machine;"
+            " `closed`: no machine may newly register"
         },
     )
     registrations_per_network: int = field(
         default=50, metadata={"doc": "new machines a day from one network (/24, or /48 of IPv6)"}
+    )
+    records_per_network: int = field(
+        default=2_000_000,
+        metadata={"doc": "records a day from one network, after which it is asked to come back tomorrow"},
     )
     signer: Path = field(
         default=Path("/run/bdcs-signer/socket"),
@@ -312,6 +317,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "threshold": lambda name, value: _number(name, value, LOWEST_THRESHOLD),
     "approval": lambda name, value: _choice(name, value, APPROVALS),
     "registrations_per_network": lambda name, value: _number(name, value, 1),
+    "records_per_network": lambda name, value: _number(name, value, 1),
     "signer": _path,
     "grace": lambda name, value: _number(name, value, 0),
     "package_size": lambda name, value: _number(name, value, 1),

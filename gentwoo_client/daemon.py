@@ -38,6 +38,7 @@ from gentwoo_client.log.watch import LogWatch
 from gentwoo_client.notify import ALIVE, READY, STOPPING, notify, reloading, watchdog_interval
 from gentwoo_client.registration import current_registration
 from gentwoo_client.settings import Settings
+from gentwoo_client.wire.errors import AwaitingApproval
 
 LINGER = 60
 """Seconds that the child waits for more."""
@@ -52,6 +53,9 @@ QUIET_BEFORE_FLUSH = 2.0
 
 RETRY_JOURNAL = 10.0
 """Seconds between attempts to write a journal that has no space."""
+
+ASK_AGAIN = 300.0
+"""Seconds until a machine that waits for approval looks whether it has it."""
 
 SHORTEST_DELAY = 1.0
 LONGEST_DELAY = 300.0
@@ -209,7 +213,7 @@ class _Daemon:
 
     def _on_child_end(self, code: int) -> None:
         if code == NOT_CONFIGURED:
-            self._raise_why_stopped()
+            self._wait_for_approval()
         elif code == LATER:
             self._sender.postpone(self._asked_delay())
         elif code != 0:
@@ -232,9 +236,15 @@ class _Daemon:
             return None
         return min(max(0.0, int(text) - time.time()), LONGEST_POSTPONEMENT)
 
-    def _raise_why_stopped(self) -> None:
+    def _wait_for_approval(self) -> None:
+        """Have a child started later where only that is missing; else raise why nothing can be sent."""
         if stopped := self._journal.get("stopped"):
             why = json.loads(stopped)
+            if why["reason"] == AwaitingApproval.slug:
+                minutes = ASK_AGAIN / 60
+                logger.warning("waiting for approval: records are kept; asking again every %d min", minutes)
+                self._sender.postpone(ASK_AGAIN)
+                return
             raise PushingStopped(why["message"], reason=why["reason"], advice=why["advice"])
         raise NotConfigured(
             "nothing can be sent; what to do was said above", advice="see also `gentwoo status`"

@@ -23,6 +23,7 @@ _ACTIONS = {
     "list": "all machines: UUID, state, records, when it registered",
     "show": "one machine",
     "approve": "let a machine that awaits approval send",
+    "refuse": "let a machine that awaits approval never send; it is told so",
     "quarantine": "let a machine send nothing more; what it sent stays, and is no longer counted",
     "release": "end a quarantine",
     "forget": "erase everything of a machine, for ever",
@@ -34,7 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     for name, text in _ACTIONS.items():
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        if name != "list":
+        if name == "list":
+            action.add_argument(
+                "--state", choices=[str(state) for state in State], help="only machines in it"
+            )
+        else:
             action.add_argument("uuid", type=UUID, help="the machine's UUID")
 
 
@@ -46,16 +51,20 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     writing = arguments.action not in ("list", "show")
     with transaction(existing_store(settings, writing=writing)) as connection:
         if arguments.action == "list":
-            _list(connection)
+            _list(connection, arguments.state)
         else:
             _ON_ONE[arguments.action](connection, arguments.uuid)
     return EXIT_DONE
 
 
-def _list(connection: Connection) -> None:
+def _list(connection: Connection, state: str | None) -> None:
     from bdcs.services.machines import listed
 
-    listed(connection, lambda machine: print(_line(machine)))
+    def show(machine: Machine) -> None:
+        if state in (None, machine.state):
+            print(_line(machine))
+
+    listed(connection, show)
 
 
 def _line(machine: Machine) -> str:
@@ -106,6 +115,7 @@ def _require(connection: Connection, uuid: UUID) -> Machine:
 _ON_ONE: dict[str, Callable[[Connection, UUID], None]] = {
     "show": _show,
     "approve": _put_into(State.APPROVED),
+    "refuse": _put_into(State.REFUSED),
     "quarantine": _put_into(State.QUARANTINED),
     "release": _put_into(State.APPROVED),
     "forget": _forget,

@@ -15,3 +15,5 @@ class State(StrEnum):
     """It is registered; an administrator has yet to approve it (`approval = "required"`)."""
     QUARANTINED = "quarantined"
     """An administrator stopped it; what it sent before stays."""
+    REFUSED = "refused"
+    """An administrator does not want it: it asked for approval in vain."""

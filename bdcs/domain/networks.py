@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How many machines one network may register in a day, without keeping an address."""
+"""How many machines one network may register in a day, and records send, without keeping an address."""
 
 from __future__ import annotations
 
@@ -32,17 +32,29 @@ class NetworkLimit:
 
         Where no address is known (a socket without one), nothing is counted.
         """
-        if address is None:
+        wait = self.wait(address, now)
+        if not wait:
+            self.count(address, now, 1)
+        return wait
+
+    def wait(self, address: Address | None, now: float) -> int:
+        """Return 0, or after how many seconds the network of `address` may go on."""
+        self._begin_day(now)
+        if address is None or self._counts[self._mark(address)] < self.per_day:
             return 0
+        return int((self._day + 1) * DAY - now) + 1
+
+    def count(self, address: Address | None, now: float, amount: int) -> None:
+        """Count `amount` for the network of `address`, also beyond what it may."""
+        self._begin_day(now)
+        if address is not None:
+            self._counts[self._mark(address)] += amount
+
+    def _begin_day(self, now: float) -> None:
         day = int(now // DAY)
         if day != self._day:
             self._day, self._key = day, self._random_key()
             self._counts.clear()
-        mark = self._mark(address)
-        if self._counts[mark] >= self.per_day:
-            return int((day + 1) * DAY - now) + 1
-        self._counts[mark] += 1
-        return 0
 
     def _mark(self, address: Address) -> bytes:
         network = ip_network((address, PREFIX[address.version]), strict=False)

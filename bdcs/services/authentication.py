@@ -13,7 +13,7 @@ from bdcs.domain.machines import State
 from bdcs.services import machines
 from bdcs.services.answers import SignedRequest
 from bdcs.services.machines import Keys, Machine
-from gentwoo_client.wire.errors import AwaitingApproval, Quarantined
+from gentwoo_client.wire.errors import AwaitingApproval, Quarantined, Refused
 from gentwoo_client.wire.tokens import Token, verify_token
 
 
@@ -56,12 +56,14 @@ class Authenticator:
 
 
 def approved(connection: Connection, token: Token) -> Machine:
-    """Return the machine. Raises `Unregistered`, `Forgotten`, `AwaitingApproval`, `Quarantined`."""
+    """Return the machine. Raises `Unregistered`, `Forgotten`, or the `Forbidden` that says its state."""
     machine = machines.require(connection, token.sub)
     if machine.state is State.AWAITING_APPROVAL:
         raise AwaitingApproval()
     if machine.state is State.QUARANTINED:
         raise Quarantined()
+    if machine.state is State.REFUSED:
+        raise Refused()
     return machine
 
 

@@ -49,6 +49,7 @@ from gentwoo_client.wire.errors import (
     Malformed,
     ProtocolError,
     Quarantined,
+    Refused,
     TooLarge,
     UnsupportedMedia,
     WrongAudience,
@@ -115,7 +116,8 @@ class Ingest:
         """Store the segment in `body`; return once it is durable.
 
         Raises `TooLarge`, `UnsupportedMedia`, `Malformed`, `WrongMachine`, `Unregistered`, `Forgotten`,
-        `BadSignature`, `WrongAudience`, `AwaitingApproval`, `Quarantined`, `Gap`, `Fork`; `StoreUnavailable`.
+        `BadSignature`, `WrongAudience`, `AwaitingApproval`, `Quarantined`, `Refused`, `Gap`, `Fork`;
+        `StoreUnavailable`.
         """
         # (3) here already, because what follows may run in a thread.
         public_key = await self._keys.of(machine)
@@ -261,6 +263,8 @@ class _Heads:
             return AwaitingApproval()
         if machine.state == State.QUARANTINED:
             return Quarantined()
+        if machine.state == State.REFUSED:
+            return Refused()
         # (8) It continues the chain …
         seq, digest = self._heads[arrived.machine]
         if arrived.first_seq == seq + 1 and arrived.prev == digest:

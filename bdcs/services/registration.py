@@ -18,7 +18,13 @@ from bdcs.services.machines import Keys
 from bdcs.services.report_links import ReportLinks
 from bdcs.store.store import Store
 from gentwoo_client.wire import limits
-from gentwoo_client.wire.errors import Forgotten, TooManyRequests, Unauthorized, Unregistered
+from gentwoo_client.wire.errors import (
+    Forgotten,
+    RegistrationClosed,
+    TooManyRequests,
+    Unauthorized,
+    Unregistered,
+)
 from gentwoo_client.wire.identity import machine_uuid
 from gentwoo_client.wire.messages import Registration, parse_message
 from gentwoo_client.wire.tokens import Token, verify_token
@@ -33,19 +39,22 @@ class Registrar:
     links: ReportLinks
     network_limit: NetworkLimit
     audience: str
-    first_state: State
-    """What a new machine begins as."""
+    first_state: State | None
+    """What a new machine begins as; None: no machine may register."""
     now: Callable[[], float]
 
     async def register(self, request: SignedRequest, address: Address | None) -> Answer:
         """Make the machine known: 201 new, 200 known, 202 awaiting approval.
 
-        Raises `Malformed`, `Unauthorized`, `Forgotten`, `TooManyRequests`, `TokenReused`.
+        Raises `Malformed`, `Unauthorized`, `Forgotten`, `RegistrationClosed`, `TooManyRequests`,
+        `TokenReused`.
         """
         public_key = parse_message(Registration, request.body, size=limits.REGISTRATION_SIZE).key
         machine = machine_uuid(public_key)
         token = self._verify(request, machine, public_key)
         if not await self.store.read(lambda connection: self._is_known(connection, machine)):
+            if self.first_state is None:
+                raise RegistrationClosed()
             wait = self.network_limit.take(address, self.now())
             if wait:
                 most = self.network_limit.per_day
@@ -137,6 +146,8 @@ class Registrar:
     def _enrol(self, connection: Connection, machine: UUID, public_key: bytes) -> Answer:
         status = 200
         if not self._is_known(connection, machine):
+            if self.first_state is None:
+                raise RegistrationClosed()
             status = 201
             machines.enrol(connection, machine, public_key, self.first_state, now=self.now())
         enrolled = machines.require(connection, machine)

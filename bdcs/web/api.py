@@ -13,6 +13,7 @@ from uuid import UUID
 
 from aiohttp import web
 
+from bdcs.domain.networks import Address, NetworkLimit
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services.answers import Answer
 from bdcs.services.ingest import Ingest
@@ -26,7 +27,7 @@ from bdcs.web.metrics import Metrics
 from bdcs.web.openapi import Operation
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.cpv import is_category, is_name
-from gentwoo_client.wire.errors import NotFound, ProtocolError, Unregistered
+from gentwoo_client.wire.errors import NotFound, ProtocolError, TooManyRequests, Unregistered
 from gentwoo_client.wire.identity import parse_machine
 from gentwoo_client.wire.messages import MachineState, Registration, ReportLink, SegmentAnswer
 
@@ -45,7 +46,7 @@ OPERATIONS: Final = (
         token=True,
         request=(JSON, Registration),
         answers={201: MachineState, 200: MachineState, 202: MachineState},
-        problems=(*TOKEN_PROBLEMS, 409, 410, 429),
+        problems=(*TOKEN_PROBLEMS, 403, 409, 410, 429),
     ),
     Operation(
         method="GET",
@@ -72,7 +73,7 @@ OPERATIONS: Final = (
         summary="Store a signed segment; answered when it is durable",
         request=(JOSE, None),
         answers={200: SegmentAnswer},
-        problems=(400, 403, 404, 408, 409, 410, 413, 415, 500, 503),
+        problems=(400, 403, 404, 408, 409, 410, 413, 415, 429, 500, 503),
     ),
     Operation(
         method="POST",
@@ -103,6 +104,7 @@ class MachineAPI:
     metrics: Metrics
     public_url: str
     clients: Clients
+    record_limit: NetworkLimit
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
@@ -116,6 +118,7 @@ class MachineAPI:
         try:
             machine = _machine(request)
             require_type(request, JOSE)
+            network = self._network(request)
             body = await read_body(request, limits.ENCODED_BODY_SIZE)
             accepted = await self.ingest.accept(machine, body, content_encoding(request))
         except ProtocolError:
@@ -124,11 +127,28 @@ class MachineAPI:
         if accepted.repeated:
             self.metrics.repeated.inc()
         else:
+            self.record_limit.count(network, time.time(), accepted.records)
             self.metrics.accepted.inc()
             self.metrics.records.inc(accepted.records)
         self.metrics.push_seconds.observe(time.perf_counter() - started)
         head = f'{{"head":{{"seq":{accepted.seq},"segment":"{accepted.segment}"}}}}'
         return web.Response(body=head.encode(), content_type=JSON)
+
+    def _network(self, request: web.Request) -> Address | None:
+        """Return for whom records are counted: nobody on this host. Raises `TooManyRequests`."""
+        address = self.clients.address(request)
+        if address is None or address.is_loopback:
+            return None
+        wait = self.record_limit.wait(address, time.time())
+        if wait:
+            most = self.record_limit.per_day
+            raise TooManyRequests(
+                f"{most} records of this network arrived today, as many as may in a day",
+                retry_after=wait,
+                limit="records_per_network",
+                allowed=most,
+            )
+        return address
 
     async def register(self, request: web.Request) -> web.Response:
         """POST a public key."""

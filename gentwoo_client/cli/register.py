@@ -219,7 +219,10 @@ def _tell(state: str, machine: str, collector: str, *, is_new: bool) -> None:
     print(f"{'Registered' if is_new else 'Already registered'} with {collector} as {machine}.")
     if state == "approved":
         print("Start the daemon, or run `gentwoo push`. `gentwoo show` prints what is sent next.")
-    else:
+    elif state == "awaiting-approval":
         print(
-            f"The collector says: {state}. Its operator has to approve this machine before it takes records."
+            "It waits for approval: the collector's operator has to approve this machine before records are"
+            " taken. They are kept here; a daemon that runs sends them then, and so does `gentwoo push`."
         )
+    else:
+        print(f"The collector takes nothing of this machine: it says {state}. Ask its operator why.")

@@ -29,7 +29,9 @@ ProtocolError
 ├── PrivateTarget            401 private-target: a name and a token are missing, or wrong
 ├── Forbidden                403 forbidden
 │   ├── AwaitingApproval     … awaiting-approval
-│   └── Quarantined          … quarantined
+│   ├── Quarantined          … quarantined
+│   ├── Refused              … refused
+│   └── RegistrationClosed   … registration-closed
 ├── NotFound                 404 not-found
 │   └── Unregistered         … unregistered
 ├── MethodNotAllowed         405 method-not-allowed
@@ -331,6 +333,22 @@ class Quarantined(Forbidden):
     advice = "Nothing is lost: records wait on the machine. Ask the operator why."
 
 
+class Refused(Forbidden):
+    """The operator does not want the machine."""
+
+    slug = "refused"
+    title = "The operator has refused this machine"
+    advice = "Nothing of it is taken here. Ask the operator why, or register with another collector."
+
+
+class RegistrationClosed(Forbidden):
+    """No machine may newly register."""
+
+    slug = "registration-closed"
+    title = "This collector takes no new machines"
+    advice = "Ask its operator; machines that are registered already go on as before."
+
+
 class NotFound(ProtocolError):
     """Nothing is at this address."""
 
@@ -500,6 +518,8 @@ PROBLEMS: Mapping[str, type[ProtocolError]] = {
         Forbidden,
         AwaitingApproval,
         Quarantined,
+        Refused,
+        RegistrationClosed,
         NotFound,
         Unregistered,
         MethodNotAllowed,

@@ -204,7 +204,7 @@ class MachineState(Message):
     """What the collector knows of the machine that asks."""
 
     machine: Machine
-    state: Literal["approved", "awaiting-approval", "quarantined"]
+    state: Literal["approved", "awaiting-approval", "quarantined", "refused"]
     head: Head
 
 

@@ -68,3 +68,14 @@ def test_only_trusted_proxies_speak_for_others(peer: str, forwarded: list[str], 
 )
 def test_addresses_are_read(text: str | None, address: Address | None) -> None:
     assert parse_address(text) == address
+
+
+def test_records_are_counted_by_amount_and_the_last_batch_may_go_beyond() -> None:
+    counts = limit(10)
+    address, neighbour = ip_address("192.0.2.1"), ip_address("192.0.2.200")
+    counts.count(address, 0.0, 9)
+    assert counts.wait(neighbour, 0.0) == 0
+    counts.count(neighbour, 0.0, 500)
+    assert counts.wait(address, 0.0) == DAY + 1
+    assert counts.wait(ip_address("198.51.100.1"), 0.0) == 0
+    assert counts.wait(address, float(DAY)) == 0
