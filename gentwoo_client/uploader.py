@@ -79,7 +79,8 @@ class Uploader:
                 patience -= delay
                 if patience < 0 or leave.is_set():
                     raise
-                log.info("%s; trying again in %.1f s", error, delay)
+                level, advice = (logging.WARNING, f"; {error.advice}") if error.advice else (logging.INFO, "")
+                log.log(level, "%s%s; trying again in %.1f s", error, advice, delay)
                 try:
                     await asyncio.wait_for(leave.wait(), delay)
                 except TimeoutError:

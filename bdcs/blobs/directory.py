@@ -255,19 +255,9 @@ class Directory:
         """Open a file for reading. Raises `BlobMissing`, also for a path that cannot be one of ours."""
         try:
             with self._directory(target, path) as parent:
-                # Without O_NONBLOCK a FIFO that somebody put there would keep us waiting.
-                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-                descriptor = os.open(path.rpartition("/")[2], flags, dir_fd=parent)
+                return _open_regular(f"{target}/{path}", path.rpartition("/")[2], parent)
         except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise BlobMissing(f"{target}/{path}") from error
-        except OSError as error:
-            if error.errno == errno.ELOOP:  # somebody put a symbolic link there
-                raise BlobMissing(f"{target}/{path}") from error
-            raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise BlobMissing(f"{target}/{path}")
-        return os.fdopen(descriptor, "rb")
 
     def delete(self, target: str, paths: Iterable[str]) -> None:
         """Remove files, and directories that they leave empty; what is not there is gone already."""
@@ -308,10 +298,11 @@ class Directory:
 
     def open_upload(self, upload: str) -> BinaryIO:
         """Open what is in quarantine under that name. Raises `BlobMissing`."""
+        name = f"{QUARANTINE}/{UPLOADS}/{upload}"
         try:
-            return self._upload(upload).open("rb")
+            return _open_regular(name, self._upload(upload))
         except FileNotFoundError as error:
-            raise BlobMissing(f"{QUARANTINE}/{UPLOADS}/{upload}") from error
+            raise BlobMissing(name) from error
 
     def drop_upload(self, upload: str) -> None:
         """Remove it; what is not there is gone already."""
@@ -438,6 +429,22 @@ def _scan(directory: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except FileNotFoundError:
         return []
+
+
+def _open_regular(name: str, place: Path | str, parent: int | None = None) -> BinaryIO:
+    """Open a file for reading. Raises `BlobMissing` with `name` where something else lies there."""
+    try:
+        # Without O_NONBLOCK a FIFO that somebody put there would keep us waiting.
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        descriptor = os.open(place, flags, dir_fd=parent)
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # somebody put a symbolic link there
+            raise BlobMissing(name) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BlobMissing(name)
+    return os.fdopen(descriptor, "rb")
 
 
 def _blob(place: Path, path: str) -> Blob:

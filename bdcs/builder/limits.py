@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How much one attempt may take, and how that is enforced.
 
-Time and output are measured by the builder itself; disk is the size of the file system that the attempt
-works on (root), or what its files add up to (ordinary users); memory and processes belong to a control group
-where one can be made (version 2, or 1 with its own hierarchies), else each process has a limit of its own.
+Time and output are measured by the builder itself. Of root's builds the disk is limited in all: it is the
+size of the file system that the attempt works on. An ordinary user cannot have such a file system: there each
+single file may be no larger (`prlimit --fsize`), and nothing limits what many files add up to. Memory and
+processes belong to a control group where one can be made (version 2, or 1 with its own hierarchies), else
+each process has a limit of its own.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class Limits:
     time: float = 12 * 3600.0
     """Seconds, fetching included."""
     disk: int = 16 * GIB
-    """Bytes of everything it writes."""
+    """Bytes of everything that a build of root's writes; of each file where the builder is another user."""
     memory: int | None = None
     """Bytes; None for as much as there is."""
     processes: int = 8192

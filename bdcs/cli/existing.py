@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine
 
+from bdcs.privileges import become_owner
 from bdcs.settings import Settings
 from bdcs.store import schema
 from bdcs.store.engine import create_reader, create_writer, sqlite_path
@@ -12,11 +13,13 @@ from bdcs.store.store import transaction
 
 
 def existing_store(settings: Settings, *, writing: bool = False) -> Engine:
-    """Return an engine for the store that is there.
+    """Return an engine for the store that is there; root becomes the owner of the collector's directory.
 
-    Raises `NoStore`, `SchemaMismatch`, `StoreUnavailable`.
+    Else what is written there would be root's, and a server of another user could not use it. Raises
+    `NoStore`, `SchemaMismatch`, `StoreUnavailable`.
     """
     path = sqlite_path(settings.store, settings.data)
+    become_owner(settings.data if settings.data.exists() else path.parent)
     reader = create_reader(path)
     with transaction(reader) as connection:
         schema.require(connection)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 
 from bdcs.errors import EXIT_DONE
+from bdcs.privileges import become_owner
 from bdcs.settings import Settings
 
 HELP = "bring the store to the schema of this version"
@@ -22,7 +23,9 @@ def run(_arguments: argparse.Namespace, settings: Settings) -> int:
     from bdcs.store.engine import create_writer, sqlite_path
     from bdcs.store.store import transaction
 
-    with transaction(create_writer(sqlite_path(settings.store, settings.data))) as connection:
+    path = sqlite_path(settings.store, settings.data)
+    become_owner(path.parent)
+    with transaction(create_writer(path)) as connection:
         before = schema.upgrade(connection)
     print(f"schema {before}: nothing to do" if before == schema.HEAD else f"schema {before} → {schema.HEAD}")
     return EXIT_DONE

@@ -15,6 +15,7 @@ from typing import Final
 
 from bdcs.errors import ConfigurationError, NoPermission
 from bdcs.openpgp.command import end_daemons
+from bdcs.privileges import become_owner
 
 DEFAULT: Final = Path("/var/lib/bdcs-signer")
 
@@ -53,8 +54,7 @@ def enter(home: Path) -> None:
         raise error from None
     except PermissionError as error:
         raise _another_users(home) from error
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        _become(owner.st_uid, owner.st_gid)
+    become_owner(home)
     if os.geteuid() != owner.st_uid:
         raise _another_users(home)
     if owner.st_mode & 0o077:
@@ -75,19 +75,6 @@ def in_use(home: Path) -> Iterator[None]:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 end_daemons(home)
-
-
-def _become(uid: int, gid: int) -> None:
-    """Take the identity of user `uid` for good, with the groups that the system gives it."""
-    try:
-        entry = pwd.getpwuid(uid)
-    except KeyError:
-        os.setgroups([gid])
-        os.setgid(gid)
-    else:
-        os.initgroups(entry.pw_name, entry.pw_gid)
-        os.setgid(entry.pw_gid)
-    os.setuid(uid)
 
 
 def _another_users(home: Path) -> NoPermission:

@@ -132,15 +132,20 @@ class _Server:
     def _welcome(self, connection: socket.socket) -> None:
         refusal = self._refusal(connection)
         if refusal is not None:
-            with connection:
-                connection.setblocking(False)
-                _reply(connection, protocol.error_document(refusal))
+            _refuse(connection, refusal)
             return
         thread = threading.Thread(target=self._serve_one, args=(connection,))
         with self._guard:
             self._threads.add(thread)
             self._idle.add(connection)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as error:  # no memory, or as many threads as this user may have
+            log.warning("a request was not served: %s", error)
+            with self._guard:
+                self._threads.discard(thread)
+                self._idle.discard(connection)
+            _refuse(connection, SignerFailed("the signer cannot serve more requests now"))
 
     def _refusal(self, connection: socket.socket) -> CollectorError | None:
         uid = _peer(connection)
@@ -235,6 +240,12 @@ def _file(descriptor: int, mode: str) -> Iterator[BinaryIO]:
 def _reply(connection: socket.socket, answer: dict[str, Any]) -> None:
     with contextlib.suppress(OSError):  # who asked has gone
         protocol.send(connection, answer)
+
+
+def _refuse(connection: socket.socket, error: CollectorError) -> None:
+    with connection:
+        connection.setblocking(False)
+        _reply(connection, protocol.error_document(error))
 
 
 def _peer(connection: socket.socket) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -216,7 +217,7 @@ def _confirm(
     if not _may_ask(arguments):
         raise UsageError(
             "nobody is here to confirm the key",
-            advice=_line_to_use(chosen.target, trusted),
+            advice=_line_to_use(arguments, chosen.target, trusted),
         )
     question = (
         "Whoever holds the key can run programs as root on this machine. Compare it with what the operator\n"
@@ -229,10 +230,18 @@ def _confirm(
     return trusted
 
 
-def _line_to_use(target: Target, trusted: Sequence[OfferedKey]) -> str:
-    words = ["gentwoo binhost setup", f"--target {target.name}"]
-    words += [f"--fingerprint {offer.key.fingerprint}" for offer in trusted] or ["--yes"]
-    return f"if that is right, use `{' '.join(words)}`"
+def _line_to_use(arguments: argparse.Namespace, target: Target, trusted: Sequence[OfferedKey]) -> str:
+    """The command that does what was asked for, without a question."""
+    words = ["gentwoo", "binhost", "setup", "--target", target.name]
+    for offer in trusted:
+        words += ["--fingerprint", offer.key.fingerprint]
+    words += [] if trusted else ["--yes"]
+    for name in ("config", "state_dir", "collector", "token_file"):
+        value = getattr(arguments, name)
+        if value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    words += ["--insecure"] if arguments.insecure else []
+    return f"if that is right, use `{shlex.join(words)}`"
 
 
 def _credentials_in(path: Path) -> Credentials:

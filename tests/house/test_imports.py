@@ -39,6 +39,7 @@ LAYERS = {
     "bdcs.builder": 4,
     "bdcs.openpgp": 3,
     "bdcs.service_manager": 3,
+    "bdcs.privileges": 3,
     "bdcs.settings": 3,
     "bdcs.domain": 2,
     "bdcs.errors": 1,

@@ -9,6 +9,7 @@ import grp
 import json
 import os
 import pty
+import re
 import select
 import stat
 import time
@@ -215,6 +216,9 @@ def test_without_anybody_to_confirm_the_line_to_use_is_said(client: Client, key:
     before = snapshot(client.world.root / "etc")
     done = client.binhost("setup", code=2)
     assert f"gentwoo binhost setup --target exact --fingerprint {key}" in done.stderr
+    config = re.search(r" --config ([^\s`]+)", done.stderr)
+    assert config is not None, done.stderr
+    assert Path(config[1]).exists()
     assert snapshot(client.world.root / "etc") == before
 
 

@@ -21,14 +21,17 @@ from bdcs.errors import (
     GpgFailed,
     InvalidPackage,
     NoUsableKey,
+    SignerRefused,
     SignerUnavailable,
     UntrustedSignature,
 )
 from bdcs.services import targets
 from bdcs.services.signatures import verify
-from bdcs.services.signing import differ, known_keys, remember_keys
+from bdcs.services.signing import SignerClient, differ, known_keys, remember_keys
 from bdcs.services.trusted_keys import accepted_keys
 from bdcs.signer import protocol
+from bdcs.signer import server as signer_server
+from bdcs.signer.keyring import Keyring
 from bdcs.store import schema
 from bdcs.store.engine import create_writer
 from bdcs.store.store import transaction
@@ -339,6 +342,32 @@ def test_a_file_in_the_place_of_the_socket_stays(directory: Path) -> None:
     done = run([*BDCS, "signer", "--home", directory / "home", "--socket", place])
     assert done.returncode == 1
     assert place.read_text() == "mine"
+
+
+def test_it_goes_on_where_a_thread_cannot_be_started(directory: Path) -> None:
+    """Memory may be short for a moment: one request is refused, the next is served."""
+    home, path = directory / "home", directory / "socket"
+    home.mkdir(mode=0o700)
+    server = signer_server._Server(Keyring(home=home), {os.geteuid()})
+    client = SignerClient(path)
+    stop, stopping = socket.socketpair()
+    listener = signer_server.bind(path, os.geteuid())
+    taking = threading.Thread(target=server.take, args=(listener, stopping))
+    with listener, stop, stopping:
+        taking.start()
+        try:
+            threading.stack_size(1 << 62)  # more than there is: no further thread can be started
+            try:
+                with pytest.raises(SignerUnavailable, match="cannot serve more"):
+                    client.keys()
+            finally:
+                threading.stack_size(0)
+            with pytest.raises(SignerRefused, match="knows no such request"):
+                client._ask({"do": "wonders"})
+        finally:
+            stop.send(b"x")
+            taking.join()
+            server.finish()
 
 
 def in_background(signer: Signer, package: Path) -> tuple[threading.Thread, list[object]]:

@@ -193,6 +193,17 @@ def test_upload_waits_under_its_name(directory: Directory, workspace: Workspace)
         directory.open_upload("abc")
 
 
+def test_no_link_leads_out_of_quarantine(directory: Directory, workspace: Workspace, tmp_path: Path) -> None:
+    directory.keep_upload(draft(workspace), "abc")
+    (uploads,) = tmp_path.rglob("uploads")
+    (tmp_path / "secret").write_text("secret")
+    (uploads / "link").symlink_to(tmp_path / "secret")
+    os.mkfifo(uploads / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(BlobMissing):
+            directory.open_upload(name)
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
 def test_no_name_of_an_upload_leads_out(directory: Directory, name: str) -> None:
     with pytest.raises(ValueError, match="no name of an upload"):

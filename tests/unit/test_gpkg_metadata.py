@@ -9,6 +9,7 @@ from bdcs.domain.gpkg.metadata import check, fold, is_kept
 from bdcs.domain.gpkg.reading import read_metadata
 from bdcs.errors import InvalidPackage
 from gentwoo_client.wire.cpv import CPV
+from gentwoo_client.wire.limits import DEPENDENCY_DEPTH
 from tests.packages import gpkg
 
 GOOD = {"CATEGORY": "app-misc", "PF": "alpha-1.0", "SLOT": "0"}
@@ -110,3 +111,14 @@ def test_a_scan_checks_values_too() -> None:
         read_metadata(io.BytesIO(gpkg(prefix="beta-1")))
     with pytest.raises(InvalidPackage, match="has no metadata"):
         read_metadata(io.BytesIO(gpkg(members=lambda members: members[:1])))
+
+
+def test_groups_within_each_other_are_limited() -> None:
+    """Portage reads them by recursion, and so do others."""
+
+    def nested(depth: int) -> dict[str, str]:
+        return {**GOOD, "RDEPEND": " ".join([*["("] * depth, "a/b", *[")"] * depth])}
+
+    check(nested(DEPENDENCY_DEPTH))
+    with pytest.raises(InvalidPackage, match="RDEPEND in the metadata has more than 32 groups"):
+        check(nested(DEPENDENCY_DEPTH + 1))

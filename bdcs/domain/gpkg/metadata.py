@@ -18,6 +18,7 @@ from bdcs.errors import InvalidPackage
 from gentwoo_client.wire import cpv as names
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.errors import InvalidCPV
+from gentwoo_client.wire.limits import DEPENDENCY_DEPTH
 
 ROOT: Final = "metadata"
 DEPENDENCIES: Final = ("BDEPEND", "DEPEND", "IDEPEND", "PDEPEND", "RDEPEND")
@@ -159,11 +160,15 @@ def _cpv(text: str) -> CPV:
 
 
 def _check_nesting(name: str, value: str) -> None:
-    """Parentheses are balanced: Portage drops a package where they are not."""
+    """Parentheses are balanced: Portage drops a package where they are not; and not too many are open."""
     depth = 0
     for word in value.split(" "):
         depth += (word == "(") - (word == ")")
         if depth < 0:
             break
+        if depth > DEPENDENCY_DEPTH:
+            raise InvalidPackage(
+                f"{name} in the metadata has more than {DEPENDENCY_DEPTH} groups within each other"
+            )
     if depth:
         raise InvalidPackage(f"{name} in the metadata has parentheses that do not match")
