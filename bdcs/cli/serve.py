@@ -28,10 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " may be repeated",
     )
 
+    parser.add_argument(
+        "--check", action="store_true", help="only see whether it could start, and say why not"
+    )
 
-def run(_arguments: argparse.Namespace, settings: Settings) -> int:
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Serve."""
-    from bdcs.server import serve
+    from bdcs.server import check, serve
 
-    serve(settings)
+    if arguments.check:
+        check(settings)
+    else:
+        serve(settings)
     return EXIT_DONE
