@@ -24,23 +24,26 @@ PACKAGES = ("app-portage/bdcs", "app-portage/gentwoo")
 
 def build(output: Path) -> tuple[Path, Path]:
     """Write source archive and wheel of HEAD into `output`. Raises CalledProcessError."""
-    epoch = git("log", "-1", "--format=%ct").strip()
-    output.mkdir(exist_ok=True)
+    epoch = int(git("log", "-1", "--format=%ct"))
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory) / f"gentwoo-{VERSION}"
         tree.mkdir()
         archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(tree, filter="data")
-        subprocess.run(
-            [VENV / "bin/python", "-m", "build", "--no-isolation", "--outdir", directory, tree],
-            check=True,
-            env={**os.environ, "SOURCE_DATE_EPOCH": epoch},
-            stdout=subprocess.DEVNULL,
-        )
+        return build_tree(tree, epoch, output)
+
+
+def build_tree(tree: Path, epoch: int, output: Path) -> tuple[Path, Path]:
+    """Write source archive and wheel of `tree` into `output`, everything as old as `epoch`."""
+    output.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as directory:
+        command = [f"{VENV}/bin/python", "-m", "build", "--no-isolation", "--outdir", directory, str(tree)]
+        environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
+        subprocess.run(command, check=True, env=environment, capture_output=True)
         (source,), (wheel,) = Path(directory).glob("*.tar.gz"), Path(directory).glob("*.whl")
         (output / wheel.name).write_bytes(wheel.read_bytes())
-        (output / source.name).write_bytes(normalised(source, int(epoch)))
+        (output / source.name).write_bytes(normalised(source, epoch))
     return output / source.name, output / wheel.name
 
 

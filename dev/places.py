@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PORTAGE = ROOT / ".portage"
 NODE = ROOT / ".node"
+PACKAGING = ROOT / ".packaging"
 OWN_PREFIX = ROOT / ".run/prefix"
 """The Gentoo Prefix that `make prefix` makes."""
 LOCK = ROOT / "requirements.lock"
