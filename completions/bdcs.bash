@@ -5,7 +5,7 @@ _bdcs()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
 	local path=bdcs words='' files='' skip='' word i
 	local -A known=()
-	for word in 'bdcs' 'bdcs serve' 'bdcs target' 'bdcs target add' 'bdcs target list' 'bdcs target show' 'bdcs target set' 'bdcs target remove' 'bdcs target log' 'bdcs target diff' 'bdcs target rollback' 'bdcs target keep' 'bdcs target withdraw' 'bdcs publish' 'bdcs import' 'bdcs prune' 'bdcs repository' 'bdcs repository add' 'bdcs repository list' 'bdcs repository status' 'bdcs repository sync' 'bdcs repository remove' 'bdcs export' 'bdcs check' 'bdcs admin' 'bdcs admin machines' 'bdcs admin machines list' 'bdcs admin machines show' 'bdcs admin machines approve' 'bdcs admin machines quarantine' 'bdcs admin machines release' 'bdcs admin machines forget' 'bdcs admin builders' 'bdcs admin builders approve' 'bdcs admin builders revoke' 'bdcs admin builders list' 'bdcs admin tokens' 'bdcs admin tokens create' 'bdcs admin tokens list' 'bdcs admin tokens revoke' 'bdcs admin keys' 'bdcs admin keys create' 'bdcs admin keys import' 'bdcs admin keys list' 'bdcs admin keys export' 'bdcs admin keys extend' 'bdcs admin keys retire' 'bdcs admin keys trust' 'bdcs admin keys untrust' 'bdcs signer' 'bdcs builder' 'bdcs schema'; do known[$word]=1; done
+	for word in 'bdcs' 'bdcs serve' 'bdcs target' 'bdcs target add' 'bdcs target list' 'bdcs target show' 'bdcs target set' 'bdcs target remove' 'bdcs target log' 'bdcs target diff' 'bdcs target rollback' 'bdcs target keep' 'bdcs target withdraw' 'bdcs publish' 'bdcs import' 'bdcs prune' 'bdcs repository' 'bdcs repository add' 'bdcs repository list' 'bdcs repository status' 'bdcs repository sync' 'bdcs repository remove' 'bdcs export' 'bdcs check' 'bdcs anomalies' 'bdcs admin' 'bdcs admin machines' 'bdcs admin machines list' 'bdcs admin machines show' 'bdcs admin machines approve' 'bdcs admin machines refuse' 'bdcs admin machines quarantine' 'bdcs admin machines release' 'bdcs admin machines forget' 'bdcs admin builders' 'bdcs admin builders approve' 'bdcs admin builders revoke' 'bdcs admin builders list' 'bdcs admin tokens' 'bdcs admin tokens create' 'bdcs admin tokens list' 'bdcs admin tokens revoke' 'bdcs admin keys' 'bdcs admin keys create' 'bdcs admin keys import' 'bdcs admin keys list' 'bdcs admin keys export' 'bdcs admin keys extend' 'bdcs admin keys retire' 'bdcs admin keys trust' 'bdcs admin keys untrust' 'bdcs signer' 'bdcs builder' 'bdcs schema'; do known[$word]=1; done
 	COMPREPLY=()
 	case $prev in
 		--config) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
@@ -36,7 +36,11 @@ _bdcs()
 		--sync-uri) :; return ;;
 		--location) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--since) :; return ;;
-		--only) mapfile -t COMPREPLY < <(compgen -W 'records binhost' -- "$cur"); return ;;
+		--only) mapfile -t COMPREPLY < <(compgen -W 'records binhost builds' -- "$cur"); return ;;
+		--quarantine) :; return ;;
+		--release) :; return ;;
+		--reason) :; return ;;
+		--state) mapfile -t COMPREPLY < <(compgen -W 'approved awaiting-approval quarantined refused' -- "$cur"); return ;;
 		--home) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--passphrase-file) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--name) :; return ;;
@@ -60,11 +64,11 @@ _bdcs()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		if [[ $skip ]]; then skip=''; continue; fi
-		case $word in --config|--data|--store|--log-level|--listen|--public-url|--builder|--chost|--profile|--cflags|--cpu|--toolchain|--description|--signatures|--arch|--header|--from-portage|--limit|--note|--target|--upload|--keep|--age|--size|--sync-type|--sync-uri|--location|--since|--only|--home|--passphrase-file|--name|--email|--expires|--socket|--allow|--collector|--jobs|--root|--eprefix|--readable|--hide|--address|--hours|--disk|--memory|--log|--patience) skip=1 ;; -*) ;;
+		case $word in --config|--data|--store|--log-level|--listen|--public-url|--builder|--chost|--profile|--cflags|--cpu|--toolchain|--description|--signatures|--arch|--header|--from-portage|--limit|--note|--target|--upload|--keep|--age|--size|--sync-type|--sync-uri|--location|--since|--only|--quarantine|--release|--reason|--state|--home|--passphrase-file|--name|--email|--expires|--socket|--allow|--collector|--jobs|--root|--eprefix|--readable|--hide|--address|--hours|--disk|--memory|--log|--patience) skip=1 ;; -*) ;;
 		*) [[ ${known["$path $word"]-} ]] && path+=" $word" ;; esac
 	done
 	case $path in
-		'bdcs') words='serve target publish import prune repository export check admin signer builder schema --version --config --data --store --log-level --help' ;;
+		'bdcs') words='serve target publish import prune repository export check anomalies admin signer builder schema --version --config --data --store --log-level --help' ;;
 		'bdcs serve') words='--listen --public-url --builder --check --config --data --store --log-level --help' ;;
 		'bdcs target') words='add list show set remove log diff rollback keep withdraw --config --data --store --log-level --help' ;;
 		'bdcs target add') words='--chost --profile --cflags --cpu --toolchain --description --signatures --private --no-private --bindist --no-bindist --arch --header --from-portage --config --data --store --log-level --help' ;;
@@ -79,7 +83,7 @@ _bdcs()
 		'bdcs target withdraw') words='--note --config --data --store --log-level --help' ;;
 		'bdcs publish') words='--target --upload --again --list-uploads --json --config --data --store --log-level --help' files=f ;;
 		'bdcs import') words='--target --dry-run --json --config --data --store --log-level --help' files=d ;;
-		'bdcs prune') words='--target --keep --installed --no-installed --age --size --dry-run --json --config --data --store --log-level --help' ;;
+		'bdcs prune') words='--target --builds --keep --installed --no-installed --age --size --dry-run --json --config --data --store --log-level --help' ;;
 		'bdcs repository') words='add list status sync remove --config --data --store --log-level --help' ;;
 		'bdcs repository add') words='--sync-type --sync-uri --location --own-mirror --config --data --store --log-level --help' ;;
 		'bdcs repository list') words='--json --config --data --store --log-level --help' ;;
@@ -88,11 +92,13 @@ _bdcs()
 		'bdcs repository remove') words='--config --data --store --log-level --help' ;;
 		'bdcs export') words='--since --config --data --store --log-level --help' ;;
 		'bdcs check') words='--only --config --data --store --log-level --help' ;;
+		'bdcs anomalies') words='--quarantine --release --quarantined --reason --json --config --data --store --log-level --help' ;;
 		'bdcs admin') words='machines builders tokens keys --config --data --store --log-level --help' ;;
-		'bdcs admin machines') words='list show approve quarantine release forget --config --data --store --log-level --help' ;;
-		'bdcs admin machines list') words='--config --data --store --log-level --help' ;;
+		'bdcs admin machines') words='list show approve refuse quarantine release forget --config --data --store --log-level --help' ;;
+		'bdcs admin machines list') words='--state --config --data --store --log-level --help' ;;
 		'bdcs admin machines show') words='--config --data --store --log-level --help' ;;
 		'bdcs admin machines approve') words='--config --data --store --log-level --help' ;;
+		'bdcs admin machines refuse') words='--config --data --store --log-level --help' ;;
 		'bdcs admin machines quarantine') words='--config --data --store --log-level --help' ;;
 		'bdcs admin machines release') words='--config --data --store --log-level --help' ;;
 		'bdcs admin machines forget') words='--config --data --store --log-level --help' ;;
