@@ -12,8 +12,6 @@ VENV = ROOT / ".venv"
 PORTAGE = ROOT / ".portage"
 NODE = ROOT / ".node"
 PACKAGING = ROOT / ".packaging"
-OWN_PREFIX = ROOT / ".run/prefix"
-"""The Gentoo Prefix that `make prefix` makes."""
 LOCK = ROOT / "requirements.lock"
 CLIENT_LOCK = ROOT / "requirements-client.lock"
 USER_PYTHON = Path("/usr/bin/python3")

@@ -10,9 +10,10 @@ import sys
 import textwrap
 from pathlib import Path
 
-from dev.places import OWN_PREFIX, PORTAGE, ROOT
+from dev.places import PORTAGE, ROOT
 from tests.world import World
 
+PREFIX = ROOT / ".run" / "prefix"
 # As in Gentoo's base profile: ARCH, ELIBC and KERNEL are among the flags that a package is built with.
 IMPLICIT_FLAGS = """\
 USE_EXPAND="ARCH ELIBC KERNEL"
@@ -38,6 +39,7 @@ def make(directory: Path) -> World:
                 f"""\
                 CFLAGS="-O2 -march=x86-64"
                 BINPKG_GPG_VERIFY_GPG_HOME="{directory}/etc/portage/gnupg"
+                PORTAGE_TRUST_HELPER="/bin/true"
                 GPG_VERIFY_USER_DROP=""
                 GPG_VERIFY_GROUP_DROP=""
                 """
@@ -60,16 +62,16 @@ def write_command(world: World, name: str) -> None:
 
 
 def main() -> int:
-    if OWN_PREFIX.exists():
-        print(f"{OWN_PREFIX.relative_to(ROOT)} is there already; remove it for a new one", file=sys.stderr)
+    if PREFIX.exists():
+        print(f"{PREFIX.relative_to(ROOT)} is there already; remove it for a new one", file=sys.stderr)
         return 1
     os.umask(0o022)
-    make(OWN_PREFIX)
-    here = OWN_PREFIX.relative_to(ROOT)
+    make(PREFIX)
+    here = PREFIX.relative_to(ROOT)
     print(
         f"A Gentoo Prefix is in {here}/, with app-misc/alpha and app-misc/beta in its repository.\n"
         f"  {here}/usr/bin/emerge app-misc/alpha   installs into it\n"
-        f"  RUN_EPREFIX={here} make run            follows its emerge.log"
+        f"  RUN_EPREFIX={here} make run            follows its emerge.log, and builds as it would"
     )
     return 0
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from dev.places import OWN_PREFIX, PORTAGE, ROOT, VENV
+from dev.places import PORTAGE, ROOT, VENV
 from dev.sample import replay
 
 PORT_SETTING = "RUN_PORT"
@@ -173,22 +173,27 @@ def log_to_follow(home: Path, prefix: str) -> tuple[Path, bool]:
 
 
 def portage_at_hand(prefix: str) -> Path | None:
-    """The directory of Portage's commands where a builder can use them; the system itself is root's."""
+    """The directory of Portage's commands, or None where there is no Portage."""
     if prefix:
         return Path(prefix) / "usr/bin"
     emerge = shutil.which("emerge")
-    if emerge is None:
-        return None
-    if os.geteuid() != 0:
-        print("No builder is run: in this system itself only root can build.", file=sys.stderr)
-        return None
-    return Path(emerge).parent
+    return None if emerge is None else Path(emerge).parent
+
+
+def is_ours(prefix: str) -> bool:
+    """Whether `make prefix` made it: its Portage is the one in this clone."""
+    return bool(prefix) and str(PORTAGE) in (Path(prefix) / "usr/bin/portageq").read_text(errors="replace")
+
+
+def may_build(prefix: str) -> bool:
+    """Whether this user may run a builder: in the system itself only root can build."""
+    return bool(prefix) or os.geteuid() == 0
 
 
 def builder_settings(prefix: str) -> list[str]:
     """Settings of a collector that runs a builder; none of its builds sees what is kept here."""
     options = ["--hide", str(ROOT / ".run")]
-    if Path(prefix) == OWN_PREFIX:
+    if is_ours(prefix):
         python = Path(os.path.realpath(PORTAGE / "bin/python")).parent.parent
         options += ["--readable", *dict.fromkeys([str(PORTAGE), str(python)])]
     return [
@@ -279,9 +284,10 @@ def nothing() -> Iterator[None]:
         yield
 
 
-BUILDS = f"""\
-Builder       builds what is asked for as Portage here would: target {TARGET}
-"""
+def about_builds(*, builds: bool) -> str:
+    """What is said of binary packages."""
+    who = "a builder makes what is asked for" if builds else "nobody builds for it: only root can do so here"
+    return f"Packages      {TARGET}, a target after this Portage's example; {who}\n"
 
 
 def on_signal(number: int, frame: FrameType | None) -> None:
@@ -293,15 +299,16 @@ def run(job: Job) -> None:
     prefix = eprefix()
     log, sample = log_to_follow(job.home, prefix)
     portage_bin = portage_at_hand(prefix)
-    configure(job, prefix, log, builds=portage_bin is not None, sample=sample)
+    builds = portage_bin is not None and may_build(prefix)
+    configure(job, prefix, log, builds=builds, sample=sample)
     start_signer(job)
     job.start("collector", "bdcs", "--config", job.collector_config, "serve")
     wait_until_listening(job, "collector")
     lines = replay(log) if sample else nothing()
     next(lines)
     job.gentwoo("register", "--non-interactive")
-    builds = portage_bin is not None and make_target(job, portage_bin)
-    if builds and Path(prefix) == OWN_PREFIX:
+    has_target = portage_bin is not None and make_target(job, portage_bin)
+    if has_target and is_ours(prefix):
         set_up_binhost(job)
     job.start("daemon", "gentwoo", "--config", job.config, "daemon")
     command = f".venv/bin/gentwoo --config {job.config.relative_to(ROOT)}"
@@ -313,7 +320,7 @@ def run(job: Job) -> None:
         f"              (a link for a short time; another: {command} report)\n"
         f"Its commands  {command} …\n"
         f"              .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
-        f"{BUILDS if builds else ''}"
+        f"{about_builds(builds=builds) if has_target else ''}"
         f"Kept under    {job.home.relative_to(ROOT)}/, with what the programs print. Ctrl-C ends them.\n\n"
         "Records as they arrive:",
         flush=True,

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from dev import prefix
 from dev.places import ROOT
-from tests.processes import Process, environment, free_port, run
+from tests.processes import GENTWOO, Process, environment, free_port, run
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(400)
 
 RUN = (sys.executable, "-m", "dev.run")
 
@@ -52,6 +53,23 @@ def test_records_arrive_and_a_signal_ends_everything(
         with urllib.request.urlopen(page) as answer:
             assert answer.status == 200
         assert job.stop(ending, timeout=60) == 0, job.output
+    assert not processes_with(f"/.run/{port}/")
+
+
+def test_where_portage_is_at_hand_packages_are_built_and_install(port: int, tmp_path: Path) -> None:
+    """… in a Prefix as `make prefix` makes it, by one command, with what it says on the way."""
+    world = prefix.make(tmp_path / "prefix")
+    settings = environment(RUN_PORT=str(port), RUN_EPREFIX=str(world.root))
+    with Process(RUN, log=tmp_path / "run.log", env=settings) as job:
+        job.until_printed("a builder makes what is asked for", 120)
+        config = ROOT / f".run/{port}/gentwoo.toml"
+        done = run([*GENTWOO, "--config", config, "install", "--yes", "app-misc/beta"], timeout=240)
+        assert done.returncode == 0, (done.stdout, done.stderr, job.output)
+        assert world.is_installed("app-misc/alpha-1.0")
+        assert world.is_installed("app-misc/beta-2.1")
+        assert "2 of 2 packages are there" in done.stdout
+        job.until_printed(r"install +app-misc/beta-2\.1 +binary", 60)
+        assert job.stop(timeout=60) == 0, job.output
     assert not processes_with(f"/.run/{port}/")
 
 
