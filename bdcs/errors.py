@@ -39,6 +39,7 @@ CollectorError
 ├── TokenExists               … or that it has already
 ├── NotABuilder               … or a machine that is no builder of that target
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
+├── NoSuchPackage             … or a package that no machine ever had
 ├── NoSuchRepository          there is no ebuild repository of that name; exit code 1
 ├── RepositoryExists          … or there already is one
 ├── RepositoryRefused         an ebuild repository must not be called that, or come from there; exit code 2
@@ -447,6 +448,15 @@ class IndexNotWritten(StoreUnavailable):
     """The index could not be written now; what it had is still there."""
 
     advice = "what was published appears as soon as the server can write the index"
+
+
+class NoSuchPackage(CollectorError):
+    """No machine ever told of that package."""
+
+    advice = "write it as category/name"
+
+    def __init__(self, package: str) -> None:
+        super().__init__(f"no machine ever told of a package {package}")
 
 
 class NoSuchRepository(CollectorError):

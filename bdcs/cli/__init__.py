@@ -29,6 +29,7 @@ COMMANDS = {
     "repository": "bdcs.cli.repository",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
+    "anomalies": "bdcs.cli.anomalies",
     "admin": "bdcs.cli.admin",
     "signer": "bdcs.cli.signer",
     "builder": "bdcs.cli.builder",
@@ -38,7 +39,7 @@ COMMANDS = {
 
 EXIT_CODES = {
     0: "done",
-    1: "refused or failed; of check: a difference was found",
+    1: "refused or failed; of check and anomalies: something was found",
     2: "usage",
     75: "try again later",
     77: "no permission",

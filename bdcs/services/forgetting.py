@@ -31,5 +31,6 @@ def forget(connection: Connection, machine: Machine) -> None:
         )
     connection.execute(delete(segments).where(segments.c.machine_id == machine.id))
     connection.execute(delete(tables.installations).where(tables.installations.c.machine_id == machine.id))
+    connection.execute(delete(tables.quarantines).where(tables.quarantines.c.machine_id == machine.id))
     connection.execute(delete(tables.machines).where(tables.machines.c.id == machine.id))
     connection.execute(tables.tombstones.insert().values(hash=tombstone(connection, machine.uuid)))

@@ -11,13 +11,13 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchMachine, StoreDamaged
 from bdcs.services import figures
 from bdcs.store.store import Store
-from bdcs.store.tables import machines, secrets, tombstones
+from bdcs.store.tables import machines, quarantines, secrets, tombstones
 from gentwoo_client.wire import base64url
 from gentwoo_client.wire.errors import Forgotten, Unregistered
 
@@ -145,6 +145,7 @@ def set_state(connection: Connection, machine: UUID, state: State) -> None:
     if found is None:
         raise NoSuchMachine(str(machine))
     connection.execute(update(machines).where(machines.c.id == found.id).values(state=str(state)))
+    connection.execute(delete(quarantines).where(quarantines.c.machine_id == found.id))
     figures.machine_changes(connection, found.id)
 
 

@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select,
 
 from bdcs.domain.thresholds import ROUNDING, Thresholds, settled_parts
 from bdcs.services.figures import FLEET
+from bdcs.services.quarantine import is_shown
 from bdcs.store.tables import figures, fleet_figures, packages, versions
 from gentwoo_client.wire.version import compare_versions
 
@@ -113,7 +114,7 @@ def package_figures(
     query = (
         select(versions.c.text, figures.c.published)
         .select_from(figures.join(packages).outerjoin(versions))
-        .where(packages.c.category == category, packages.c.name == name)
+        .where(packages.c.category == category, packages.c.name == name, is_shown(packages.c.id))
     )
     published = {row.text: row.published for row in connection.execute(query)}
     fleet = fleet_figure(connection)
@@ -205,7 +206,7 @@ def nearest_packages(connection: Connection, search: str) -> list[str]:
 
 
 def _shown_packages() -> ColumnElement[bool]:
-    return and_(figures.c.version_id.is_(None), figures.c.published > 0)
+    return and_(figures.c.version_id.is_(None), figures.c.published > 0, is_shown(figures.c.package_id))
 
 
 def _shown_machines(fleet: int) -> ColumnElement[int]:

@@ -439,8 +439,11 @@ _IS_CELL: Final = and_(
     _CELLS.bucket == bindparam("bucket"),
 )
 _DROP_CELL: Final = delete(statistic_cells).where(_IS_CELL)
-_LEAVE_CELL: Final = update(statistic_cells).where(_IS_CELL).values(gone=_CELLS.gone + 1)
-_REJOIN_CELL: Final = update(statistic_cells).where(_IS_CELL, _CELLS.gone > 0).values(gone=_CELLS.gone - 1)
+_ONE: Final[ColumnElement[int]] = literal_column("1")  # a value would be one more parameter
+_LEAVE_CELL: Final = update(statistic_cells).where(_IS_CELL).values(gone=_CELLS.gone + _ONE)
+_REJOIN_CELL: Final = (
+    update(statistic_cells).where(_IS_CELL, _CELLS.gone >= _ONE).values(gone=_CELLS.gone - _ONE)
+)
 _NEW_CELL: Final = sqlite.insert(statistic_cells).values(
     package_id=bindparam("package"),
     topic=bindparam("topic"),
