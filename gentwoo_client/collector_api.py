@@ -208,6 +208,18 @@ class PublicAPI:
         except Malformed as error:
             raise CollectorBroken(f"{self.audience}: {error.detail}") from None
 
+    async def predictions(self, etag: str | None, *, limit: int) -> tuple[str, bytes | None]:
+        """Return ETag and document of the fleet's predictions; no document where `etag` is still theirs."""
+        conditions = {"If-None-Match": etag} if etag and etag.isprintable() else {}
+        response = await self._send("GET", "/v1/predictions", conditions, None, limit)
+        if response.status == 304 and etag is not None:
+            return etag, None
+        try:
+            self._check(response)
+        except _Refusal as refusal:
+            raise refusal.as_error(self.audience) from None
+        return printable(response.headers.get("ETag", "")), response.body
+
     async def index_state(self, url: str, credentials: tuple[str, str] | None = None) -> IndexState:
         """Return what `url`, a target's, answers to Portage; `credentials` are name and token."""
         assert self._session is not None, "use as an async context manager"

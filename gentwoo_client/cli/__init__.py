@@ -38,6 +38,7 @@ COMMANDS = {
     "verify": "gentwoo_client.cli.verify",
     "report": "gentwoo_client.cli.report",
     "history": "gentwoo_client.cli.history",
+    "predict": "gentwoo_client.cli.predict",
     "binhost": "gentwoo_client.cli.binhost",
     "search": "gentwoo_client.cli.search",
     "install": "gentwoo_client.cli.install",

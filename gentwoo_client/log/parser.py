@@ -260,8 +260,13 @@ def installs(command: bytes) -> bool:
 
 def is_serial(command: bytes) -> bool:
     """One item after the other: without --jobs, or with --jobs=1."""
-    jobs = _JOBS.search(command)
-    return jobs is None or jobs[1] == b"1"
+    return jobs(command) == 1
+
+
+def jobs(command: bytes) -> int:
+    """Return how many items `--jobs` allows at a time: 1 without the option, 0 without limit."""
+    match = _JOBS.search(command)
+    return 1 if match is None else int(match[1] or 0)
 
 
 _Value = TypeVar("_Value")
