@@ -773,6 +773,18 @@ leaving = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 
+made_metadata = Table(
+    "made_metadata",
+    metadata,
+    # cache entries that builders made of ebuilds whose repository has none of them
+    Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), primary_key=True),
+    Column("path", Text, primary_key=True),  # CATEGORY/PF
+    Column("ebuild_md5", Text, nullable=False),  # of the ebuild that it says this of: of no other
+    Column("content", LargeBinary, nullable=False),
+    Column("made_at_ns", BigInteger, nullable=False),  # Unix nanoseconds
+    sqlite_with_rowid=False,
+)
+
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
 SEARCH_TABLE = "catalogue_search"
 
