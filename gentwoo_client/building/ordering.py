@@ -158,7 +158,8 @@ class _Errand:
 
     async def _wait(self, builds: Builds, state: BuildState) -> dict[str, Any]:
         assert state.id is not None
-        _tell(self._order, [f"Request {state.id}; Ctrl-C leaves it to go on without you."])
+        leaving = f"Request {state.id}; Ctrl-C leaves it to go on without you."
+        _tell(self._order, [leaving, self._page(state)])
         try:
             return self._ended(await watch(builds, state.id, display_on(self._order.stream)))
         except asyncio.CancelledError:  # Ctrl-C
@@ -168,8 +169,11 @@ class _Errand:
 
     def _left(self, state: BuildState) -> dict[str, Any]:
         self._await(state)
-        _tell(self._order, [f"Request {state.id}: {_LEFT}"])
+        _tell(self._order, [f"Request {state.id}: {_LEFT}", self._page(state)])
         return _result(Outcome.LEFT, state)
+
+    def _page(self, state: BuildState) -> str:
+        return f"In a browser: {self._registration.collector}/builds/{state.id}"
 
     def _await(self, state: BuildState) -> None:
         assert state.id is not None
