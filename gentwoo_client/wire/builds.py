@@ -29,7 +29,17 @@ from typing import Final, NoReturn, Self
 from gentwoo_client.wire import json_text, limits
 from gentwoo_client.wire.atom import Atom
 from gentwoo_client.wire.cpv import CPV, is_repository
-from gentwoo_client.wire.dependencies import ANY_OF, Group, Nodes, parse, reduce, to_text, with_words, words
+from gentwoo_client.wire.dependencies import (
+    ANY_OF,
+    UNSATISFIABLE,
+    Group,
+    Nodes,
+    parse,
+    reduce,
+    to_text,
+    with_words,
+    words,
+)
 from gentwoo_client.wire.errors import InvalidAtom, InvalidCPV, InvalidDependency, InvalidSpecification
 from gentwoo_client.wire.targets import is_target_name
 
@@ -51,7 +61,8 @@ _SLOT = re.compile(f"{_SLOT_NAME}/{_SLOT_NAME}")
 _EAPI = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*")  # PMS §3.1.6
 _DIGEST = re.compile(r"[0-9a-f]*")
 _FLAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9+_@.-]*")  # PMS §3.1.4, and the dots that some have
-_PLAIN_WORDS = re.compile(r"(?:[A-Za-z0-9_.+-]+(?: [A-Za-z0-9_.+-]+)*)?")
+_NAME = r"[A-Za-z0-9_][A-Za-z0-9+_.-]*"  # PMS §3.1.8, and no more for PROPERTIES and RESTRICT
+_PLAIN_NAMES = re.compile(rf"(?:{_NAME}(?: {_NAME})*)?")
 _KEYWORD = re.compile(r"[~-]?(?:[A-Za-z0-9_][A-Za-z0-9_-]*|\*)")  # PMS §3.1.7
 
 
@@ -190,7 +201,7 @@ class BuildSpecification:
             iuse=iuse,
             use=use,
             **{name: _dependency(document, name, eapi) for name in DEPENDENCIES},
-            **{name: _canonical(document, name, eapi) for name in OTHERS},
+            **{name: _names(document, name, eapi) for name in OTHERS},
             user_patches=_matching(document, "user_patches", _DIGEST),
             built_against=_built_against(document),
         )
@@ -368,14 +379,22 @@ def _repository(document: Mapping[str, object]) -> str:
 
 def _canonical(document: Mapping[str, object], field: str, eapi: str) -> str:
     value = _text(document, field, limits.DEPENDENCY_LENGTH)
-    if _PLAIN_WORDS.fullmatch(value):
-        return value
     try:
         is_reduced = to_text(reduce(parse(value), (), eapi=eapi)) == value
     except InvalidDependency as error:
         _refuse(field, error.detail)
     if not is_reduced:
         _refuse(field, "not reduced, or not written as Portage does")
+    return value
+
+
+def _names(document: Mapping[str, object], field: str, eapi: str) -> str:
+    if _PLAIN_NAMES.fullmatch(_text(document, field, limits.DEPENDENCY_LENGTH)):
+        return str(document[field])  # no group in it, as in most
+    value = _canonical(document, field, eapi)
+    for word in words(parse(value)):
+        if word != UNSATISFIABLE and not _PLAIN_NAMES.fullmatch(word):
+            _refuse(field, f"{word[:100]!r} is no name")
     return value
 
 
