@@ -27,6 +27,8 @@ CollectorError
 ├── NoSuchTarget              there is no target of that name; exit code 1
 ├── TargetExists              … or there already is one
 ├── TargetRefused             a target must not be called that, or have that setting; exit code 2
+├── NoSuchProposal            an administrator named a proposal that is not there; exit code 1
+├── ProposalDecided           … or one that was decided already
 ├── TargetNotEmpty            a target with packages is removed only by force; exit code 1
 ├── NoSuchGeneration          a target has no generation of that number; exit code 1
 ├── FilesDeleted              a generation cannot come back, since files of it are gone; exit code 1
@@ -228,6 +230,24 @@ class TargetRefused(CollectorError):
     """A target must not be called that, or not have that setting."""
 
     exit_code = EXIT_USAGE
+
+
+class NoSuchProposal(CollectorError):
+    """No proposal of a target has that number."""
+
+    advice = "`bdcs admin proposals list --all` lists them"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"there is no proposal {number}")
+        self.number = number
+
+
+class ProposalDecided(CollectorError):
+    """A proposal was decided before; `how` says how."""
+
+    def __init__(self, number: int, how: str) -> None:
+        super().__init__(f"proposal {number} was {how}")
+        self.number = number
 
 
 class TargetNotEmpty(CollectorError):

@@ -25,6 +25,7 @@ from bdcs.blobs.server_lock import only_server
 from bdcs.bus.memory import Bus
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
+from bdcs.domain.proposals import Policy
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
 from bdcs.services import answers, catalogue, lost_attempts, unused_names
@@ -40,6 +41,7 @@ from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
+from bdcs.services.proposals import Proposing
 from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
 from bdcs.services.refreshing import Refresher
@@ -59,7 +61,7 @@ from bdcs.store.engine import create_reader, create_writer, sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
-from bdcs.web import attempts_api, builds_api, developer_pages, search_api, targets_api
+from bdcs.web import attempts_api, builds_api, developer_pages, proposals_api, search_api, targets_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
@@ -74,6 +76,7 @@ from bdcs.web.job_pages import JobPages
 from bdcs.web.listener import Listener, bind, load_certificate, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
+from bdcs.web.proposals_api import ProposalsAPI
 from bdcs.web.rendering import Renderer
 from bdcs.web.search_api import SearchAPI
 from bdcs.web.signing_keys import SigningKeys
@@ -87,6 +90,7 @@ OPERATIONS: Final = (
     *machine_api.OPERATIONS,
     *targets_api.OPERATIONS,
     *uploads_api.OPERATIONS,
+    *proposals_api.OPERATIONS,
     *search_api.OPERATIONS,
     *builds_api.OPERATIONS,
     *attempts_api.OPERATIONS,
@@ -263,6 +267,10 @@ def _add_binhost(
     UploadAPI(receiver=receiver, public_url=public_url, patience=settings.upload_timeout).add_to(app)
     SigningKeys(store=store, public_url=public_url).add_to(app)
     Binhost(serving=serving, accel_redirect=settings.accel_redirect).add_to(app)
+    proposing = Proposing(
+        store=store, authenticator=authenticator, policy=Policy(settings.proposals), now=time.time
+    )
+    ProposalsAPI(proposing=proposing, public_url=public_url).add_to(app)
     documents = TargetDocuments(public_url, time.time)
     targets = TargetsAPI(store=store, serving=serving, documents=documents)
     targets.add_to(app)

@@ -8,11 +8,12 @@ import importlib
 
 from bdcs.settings import Settings
 
-HELP = "administer machines, builders, tokens and keys"
+HELP = "administer machines, builders, proposals, tokens and keys"
 
 _SUBJECTS = {
     "machines": "bdcs.cli.admin_machines",
     "builders": "bdcs.cli.admin_builders",
+    "proposals": "bdcs.cli.admin_proposals",
     "tokens": "bdcs.cli.admin_tokens",
     "keys": "bdcs.cli.admin_keys",
 }

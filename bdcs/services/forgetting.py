@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy import Connection, delete, select
 
-from bdcs.services import builders, figures, requests
+from bdcs.services import builders, figures, proposals, requests
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine, tombstone
 from bdcs.store import tables
@@ -20,6 +20,7 @@ def forget(connection: Connection, machine: Machine) -> None:
     """
     figures.machine_leaves(connection, machine.id)
     builders.machine_leaves(connection, machine)
+    proposals.machine_leaves(connection, machine)
     requests.machine_leaves(Jobs(connection, time.time()), machine)
     segments, changes = tables.segments, tables.package_state_changes
     spans = connection.execute(

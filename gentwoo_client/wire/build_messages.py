@@ -15,6 +15,7 @@
     POST   /v1/attempts/{id}/publish      Publish         → Published
     POST   /v1/attempts/{id}/fail         Failed          → Heartbeat
     GET    /v1/builders                                   → BuilderList
+    POST   /v1/targets/proposals          TargetProposal  → ProposalState (201; 200 where it was known)
 
 A lease is renewed as soon as a heartbeat comes; with `wait` it is answered after so many seconds, or when the
 attempt has to stop. Times are RFC 3339, durations whole seconds. A specification is the document of
@@ -76,6 +77,24 @@ class BuildWish(Message):
     parameters: dict[str, Any] | None = Field(
         default=None, description="Those of the machine (`wire.parameters`): held against the target."
     )
+
+
+class TargetProposal(Message):
+    """A target that a machine would like to have (`wire.proposals`)."""
+
+    chost: Line
+    arch: Line
+    profile: Line = Field(description="Below `profiles/`.")
+    cflags: Annotated[str, StringConstraints(max_length=limits.TARGET_FLAGS_LENGTH)]
+    cpu: Line = Field(description="What a compiler calls the CPU; may be empty.")
+
+
+class ProposalState(Message):
+    """What becomes of it."""
+
+    state: Literal["accepted", "waiting", "refused"]
+    target: TargetName | None = Field(description="The target, of an accepted one.")
+    reason: Line | None = Field(description="Why it is refused, where somebody says so.")
 
 
 class NearMiss(Message):

@@ -47,6 +47,7 @@ RETRY_AFTER_MAX: Final = 3600  # seconds; a client waits no longer, whatever Ret
 # Targets of the binhost.
 TARGETS: Final = 1000  # targets of one collector
 TARGETS_SIZE: Final = 4 << 20  # bytes that a client reads of their list
+PROPOSAL_SIZE: Final = 8 << 10  # bytes of the body of POST /v1/targets/proposals
 TARGET_NAME_LENGTH: Final = 64  # characters
 TARGET_LINE_LENGTH: Final = 512  # characters of CHOST, profile, CPU, toolchain, description
 TARGET_FLAGS_LENGTH: Final = 2048  # characters of CFLAGS
