@@ -785,6 +785,21 @@ made_metadata = Table(
     sqlite_with_rowid=False,
 )
 
+predictions = Table(
+    "predictions",
+    metadata,
+    # how long packages take, as published (`bdcs.domain.duration_fit`)
+    Column("package_id", Integer, ForeignKey("packages.id"), primary_key=True),
+    Column("major", Text, primary_key=True),  # major version; empty: all of them
+    Column("log", Integer, nullable=False),  # hundredths of the logarithm of seconds
+    Column("spread", Integer, nullable=False),  # hundredths; how far machines differ
+    Column("machines", Integer, nullable=False),  # published figure
+    Column("as_of", BigInteger, nullable=False),  # last change that it counts
+    Column("gone", Integer, nullable=False),  # machines that it counts and that were erased since
+    Column("published_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
 SEARCH_TABLE = "catalogue_search"
 
