@@ -77,7 +77,7 @@ class PlainPart:
         if not position.head.matches(head) or not position.tail.matches(before):
             return None
         is_same_file = (self.device, self.inode) == (position.device, position.inode)
-        if not is_same_file and self._stamp_before(position.offset) != position.stamp:
+        if not is_same_file and not _is_told_by(self._stamp_before(position.offset), position):
             return None
         return Surroundings(head, before)
 
@@ -103,6 +103,11 @@ class PlainPart:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _is_told_by(stamp: int | None, position: Position) -> bool:
+    """Whether `stamp`, the last one before `position` in another file, tells that it is of the same log."""
+    return stamp is not None and stamp == position.stamp
 
 
 class PackedPart:
@@ -131,7 +136,7 @@ class PackedPart:
             left -= len(content)
             if len(head) >= position.head.length and not position.head.matches(head[: position.head.length]):
                 return None
-        if stamp != position.stamp or not position.tail.matches(before[-position.tail.length :]):
+        if not _is_told_by(stamp, position) or not position.tail.matches(before[-position.tail.length :]):
             return None
         return Surroundings(head, before)
 
