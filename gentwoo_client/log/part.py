@@ -37,8 +37,9 @@ class Part(Protocol):
     def find(self, position: Position) -> Surroundings | None:
         """Return what surrounds `position` if this file holds what was read before it; else None.
 
-        Another inode must also have the same time stamp there: the fingerprints may be of damage, and that
-        looks alike in different files. To be called once, before the first `read`. Raises OSError.
+        It must also have the same time stamp there: the fingerprints may be of damage, which looks alike in
+        different files, also when they are given the same inode. To be called once, before the first `read`.
+        Raises OSError.
         """
 
     def read(self, offset: int, expected: bytes) -> bytes | None:
@@ -76,8 +77,7 @@ class PlainPart:
         before = os.pread(self._file, position.tail.length, position.offset - position.tail.length)
         if not position.head.matches(head) or not position.tail.matches(before):
             return None
-        is_same_file = (self.device, self.inode) == (position.device, position.inode)
-        if not is_same_file and not _is_told_by(self._stamp_before(position.offset), position):
+        if not _is_told_by(self._stamp_before(position.offset), position):
             return None
         return Surroundings(head, before)
 
@@ -106,7 +106,7 @@ class PlainPart:
 
 
 def _is_told_by(stamp: int | None, position: Position) -> bool:
-    """Whether `stamp`, the last one before `position` in another file, tells that it is of the same log."""
+    """Whether `stamp`, the last one before the offset of `position`, tells that this is the file meant."""
     return stamp is not None and stamp == position.stamp
 
 

@@ -171,7 +171,7 @@ class LogTail:
 
     def _open(self) -> bool:
         """Find the file to read now. False where there is none; raises OSError where it may not be read."""
-        if self._position is None:
+        if self._position is None or self._position.stamp is None:
             return self._enter_first(self._parts())
         return self._enter_at(self._position) or self._enter_after_gap(self._position)
 
