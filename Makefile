@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup prefix run check test-fast test test-long bench format docs dist lock clean
+.PHONY: help setup prefix run check test-fast test test-packaging test-long bench format docs dist lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test-fast: setup  ## unit and property tests, under a minute
 
 test: setup check  ## everything that needs no other engine or init system
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long"
+
+test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
+	@.venv/bin/python -m dev.packaging
 
 test-long: setup  ## thousands of faults; hours
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m long --timeout 0

@@ -12,6 +12,7 @@ VENV = ROOT / ".venv"
 PORTAGE = ROOT / ".portage"
 NODE = ROOT / ".node"
 PACKAGING = ROOT / ".packaging"
+PKGCHECK = ROOT / ".pkgcheck"
 LOCK = ROOT / "requirements.lock"
 CLIENT_LOCK = ROOT / "requirements-client.lock"
 USER_PYTHON = Path("/usr/bin/python3")

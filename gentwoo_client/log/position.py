@@ -84,7 +84,10 @@ class Position:
 
     @classmethod
     def load(cls, text: str) -> Position:
-        """Return the position that `dump` wrote. Raises ValueError for anything else."""
+        """Return the position that `dump` wrote, now or before it knew of `line`.
+
+        Raises ValueError for anything else.
+        """
         try:
             fields = json.loads(text)
             return cls(
@@ -94,7 +97,7 @@ class Position:
                 head=Fingerprint(*fields["head"]),
                 tail=Fingerprint(*fields["tail"]),
                 stamp=fields["stamp"],
-                line=Fingerprint(*fields["line"]) if fields["line"] else None,
+                line=Fingerprint(*fields["line"]) if fields.get("line") else None,
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a position: {text!r}") from error

@@ -41,6 +41,13 @@ distutils-r1_src_compile() {
 distutils-r1_src_install() {
 	"${STUB_PYTHON}" -m pip install -q --no-deps --no-index --no-compile --ignore-installed \
 		--root "${D}" --prefix "${EPREFIX}/usr" "${T}"/wheel/*.whl || die
+	# Debian's Python has a place of its own for what pip installs; Gentoo's has not.
+	if [[ -d ${ED}/usr/local ]]; then
+		[[ ! -d ${ED}/usr/local/bin ]] || mv "${ED}/usr/local/bin" "${ED}/usr/bin" || die
+		mkdir -p "${ED}/usr/lib/python3" || die
+		mv "${ED}"/usr/local/lib/python3*/dist-packages "${ED}/usr/lib/python3/" || die
+		rm -r "${ED}/usr/local" || die
+	fi
 	find "${D}" \( -name direct_url.json -o -name REQUESTED -o -name INSTALLER -o -name RECORD \) -delete || die
 	einstalldocs
 }

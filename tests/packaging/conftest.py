@@ -116,5 +116,5 @@ def installed(gentoo: Path) -> Path:
     with Container(gentoo) as container:
         for number in (1, 2, 3):
             container.shell(quickstart(number))
-        container.run("emerge", "--autounmask-continue", "app-portage/bdcs")
+        container.run("emerge", "--autounmask", "--autounmask-continue", "app-portage/bdcs")
     return gentoo

@@ -73,6 +73,9 @@ class Container:
             raise AssertionError(f"no container: {line.decode(errors='replace')}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         self._pid = int(until(lambda: children.read_text().split(), what="the container's first process")[0])
+        # It says that it is ready before it has changed its root, and commands go where it is.
+        inside = Path(f"/proc/{self._pid}/root")
+        until(lambda: inside.samefile(self.root), what="the container's root")
         return self
 
     def __exit__(
@@ -90,7 +93,7 @@ class Container:
         """The words that run `command` inside."""
         enter = ["nsenter", f"--target={self._pid}", "--mount", "--pid", "--net", "--uts", "--ipc"]
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
-        return [*enter, "--root", "--wd=/", "env", "-i", *variables, *command]
+        return [*enter, "--root", "--wd", "env", "-i", *variables, *command]
 
     def run(self, *command: str, check: bool = True, typed: str | None = None, timeout: float = 240) -> Done:
         """Run a command to its end. `typed`: what a person types, on a terminal of its own."""

@@ -22,9 +22,9 @@ KEYWORDS="~amd64 ~arm64"
 python_prepare_all() {
 	# Python 3.12 took asyncore away, which only AsyncNotifier needs; with dev-python/pyasyncore that works too.
 	sed -i -e 's/^import asyncore$/try:\n    import asyncore\nexcept ImportError:\n    asyncore = None/' \
-		-e 's/(asyncore\.file_dispatcher, /(asyncore.file_dispatcher if asyncore else object, /' \
+		-e 's/(asyncore\.file_dispatcher, /(*([asyncore.file_dispatcher] if asyncore else []), /' \
 		python3/pyinotify.py || die
-	grep -q "if asyncore else object" python3/pyinotify.py || die
+	grep -q "if asyncore else" python3/pyinotify.py || die
 
 	distutils-r1_python_prepare_all
 }

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What other programs say of our manuals, completions, scripts, units and metadata. The root has them all."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.packaging.conftest import copied
+from tests.packaging.container import Container
+
+pytestmark = [pytest.mark.timeout(300)]
+
+SERVICES = ("gentwoo", "gentwoo-push", "bdcs", "bdcs-signer", "bdcs-builder")
+
+
+@pytest.fixture(scope="module")
+def container(work: Path, tree: Path, gentoo: Path) -> Iterator[Container]:
+    """A root with our files below /srv/gentwoo.git, and units where systemd has them."""
+    root = copied(gentoo, work / "lint")
+    units = root / "usr/lib/systemd/system"
+    for path in (tree / "systemd").iterdir():
+        if path.suffix in {".service", ".timer"}:
+            (units / path.name).write_bytes(path.read_bytes())
+    for name in ("gentwoo", "bdcs"):
+        (root / "usr/bin" / name).write_text("#!/bin/sh\n")
+        (root / "usr/bin" / name).chmod(0o755)
+    for name in ("gentwoo", "bdcs", "bdcs-signer", "bdcs-builder"):
+        subprocess.run(["chroot", root, "useradd", "-r", name], check=True)
+    with Container(root) as container:
+        yield container
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mandoc -Tlint -Wstyle man/*",
+        "for page in man/*; do groff -man -Tutf8 -ww -z $page; done 2>&1",
+        "for file in completions/_*; do zsh -n $file; done",
+        "for file in completions/*.fish; do fish --no-execute $file; done",
+        "for file in completions/*.bash; do bash -n $file; done",
+        "shellcheck -s sh -e SC2034,SC2154 openrc/*.initd",
+        "for file in openrc/*.confd; do sh -n $file; done",
+        "for file in $(find ebuild -name '*.ebuild'); do bash -n $file; done",
+        "xmllint --noout --nonet $(find ebuild -name metadata.xml)",
+        "systemd-analyze verify --man=no /usr/lib/systemd/system/gentwoo*.service",
+        "systemd-analyze verify --man=no /usr/lib/systemd/system/bdcs*.service",
+        "systemd-analyze verify --man=no /usr/lib/systemd/system/gentwoo-push.timer",
+        "systemd-analyze calendar --iterations=1 hourly > /dev/null",
+        "systemd-tmpfiles --create --dry-run $PWD/systemd/*.tmpfiles > /dev/null",
+        "systemd-sysusers --dry-run $PWD/systemd/*.sysusers > /dev/null",
+    ],
+)
+def test_nothing_to_say(container: Container, command: str) -> None:
+    assert container.shell(f"cd /srv/gentwoo.git\n{command}").output == ""
+
+
+@pytest.mark.parametrize(
+    ("service", "most"),
+    [("gentwoo", 15), ("gentwoo-push", 15), ("bdcs", 20), ("bdcs-signer", 20), ("bdcs-builder", 60)],
+)
+def test_exposure(container: Container, service: str, most: int) -> None:
+    """In tenths. The builder is root and makes mounts and namespaces; its unit says why."""
+    unit = f"/usr/lib/systemd/system/{service}.service"
+    container.run("systemd-analyze", "security", "--offline=true", f"--threshold={most}", unit)
