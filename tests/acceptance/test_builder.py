@@ -2,6 +2,8 @@
 """A builder at a real collector: from a wish to a package that emerge installs; failures, kills."""
 
 import json
+import os
+import select
 import shutil
 import signal
 import time
@@ -23,11 +25,12 @@ pytestmark = [pytest.mark.timeout(400)]
 
 TARGET = "amd64"
 MARK = "27182818"
+LEASE = 20  # seconds
 
 
 @pytest.fixture(scope="module")
 def binhost(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Binhost]:
-    with running_binhost(tmp_path_factory.mktemp("binhost")) as binhost:
+    with running_binhost(tmp_path_factory.mktemp("binhost"), lease=LEASE) as binhost:
         binhost.add_target(TARGET)
         yield binhost
 
@@ -111,27 +114,6 @@ def test_what_is_asked_for_is_built_and_installs(
     assert again["packages"][0]["answer"] == "published"
 
 
-def test_a_closure_is_built_in_order(machine: Taker, peer: Peer, builder: Process) -> None:
-    """Each with its own USE; dependencies come as binaries of the target."""
-    world = machine.world
-    world.ebuild("app-misc/lowest-1.0", slot="0/3", iuse="deep")
-    world.ebuild("app-misc/middle-1.0", rdepend="app-misc/lowest:=[deep]")
-    world.ebuild("app-misc/upper-1.0", depend="app-misc/middle", rdepend="app-misc/middle")
-    needed = "app-misc/lowest:=[deep]"
-    done = ended(
-        peer,
-        ask(
-            peer,
-            specification("app-misc/lowest-1.0", slot="0/3", iuse="deep", use=["deep"]),
-            specification("app-misc/middle-1.0", rdepend=needed, bound={needed: "0/3"}),
-            specification("app-misc/upper-1.0", depend="app-misc/middle", rdepend="app-misc/middle"),
-        ),
-        200,
-    )
-    assert set(states(done).values()) == {"published"}, (done, builder.output)
-    assert "[binary" in log_of(peer, done["packages"][2]["job"])
-
-
 def test_a_failure_is_told_with_its_log(machine: Taker, peer: Peer, builder: Process) -> None:
     machine.world.ebuild("app-misc/broken-1.0", phases={"src_compile": 'die "it does not compile"'})
     done = ended(peer, ask(peer, specification("app-misc/broken-1.0")))
@@ -141,12 +123,21 @@ def test_a_failure_is_told_with_its_log(machine: Taker, peer: Peer, builder: Pro
     assert "it does not compile" in log_of(peer, package["job"])
 
 
-def test_cancelled_it_ends_at_once(machine: Taker, peer: Peer, builder: Process) -> None:
+def test_cancelled_it_is_gone(machine: Taker, peer: Peer, builder: Process) -> None:
+    """All its processes end (how soon: benchmarks/build_whole.py), and the builder does the next one."""
     machine.world.ebuild("app-misc/sleepy-1.0", phases={"src_compile": f"sleep {MARK}"})
+    machine.world.ebuild("app-misc/after-1.0")
     asked = ask(peer, specification("app-misc/sleepy-1.0"))
-    until(lambda: sleepers(MARK), 60, what="the build at work")
-    call(peer, "DELETE", f"/v1/builds/{asked['id']}")
-    until(lambda: not sleepers(MARK), 2, what="the end of the build")
+    (sleeper,) = until(lambda: sleepers(MARK), 60, what="the build at work")
+    with open(os.pidfd_open(int(sleeper)), "rb") as process:
+        cancelled = call(peer, "DELETE", f"/v1/builds/{asked['id']}")
+        assert cancelled["state"] == "cancelled"
+        job = call(peer, "GET", f"/v1/jobs/{cancelled['packages'][0]['job']}")
+        assert [attempt["state"] for attempt in job["attempts"]] == ["cancelled"]
+        assert select.select([process], [], [], 60)[0], "it goes on"
+    done = ended(peer, ask(peer, specification("app-misc/after-1.0")))
+    assert states(done) == {"app-misc/after-1.0": "published"}, builder.output
+    assert not sleepers(MARK)
 
 
 def test_killed_its_build_runs_again_and_is_published_once(
