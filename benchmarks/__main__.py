@@ -16,6 +16,8 @@ BENCHMARKS = (
     "index_304",
     "download",
     "build_hit",
+    "build_request",
+    "build_whole",
 )
 
 
