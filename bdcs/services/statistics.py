@@ -168,6 +168,7 @@ class PackageStatistics:
 class Sort(StrEnum):
     """In which order packages are ranked."""
 
+    INSTALLED = "installed"
     RISERS = "risers"
     FALLERS = "fallers"
     SLOWEST = "slowest"
@@ -270,8 +271,10 @@ def ranking(
         query = query.where(counted.seconds.is_not(None)).order_by(counted.seconds.desc())
     elif sort is Sort.RISERS:
         query = query.where(change > 0).order_by(change.desc())
-    else:
+    elif sort is Sort.FALLERS:
         query = query.where(change < 0, counted.earlier > 0).order_by(change)
+    else:
+        query = query.order_by(query.selected_columns.shown.desc())
     query = query.order_by(packages.c.category, packages.c.name).limit(rows)
     return tuple(_ranked(row) for row in connection.execute(query))
 

@@ -30,7 +30,7 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.{digits}f} %"
 
 
-def width(part: int, whole: int) -> str:
+def width(part: float, whole: float) -> str:
     """The length of a bar, as SVG takes it: `91.4%`, never longer than the whole."""
     return f"{min(100.0, 100 * part / whole):.1f}%"
 
@@ -48,6 +48,32 @@ def hours(seconds: int) -> str:
     """A long duration in hours, two digits at least: `0.4`, `3.2`, `1,204`."""
     value = seconds / HOUR
     return f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
+def long_time(hours: float) -> str:
+    """Hours that were estimated, to two digits at most: `40 min`, `7 h`, `3.5 d`, `12 d`."""
+    for size, unit in ((24.0, "d"), (1.0, "h")):
+        if hours >= 2 * size:
+            return f"{float(f'{hours / size:.2g}'):g} {unit}"
+    return f"{float(f'{60 * hours:.2g}'):g} min"
+
+
+def percent(rate: float) -> str:
+    """A rate between 0 and 1, estimated: `0.5 %`, `31 %`."""
+    value = 100 * rate
+    return f"{value:.1f} %" if value < 10 else f"{value:.0f} %"
+
+
+def change(value: int | None) -> str:
+    """A difference: `+1,205`, `−15`, `±0`; `–` where none is shown."""
+    if value is None:
+        return "–"
+    return f"{'+' if value > 0 else '−'}{abs(value):,}" if value else "±0"
+
+
+def date_of(seconds: int) -> str:
+    """The day of a time in Unix seconds, in UTC: `22 Nov 2026`."""
+    return day(datetime.fromtimestamp(seconds, UTC).date())
 
 
 def day(value: date) -> str:

@@ -41,6 +41,7 @@ from bdcs.web.assets import Assets
 from bdcs.web.charts import ColumnChart, Value, column_chart
 from bdcs.web.page_errors import LinkExpired, page_errors
 from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
+from bdcs.web.statistics import Statistics
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire.cpv import is_category, is_name, split_cpv
 from gentwoo_client.wire.search import SearchAnswer
@@ -66,7 +67,16 @@ def add_pages(
     assets: Assets,
 ) -> None:
     """Add the pages, their static files and their errors to `app`."""
-    pages = Pages(store=store, thresholds=thresholds, links=links, renewal=renewal, renderer=renderer)
+    statistics = Statistics(store=store, thresholds=thresholds, renderer=renderer)
+    statistics.add_to(app)
+    pages = Pages(
+        store=store,
+        thresholds=thresholds,
+        links=links,
+        renewal=renewal,
+        renderer=renderer,
+        statistics=statistics,
+    )
     app.middlewares.append(page_errors(renderer))
     app.router.add_get("/", pages.home)
     app.router.add_get("/packages", pages.search)
@@ -89,11 +99,13 @@ class Pages:
     links: ReportLinks
     renewal: Renewal
     renderer: Renderer
+    statistics: Statistics
 
     async def home(self, request: web.Request) -> web.Response:
         """How many machines there are, what is most installed, and how to take part."""
         overview = await self.store.read(public_figures.overview)
         context = {
+            **await self.statistics.home_context(),
             "fleet": overview.fleet,
             "packages": overview.packages,
             "top": overview.top,
@@ -103,6 +115,8 @@ class Pages:
 
     async def search(self, request: web.Request) -> web.Response:
         """Packages by name; a full name, or the only package of a name, leads to its page."""
+        if "sort" in request.query:
+            return await self.statistics.ranking(request)
         query = request.query.get("q", "").strip()[:QUERY_LENGTH]
         if (exact := await self._exact(query)) is not None:
             raise web.HTTPSeeOther(f"/packages/{exact}", headers={hdrs.CACHE_CONTROL: PUBLIC})
@@ -139,6 +153,7 @@ class Pages:
             "binaries": binaries,
             "others": _not_offered(binaries, offered),
             "section": "Packages",
+            **await self.statistics.package_context(category, name),
         }
         return self.renderer.page(request, "package.html", context)
 

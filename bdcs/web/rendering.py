@@ -46,6 +46,9 @@ FILTERS: Final = (
     "unix",
     "day_of",
     "fingerprint",
+    "long_time",
+    "percent",
+    "change",
 )
 """Names in `formats` that templates use."""
 
@@ -65,6 +68,7 @@ class Renderer:
         for name in FILTERS:
             environment.filters[name] = getattr(formats, name)
         environment.filters["size"] = size_text
+        environment.filters["date"] = formats.date_of
         environment.globals.update(
             static_url=assets.url,
             threshold=thresholds.machines,

@@ -1,0 +1,470 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Statistics: pages for people, the same as JSON and CSV, and the operations of the API."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from aiohttp import hdrs, web
+
+from bdcs.domain.thresholds import Thresholds
+from bdcs.services import public_figures, statistics
+from bdcs.services.statistics import COMPARED, Overview, PackageStatistics, Ranked, Sort
+from bdcs.store.store import Store
+from bdcs.web import formats
+from bdcs.web.openapi import Operation, Parameter
+from bdcs.web.rendering import PAGE_HEADERS, PUBLIC, Renderer
+from bdcs.web.statistics_charts import (
+    Histogram,
+    Line,
+    LineChart,
+    Point,
+    histogram,
+    line_chart,
+)
+from bdcs.web.statistics_documents import (
+    ComparisonDocument,
+    FleetDocument,
+    OverviewDocument,
+    PackageStatisticsDocument,
+    RankingDocument,
+)
+from bdcs.web.statistics_tables import (
+    DataTable,
+    comparison_table,
+    fleet_table,
+    overview_document,
+    package_document,
+    package_tables,
+    ranking_table,
+)
+from gentwoo_client.wire.cpv import is_category, is_name, is_repository
+from gentwoo_client.wire.errors import Malformed, NotFound
+
+VIEWS: Final = ("versions", "failures", "times")
+HOME_ROWS: Final = 5
+ADOPTION_LINES: Final = 4
+ADOPTION_DAYS: Final = 112
+MARKS: Final = (
+    (1, "1 s"), (5, "5 s"), (10, "10 s"), (30, "30 s"), (60, "1 min"), (120, "2 min"), (300, "5 min"),
+    (600, "10 min"), (1200, "20 min"), (3600, "1 h"), (7200, "2 h"), (18_000, "5 h"), (36_000, "10 h"),
+)  # fmt: skip
+
+_SORT: Final = Parameter(
+    name="sort",
+    schema={"type": "string", "enum": [str(each) for each in Sort], "default": str(Sort.INSTALLED)},
+    description="Most installed, risers or fallers of four weeks, or the slowest to build.",
+)
+_PACKAGES: Final = Parameter(
+    name="p",
+    schema={"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": COMPARED},
+    description="`category/name`, once for each package.",
+    required=True,
+)
+
+OPERATIONS: Final = (
+    Operation(
+        method="GET",
+        path="/v1/packages",
+        name="ranking_json",
+        summary="The first packages in an order",
+        query=(_SORT,),
+        answers={200: RankingDocument},
+        problems=(400, 500, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/packages/{category}/{name}/statistics",
+        name="package_json",
+        summary="History, adoption, build times and failures of a package",
+        answers={200: PackageStatisticsDocument},
+        problems=(404, 500, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/categories/{category}",
+        name="category_json",
+        summary="What is installed of a category",
+        answers={200: OverviewDocument},
+        problems=(404, 500, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/repositories/{name}",
+        name="repository_json",
+        summary="What is installed from an ebuild repository",
+        answers={200: OverviewDocument},
+        problems=(404, 500, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/compare",
+        name="compare_json",
+        summary="Several packages, week by week",
+        query=(_PACKAGES,),
+        answers={200: ComparisonDocument},
+        problems=(400, 500, 503),
+    ),
+    Operation(
+        method="GET",
+        path="/v1/fleet",
+        name="fleet_json",
+        summary="The fleet, week by week",
+        answers={200: FleetDocument},
+        problems=(500, 503),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """The handlers of all that is said over time. Addresses for people answer with the same documents."""
+
+    store: Store
+    thresholds: Thresholds
+    renderer: Renderer
+    now: Callable[[], float] = time.time
+
+    def add_to(self, app: web.Application) -> None:
+        """Route everything; before the pages, whose addresses are less exact."""
+        for operation in OPERATIONS:
+            app.router.add_get(operation.path, getattr(self, operation.name))
+        add = app.router.add_get
+        add("/packages.json", self.ranking_json)
+        add("/packages.csv", self.ranking_csv)
+        add("/packages/{category}.json", self.category_json)
+        add("/packages/{category}.csv", self.category_csv)
+        add("/packages/{category}/{name}/statistics.json", self.package_json)
+        add("/packages/{category}/{name}/{table}.csv", self.package_csv)
+        add("/packages/{category}/{name}/{view}", self.package_view)
+        add("/repositories/{name}.json", self.repository_json)
+        add("/repositories/{name}.csv", self.repository_csv)
+        add("/repositories/{name}", self.repository)
+        add("/compare.json", self.compare_json)
+        add("/compare.csv", self.compare_csv)
+        add("/compare", self.compare)
+        add("/fleet.json", self.fleet_json)
+        add("/fleet.csv", self.fleet_csv)
+        add("/fleet", self.fleet)
+
+    async def home_context(self) -> dict[str, object]:
+        """What the first page shows of the last weeks."""
+        risers = await self.store.read(
+            lambda connection: statistics.ranking(connection, Sort.RISERS, rows=HOME_ROWS)
+        )
+        fallers = await self.store.read(
+            lambda connection: statistics.ranking(connection, Sort.FALLERS, rows=HOME_ROWS)
+        )
+        return {"risers": risers, "fallers": fallers}
+
+    async def package_context(self, category: str, name: str) -> dict[str, object]:
+        """What the page of a package shows besides who has it now."""
+        found = await self._statistics(category, name)
+        return {"statistics": found, "history": _history([found]), "failing": _failing(found)}
+
+    async def package_view(self, request: web.Request) -> web.Response:
+        """A page below a package's."""
+        category, name = _names(request)
+        view = request.match_info["view"]
+        if view not in VIEWS:
+            raise web.HTTPNotFound
+        figures = await self.store.read(
+            lambda connection: public_figures.package_figures(connection, category, name, self.thresholds)
+        )
+        found = await self._statistics(category, name)
+        context: dict[str, Any] = {
+            "package": figures,
+            "statistics": found,
+            "view": view,
+            "section": "Packages",
+        }
+        if view == "versions":
+            context.update(shares=_shares(found), adoption=_adoption(found))
+        elif view == "times":
+            context.update(times=_times(found))
+        else:
+            context.update(failing=_failing(found), widest=_widest(found))
+        return self.renderer.page(request, f"package_{view}.html", context)
+
+    async def package_json(self, request: web.Request) -> web.Response:
+        """All statistics of a package."""
+        found = await self._statistics(*_names(request))
+        return _json(package_document(found, self.thresholds))
+
+    async def package_csv(self, request: web.Request) -> web.Response:
+        """One table of a package."""
+        tables = package_tables(await self._statistics(*_names(request)))
+        table = tables.get(request.match_info["table"])
+        if table is None:
+            raise NotFound("a package has no such table")
+        return _csv(table)
+
+    async def ranking(self, request: web.Request) -> web.Response:
+        """Risers, fallers, and what takes longest to build."""
+        sort = _sort(request)
+        rows = await self._ranking(sort)
+        context = {"sort": str(sort), "rows": rows, "section": "Packages"}
+        return self.renderer.page(request, "ranking.html", context)
+
+    async def ranking_json(self, request: web.Request) -> web.Response:
+        """The same as a document."""
+        return _json({"packages": ranking_table(await self._ranking(_sort(request))).to_objects()})
+
+    async def ranking_csv(self, request: web.Request) -> web.Response:
+        """The same as a table."""
+        return _csv(ranking_table(await self._ranking(_sort(request))))
+
+    async def category_json(self, request: web.Request) -> web.Response:
+        """What is installed of a category."""
+        category = _category(request)
+        return _json(overview_document(category, await self._category_overview(category)))
+
+    async def category_csv(self, request: web.Request) -> web.Response:
+        """The same as a table."""
+        return _csv(ranking_table((await self._category_overview(_category(request))).ranked))
+
+    async def repository(self, request: web.Request) -> web.Response:
+        """What is installed from an ebuild repository."""
+        name = _repository(request)
+        context = {"name": name, "overview": await self._repository_overview(name), "section": "Packages"}
+        return self.renderer.page(request, "repository.html", context)
+
+    async def repository_json(self, request: web.Request) -> web.Response:
+        """The same as a document."""
+        name = _repository(request)
+        return _json(overview_document(name, await self._repository_overview(name)))
+
+    async def repository_csv(self, request: web.Request) -> web.Response:
+        """The same as a table."""
+        return _csv(ranking_table((await self._repository_overview(_repository(request))).ranked))
+
+    async def compare(self, request: web.Request) -> web.Response:
+        """Up to six packages beside each other; without any, a form."""
+        names = _compared(request)
+        found = await self._compared(names)
+        query = urlencode([("p", f"{category}/{name}") for category, name in names])
+        context = {
+            "names": [f"{category}/{name}" for category, name in names],
+            "found": found,
+            "history": _history([each for each in found if each.weeks][:5], named=True),
+            "query": query,
+            "most": COMPARED,
+            "section": "Packages",
+        }
+        return self.renderer.page(request, "compare.html", context)
+
+    async def compare_json(self, request: web.Request) -> web.Response:
+        """The same as a document."""
+        table = comparison_table(await self._compared(_compared(request)))
+        return _json({"history": table.to_objects()})
+
+    async def compare_csv(self, request: web.Request) -> web.Response:
+        """The same as a table."""
+        return _csv(comparison_table(await self._compared(_compared(request))))
+
+    async def fleet(self, request: web.Request) -> web.Response:
+        """Machines seen, merges a day, hours compiled and saved."""
+        found = await self.store.read(statistics.fleet)
+        context = {"fleet": found, "charts": _fleet_charts(found), "section": "Fleet"}
+        return self.renderer.page(request, "fleet.html", context)
+
+    async def fleet_json(self, _request: web.Request) -> web.Response:
+        """The same as a document."""
+        found = await self.store.read(statistics.fleet)
+        return _json({"machines": found.machines or None, "weeks": fleet_table(found).to_objects()})
+
+    async def fleet_csv(self, _request: web.Request) -> web.Response:
+        """The same as a table."""
+        return _csv(fleet_table(await self.store.read(statistics.fleet)))
+
+    async def _statistics(self, category: str, name: str) -> PackageStatistics:
+        now = self.now()
+        return await self.store.read(
+            lambda connection: statistics.package(connection, category, name, self.thresholds, now)
+        )
+
+    async def _compared(self, names: Sequence[tuple[str, str]]) -> tuple[PackageStatistics, ...]:
+        now = self.now()
+        return await self.store.read(
+            lambda connection: statistics.compared(connection, names, self.thresholds, now)
+        )
+
+    async def _ranking(self, sort: Sort) -> tuple[Ranked, ...]:
+        return await self.store.read(lambda connection: statistics.ranking(connection, sort))
+
+    async def _category_overview(self, category: str) -> Overview:
+        return await self.store.read(lambda store: statistics.category_overview(store, category))
+
+    async def _repository_overview(self, name: str) -> Overview:
+        return await self.store.read(lambda store: statistics.repository_overview(store, name))
+
+
+def _names(request: web.Request) -> tuple[str, str]:
+    category, name = request.match_info["category"], request.match_info["name"]
+    if not (is_category(category) and is_name(name)):
+        raise NotFound("no package can have this name")
+    return category, name
+
+
+def _category(request: web.Request) -> str:
+    category = request.match_info["category"]
+    if not is_category(category):
+        raise NotFound("no category can have this name")
+    return category
+
+
+def _repository(request: web.Request) -> str:
+    name = request.match_info["name"]
+    if not is_repository(name):
+        raise NotFound("no repository can have this name")
+    return name
+
+
+def _sort(request: web.Request) -> Sort:
+    try:
+        return Sort(request.query.get("sort", str(Sort.INSTALLED)))
+    except ValueError:
+        raise Malformed(f"`sort` is none of {', '.join(Sort)}") from None
+
+
+def _compared(request: web.Request) -> list[tuple[str, str]]:
+    """The packages asked for, once each. Raises `Malformed`."""
+    names = dict.fromkeys(text.strip() for text in request.query.getall("p", []) if text.strip())
+    if len(names) > COMPARED:
+        raise Malformed(f"at most {COMPARED} packages are compared")
+    split = [tuple(name.split("/", 1)) for name in names]
+    if not all(len(each) == 2 and is_category(each[0]) and is_name(each[1]) for each in split):
+        raise Malformed("`p` is no `category/name`")
+    return [(each[0], each[1]) for each in split]
+
+
+def _json(document: Mapping[str, object]) -> web.Response:
+    headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
+    return web.Response(body=json.dumps(document).encode(), content_type="application/json", headers=headers)
+
+
+def _csv(table: DataTable) -> web.Response:
+    headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
+    return web.Response(text=table.to_csv(), content_type="text/csv", charset="utf-8", headers=headers)
+
+
+def _week_points(starts: Sequence[int]) -> list[Point]:
+    days = [_date(start) for start in starts]
+    most = max(len(days) - 1, 1)
+    return [
+        Point(label=formats.day_and_month(day), title=f"week of {formats.day(day)}", place=place / most)
+        for place, day in enumerate(days)
+    ]
+
+
+def _history(found: Sequence[PackageStatistics], *, named: bool = False) -> LineChart | None:
+    """Machines with each package over the weeks that any of them is shown in."""
+    starts = sorted({week.start for each in found for week in each.weeks})
+    if len(starts) < 2:
+        return None
+    lines = []
+    for each in found:
+        machines = {week.start: week.machines for week in each.weeks}
+        values = tuple(float(machines[start]) if machines.get(start) else None for start in starts)
+        name = each.name if named else "machines"
+        lines.append(Line(name=name, values=values, texts=_counts(values)))
+    return line_chart(_week_points(starts), lines)
+
+
+def _shares(found: PackageStatistics) -> LineChart | None:
+    if len(found.weeks) < 2 or not found.shares:
+        return None
+    lines = []
+    for series in found.shares:
+        pairs = zip(series.machines, found.weeks, strict=True)
+        values = tuple(
+            100 * machines / week.machines if machines and week.machines else None for machines, week in pairs
+        )
+        texts = tuple("–" if value is None else f"{value:.0f} %" for value in values)
+        lines.append(Line(name=series.version, values=values, texts=texts))
+    return line_chart(_week_points([week.start for week in found.weeks]), lines, top=100.0, unit=" %")
+
+
+def _adoption(found: PackageStatistics) -> LineChart | None:
+    newest = found.adoption[:ADOPTION_LINES]
+    if not newest:
+        return None
+    days = [day for day, _ in newest[0].curve if day <= ADOPTION_DAYS]
+    points = [
+        Point(
+            label=f"{day:g} d" if day in (0, 7, 14, 28, 56, 112) else "",
+            title=f"{day:g} days" if day >= 1 else f"{24 * day:g} hours",
+            place=day / days[-1],
+        )
+        for day in days
+    ]
+    lines = [
+        Line(
+            name=each.version,
+            values=tuple(100 * share for _, share in each.curve[: len(days)]),
+            texts=tuple(f"{100 * share:.0f} %" for _, share in each.curve[: len(days)]),
+        )
+        for each in newest
+    ]
+    return line_chart(points, lines, top=100.0, unit=" %")
+
+
+def _times(found: PackageStatistics) -> Histogram | None:
+    if found.typical is None:
+        return None
+    bars = [
+        (each.low, each.high, each.machines, f"{_rounded(each.low)} to {_rounded(each.high)}")
+        for each in found.durations
+    ]
+    return histogram(bars, found.typical, MARKS)
+
+
+def _rounded(seconds: float) -> str:
+    """A duration to two digits: the edges of bars are no round numbers."""
+    return formats.duration(round(float(f"{seconds:.2g}"))) if seconds >= 1 else "0 s"
+
+
+def _failing(found: PackageStatistics) -> list[Any]:
+    return [each for each in found.failures if each.stands_out]
+
+
+def _widest(found: PackageStatistics) -> float:
+    """The end of the scale that all intervals share."""
+    highest = max((each.interval.high for each in found.failures if each.interval is not None), default=0.1)
+    return min(1.0, max(0.05, -(-highest * 20 // 1) / 20))
+
+
+def _fleet_charts(found: statistics.FleetStatistics) -> dict[str, LineChart]:
+    if len(found.weeks) < 2:
+        return {}
+    points = _week_points([week.start for week in found.weeks])
+    columns: dict[str, dict[str, list[int | None]]] = {
+        "machines": {"machines": [week.machines for week in found.weeks]},
+        "merges": {"merges a day": [week.merges_a_day for week in found.weeks]},
+        "hours": {
+            "compiled": [week.hours for week in found.weeks],
+            "saved": [week.saved for week in found.weeks],
+        },
+    }
+    charts = {}
+    for key, series in columns.items():
+        lines = []
+        for name, numbers in series.items():
+            values = tuple(None if number is None else float(number) for number in numbers)
+            lines.append(Line(name=name, values=values, texts=_counts(values)))
+        charts[key] = line_chart(points, lines)
+    return charts
+
+
+def _counts(values: Sequence[float | None]) -> tuple[str, ...]:
+    return tuple("–" if value is None else f"{value:,.0f}" for value in values)
+
+
+def _date(seconds: int) -> date:
+    return datetime.fromtimestamp(seconds, UTC).date()
