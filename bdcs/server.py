@@ -62,6 +62,7 @@ from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
 from bdcs.web import attempts_api, builds_api, developer_pages, proposals_api, search_api, targets_api
+from bdcs.web import statistics as statistics_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
 from bdcs.web.app import add_description, create_app
@@ -95,6 +96,7 @@ OPERATIONS: Final = (
     *builds_api.OPERATIONS,
     *attempts_api.OPERATIONS,
     *developer_pages.OPERATIONS,
+    *statistics_api.OPERATIONS,
 )
 
 FIRST_STATES: Final = {"open": State.APPROVED, "required": State.AWAITING_APPROVAL, "closed": None}
