@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy import Connection, delete, select
 
-from bdcs.services import builders, figures, proposals, requests
+from bdcs.services import builders, figures, predictions, proposals, requests, watches
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine, tombstone
 from bdcs.store import tables
@@ -19,7 +19,9 @@ def forget(connection: Connection, machine: Machine) -> None:
     Published figures count on it until they may move (`services.figures`): nobody sees one machine leave.
     """
     figures.machine_leaves(connection, machine.id)
+    predictions.machine_leaves(connection, machine.id)
     builders.machine_leaves(connection, machine)
+    watches.machine_leaves(connection, machine.id)
     proposals.machine_leaves(connection, machine)
     requests.machine_leaves(Jobs(connection, time.time()), machine)
     segments, changes = tables.segments, tables.package_state_changes

@@ -13,12 +13,13 @@ import gzip
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, bindparam, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, tuple_, update
 from sqlalchemy.dialects import sqlite
 
 from bdcs.domain.codes import INSTALL, INSTALL_TYPE
@@ -36,6 +37,8 @@ from bdcs.store.tables import (
     package_state_changes,
     packages,
     predictions,
+    quarantines,
+    segments,
     sequences,
     versions,
 )
@@ -45,6 +48,7 @@ from gentwoo_client.prediction.merges import TINY
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 15.0  # seconds between two looks at whether there is enough that is new
+REMEMBERED: Final = 1.0  # seconds for which the table is believed to be what it was
 OFTEN: Final = 6 * 3600  # seconds after which anything new is enough
 ENOUGH: Final = 10  # otherwise as many new records as a tenth of all there are
 RECORDS: Final = 400
@@ -56,6 +60,9 @@ WHOLE: Final = ""
 """Stands for all versions where a major version could."""
 _LOG_STEP: Final = 0.05
 """What is published is rounded to that: a single machine moves nothing."""
+
+Stamp = tuple[Any, ...]
+"""What tells one state of the table from another."""
 
 Key = tuple[int, str]
 """Package, and major version or `WHOLE`."""
@@ -116,22 +123,40 @@ class _Plan:
     put: list[tuple[Any, ...]]
 
 
-class Predictions:
-    """The table in force, and how it is renewed."""
+class PredictionTable:
+    """The table in force, as it is sent; whether it still is, is looked up when `REMEMBERED` is over."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._served: Served | None = None
+        self._stamp: Stamp | None = None
+        self._read_at = float("-inf")
+
+    async def served(self) -> Served:
+        """Return the table. Raises `StoreUnavailable`."""
+        if self._served is None or time.monotonic() - self._read_at > REMEMBERED:
+            started = time.monotonic()
+            served, self._stamp = await self._store.read(self._read)
+            self._served, self._read_at = served, started
+            return served
+        return self._served
+
+    def _read(self, connection: Connection) -> tuple[Served, Stamp]:
+        stamp = _stamp(connection)
+        if self._served is not None and stamp == self._stamp:
+            return self._served, stamp
+        return _serve(_table(connection, None)), stamp
+
+
+class PredictionKeeper:
+    """Renews the table."""
 
     def __init__(self, store: Store, thresholds: Thresholds, now: Callable[[], float]) -> None:
         self._store = store
         self._thresholds = thresholds
         self._now = now
-        self._served: Served | None = None
         self._fitted_to = 0
         self._fitted_at = float("-inf")
-
-    async def served(self) -> Served:
-        """Return the table as it is sent. Raises `StoreUnavailable`."""
-        if self._served is None:
-            self._served = _serve(await self._store.read(table))
-        return self._served
 
     async def run(self) -> None:
         """Renew the table until cancelled."""
@@ -149,7 +174,6 @@ class Predictions:
         plan = await self._store.read(lambda connection: _plan(connection, self._thresholds, self._now()))
         if await self._store.write(lambda connection: _put(connection, plan)):
             self._fitted_to, self._fitted_at = last, self._now()
-        self._served = None
 
     async def _is_due(self) -> bool:
         last = await self._store.read(_last_change)
@@ -161,11 +185,6 @@ class Predictions:
         return await self._store.read(_is_empty)
 
 
-def table(connection: Connection) -> FleetTable:
-    """Return the published table."""
-    return _table(connection, None)
-
-
 def table_of(connection: Connection, names: Iterable[tuple[str, str]]) -> FleetTable:
     """Return what the published table says of some packages, each category and name."""
     return _table(connection, names)
@@ -173,27 +192,16 @@ def table_of(connection: Connection, names: Iterable[tuple[str, str]]) -> FleetT
 
 def machine_leaves(connection: Connection, machine: int) -> None:
     """Prepare predictions for the erasure of a machine, whose records must still be there."""
-    changes = package_state_changes
-    rows = connection.execute(
-        select(changes.c.package_id, versions.c.text, changes.c.id)
-        .join(versions, versions.c.id == changes.c.version_id)
-        .where(changes.c.machine_id == machine, *_counts())
-    ).all()
     first: dict[Key, int] = {}
-    for package, version, change in rows:
-        for key in ((package, WHOLE), (package, major(version))):
-            first[key] = min(change, first.get(key, change))
-    leave = (
-        update(predictions)
-        .where(
-            predictions.c.package_id == bindparam("package"),
-            predictions.c.major == bindparam("version"),
-            predictions.c.as_of >= bindparam("change"),
-        )
-        .values(gone=predictions.c.gone + 1)
-    )
-    for (package, version), change in first.items():
-        connection.execute(leave, {"package": package, "version": version, "change": change})
+    spans = connection.execute(
+        select(segments.c.first_change, segments.c.records).where(segments.c.machine_id == machine)
+    ).all()
+    for start, records in spans:
+        rows = connection.execute(_SPAN, {"first": start, "last": start + records - 1})
+        for package, version, change in rows:
+            for key in ((package, WHOLE), (package, major(version))):
+                first[key] = min(change, first.get(key, change))
+    execute_rows(connection, _LEAVE, ("package", "version", "change"), [(*key, first[key]) for key in first])
 
 
 def _counts() -> tuple[Any, ...]:
@@ -268,6 +276,21 @@ def _seen(connection: Connection, thresholds: Thresholds, published: set[int]) -
 
 
 _CHANGES: Final = package_state_changes.c
+_SPAN: Final = (
+    select(_CHANGES.package_id, versions.c.text, _CHANGES.id)
+    .join(versions, versions.c.id == _CHANGES.version_id)
+    .where(_CHANGES.id.between(bindparam("first"), bindparam("last")), *_counts())
+)
+_ONE: Final[ColumnElement[int]] = literal_column("1")  # a value would be one more parameter
+_LEAVE: Final = (
+    update(predictions)
+    .where(
+        predictions.c.package_id == bindparam("package"),
+        predictions.c.major == bindparam("version"),
+        predictions.c.as_of >= bindparam("change"),
+    )
+    .values(gone=predictions.c.gone + _ONE)
+)
 _RECORDS: Final = (
     select(_CHANGES.machine_id, _CHANGES.id, versions.c.text, _CHANGES.time_delta, _CHANGES.concurrency)
     .join(versions, versions.c.id == _CHANGES.version_id)
@@ -315,6 +338,15 @@ def _put(connection: Connection, plan: _Plan) -> bool:
         return False
     execute_rows(connection, _PUT, _COLUMNS, plan.put)
     return True
+
+
+def _stamp(connection: Connection) -> Stamp:
+    published = predictions.c
+    row = connection.execute(
+        select(func.count(), func.max(published.as_of), func.max(published.published_at))
+    ).one()
+    aside = connection.scalar(select(func.max(quarantines.c.id)))
+    return (*row, aside, connection.scalar(select(func.count()).select_from(quarantines)))
 
 
 # The table ------------------------------------------------------------------------------------------------

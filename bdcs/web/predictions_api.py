@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import ETag, hdrs, web
 from pydantic import BaseModel, ConfigDict, Field
 
-from bdcs.services.predictions import Predictions
+from bdcs.services.predictions import PredictionTable
 from bdcs.web.openapi import Operation
 
 MAX_AGE: Final = 3600  # seconds that others may keep it
@@ -48,7 +48,7 @@ OPERATIONS: Final = (
 class PredictionsAPI:
     """The table."""
 
-    table: Predictions
+    table: PredictionTable
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""

@@ -247,8 +247,9 @@ def _walked(arguments: argparse.Namespace, settings: Settings, happenings: Seque
     from gentwoo_client.foretelling.own_history import walk_quickly
     from gentwoo_client.prediction.history import Walk
 
-    walk = Walk(_moves(settings), _table(arguments, settings))
+    walk = Walk(_moves(settings))
     walk_quickly(walk, happenings)
+    walk.consult(_table(arguments, settings))
     return walk
 
 

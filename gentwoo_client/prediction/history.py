@@ -14,8 +14,8 @@ from gentwoo_client.prediction.model import LocalModel
 EMLOP_LAST: Final = 15
 EMLOP: Final = "emlop"
 _OPEN: Final = 1000
-_CALIBRATED_EVERY: Final = 20
-"""Merges after which this machine's place in the fleet is looked up anew."""
+_CALIBRATORS: Final = 10
+"""This machine's place in the fleet is looked up anew after a tenth more merges than calibrate it."""
 
 
 class Estimated(NamedTuple):
@@ -53,9 +53,13 @@ class Walk:
         self._moves = moves or {}
         self._table = table
         self._calibration: Calibration | None = None
-        self._since_calibration = _CALIBRATED_EVERY
+        self._since_calibration = 0
         self._begun: dict[tuple[str, str], list[_Begun]] = {}
         self._durations: dict[tuple[str, str], list[int]] | None = {} if compare else None
+
+    def consult(self, table: FleetTable | None) -> None:
+        """From now on, ask the fleet beside."""
+        self._table, self._calibration = table, None
 
     def began(self, merge: Merge, root: str, circumstances: Circumstances, *, foretell: bool = True) -> None:
         """A merge begins. Without `foretell` it is only remembered, which is quicker."""
@@ -126,7 +130,7 @@ class Walk:
         return 0 if self._table is None else self._calibrated(self._table).count
 
     def _calibrated(self, table: FleetTable) -> Calibration:
-        if self._calibration is None or self._since_calibration >= _CALIBRATED_EVERY:
+        if self._calibration is None or self._since_calibration * _CALIBRATORS > self._calibration.count:
             self._calibration = table.calibrate(self.model.known())
             self._since_calibration = 0
         return self._calibration
