@@ -41,6 +41,7 @@ from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
+from bdcs.services.predictions import PredictionKeeper, PredictionTable
 from bdcs.services.proposals import Proposing
 from bdcs.services.publishing import Publisher
 from bdcs.services.receiving import Receiver
@@ -61,7 +62,15 @@ from bdcs.store.engine import create_reader, create_writer, sqlite_path
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.store import Store, transaction
 from bdcs.web import api as machine_api
-from bdcs.web import attempts_api, builds_api, developer_pages, proposals_api, search_api, targets_api
+from bdcs.web import (
+    attempts_api,
+    builds_api,
+    developer_pages,
+    predictions_api,
+    proposals_api,
+    search_api,
+    targets_api,
+)
 from bdcs.web import statistics as statistics_api
 from bdcs.web import uploads as uploads_api
 from bdcs.web.api import MachineAPI, add_package_api
@@ -77,6 +86,7 @@ from bdcs.web.job_pages import JobPages
 from bdcs.web.listener import Listener, bind, load_certificate, tls_context
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
+from bdcs.web.predictions_api import PredictionsAPI
 from bdcs.web.proposals_api import ProposalsAPI
 from bdcs.web.rendering import Renderer
 from bdcs.web.search_api import SearchAPI
@@ -93,6 +103,7 @@ OPERATIONS: Final = (
     *uploads_api.OPERATIONS,
     *proposals_api.OPERATIONS,
     *search_api.OPERATIONS,
+    *predictions_api.OPERATIONS,
     *builds_api.OPERATIONS,
     *attempts_api.OPERATIONS,
     *developer_pages.OPERATIONS,
@@ -162,6 +173,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     stopping,
                     service_manager.keep_alive(),
                     renewal.run(),
+                    PredictionKeeper(store, Thresholds(settings.threshold), time.time).run(),
                     answers.drop_those_over(store),
                     unused_names.drop_regularly(store),
                     IndexKeeper(store, settings.data).run(),
@@ -228,6 +240,7 @@ async def _compose(
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
     SearchAPI(store=store).add_to(app)
+    PredictionsAPI(table=PredictionTable(store)).add_to(app)
     add_description(app, OPERATIONS, public_url)
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
