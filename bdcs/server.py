@@ -41,6 +41,7 @@ from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
 from bdcs.services.new_versions import NewVersions
+from bdcs.services.metadata_exchange import MetadataExchange
 from bdcs.services.predictions import PredictionKeeper, PredictionTable
 from bdcs.services.proposals import Proposing
 from bdcs.services.publishing import Publisher
@@ -70,6 +71,7 @@ from bdcs.web import (
     proposals_api,
     search_api,
     targets_api,
+    metadata_api,
 )
 from bdcs.web import statistics as statistics_api
 from bdcs.web import uploads as uploads_api
@@ -89,6 +91,7 @@ from bdcs.web.pages import add_pages
 from bdcs.web.predictions_api import PredictionsAPI
 from bdcs.web.proposals_api import ProposalsAPI
 from bdcs.web.rendering import Renderer
+from bdcs.web.metadata_api import MetadataAPI
 from bdcs.web.search_api import SearchAPI
 from bdcs.web.signing_keys import SigningKeys
 from bdcs.web.target_pages import TargetPages
@@ -112,6 +115,7 @@ OPERATIONS: Final = (
 
 FIRST_STATES: Final = {"open": State.APPROVED, "required": State.AWAITING_APPROVAL, "closed": None}
 """What `approval` makes of a machine that registers."""
+    *metadata_api.OPERATIONS,
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
@@ -359,6 +363,12 @@ async def _keep_up(settings: Settings) -> None:
         await upkeep.run()
 
 
+    exchange = MetadataExchange(
+        store=transactions.store,
+        authenticator=authenticator,
+        refresher=Refresher.of(store=store_path(settings), data=settings.data),
+    )
+    MetadataAPI(exchange=exchange, public_url=public_url).add_to(app)
 async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_path(settings), data=settings.data)
     with contextlib.closing(refresher):

@@ -207,7 +207,7 @@ class _Attempt:
                 places,
                 cflags=self.wish.cflags,
                 make_jobs=self.workshop.make_jobs,
-                user=_user(),
+                user=own_user(),
             ),
             **portage_config.verifying_with(places, has_keys=self.binhost.keys is not None),
             **more,
@@ -355,7 +355,7 @@ def _without_password(line: str) -> str:
     return ":".join([fields[0], "*", *fields[2:]]) if len(fields) > 2 else line
 
 
-def _user() -> tuple[str, str] | None:
+def own_user() -> tuple[str, str] | None:
     """Return name and group of the ordinary user that we are; None for root."""
     if os.geteuid() == 0:
         return None

@@ -24,6 +24,9 @@ from gentwoo_client.wire.build_messages import (
     Lease,
     LogEnd,
     LogPiece,
+    MetadataMade,
+    MetadataTaken,
+    MetadataWanted,
     Publish,
     Published,
 )
@@ -97,6 +100,15 @@ class BuilderAPI(CollectorAPI):
         text = text[: limits.FAILURE_LENGTH]
         message = Failed(fencing=lease.fencing, kind=kind, text=text)
         await self._post(f"/v1/attempts/{lease.attempt}/fail", message)
+
+    async def metadata_wanted(self) -> MetadataWanted:
+        """Return the ebuilds that the collector knows nothing of."""
+        answer = await self.request("GET", "/v1/metadata", limit=limits.BUILD_ANSWER_SIZE)
+        return _parsed(MetadataWanted, answer)
+
+    async def send_metadata(self, made: MetadataMade) -> MetadataTaken:
+        """Bring metadata that was made of some."""
+        return _parsed(MetadataTaken, await self._post("/v1/metadata", made, limits.BUILD_ANSWER_SIZE))
 
     async def _post(self, path: str, message: Message, limit: int = limits.ANSWER_SIZE) -> Answer:
         return await self.request("POST", path, body=message.model_dump_json().encode(), limit=limit)

@@ -29,6 +29,7 @@ from bdcs.builder.building import ATTEMPTS, DISTFILES, KEYS, BuildRoot, Workshop
 from bdcs.builder.collector import BuilderAPI
 from bdcs.builder.keys import Keys
 from bdcs.builder.limits import Limits, remove_groups
+from bdcs.builder.metadata import MetadataMaker
 from bdcs.builder.root import remove_tree
 from bdcs.errors import EXIT_CONFIGURATION, EXIT_PERMISSION, BuilderStopped
 from gentwoo_client.errors import CollectorRefused, GentwooError, NotRegistered, TryLater
@@ -169,12 +170,13 @@ class Worker:
             if self._leaving.is_set():
                 return
             slots = [asyncio.create_task(self._slot()) for _ in range(self._configuration.jobs)]
+            beside = asyncio.create_task(self._make_metadata())
             try:
                 await asyncio.gather(*slots)
             finally:
-                for slot in slots:
-                    slot.cancel()
-                await asyncio.gather(*slots, return_exceptions=True)
+                for task in (*slots, beside):
+                    task.cancel()
+                await asyncio.gather(*slots, beside, return_exceptions=True)
             with contextlib.suppress(GentwooError):
                 await calls.leave(self._claim(draining=True))
 
@@ -246,6 +248,11 @@ class Worker:
                 pause = _Pause()
                 if lease is not None:
                     await self._do(Attempt(lease, self._workshop, self._keys, calls, beats))
+
+    async def _make_metadata(self) -> None:
+        """Make metadata of ebuilds that have none, for as long as we work."""
+        async with self._calls() as calls:
+            await MetadataMaker(self._workshop, calls).run()
 
     async def _lease(self, calls: BuilderAPI) -> Lease | None:
         """Wait for a lease; None where there is no work yet. Of the free slots one asks at a time."""

@@ -194,7 +194,8 @@ def _print_status(repository: Repository, count: int, first: list[Unreadable]) -
     if repository.uncached:
         print(
             f"{repository.uncached} ebuilds are not in metadata/md5-cache, so the catalogue does not know"
-            f" them: run `egencache --update --repo {repository.name}` where Portage is"
+            " them: a builder whose root has them makes that within minutes, or"
+            f" `egencache --update --repo {repository.name}` where Portage is"
         )
     if count:
         print(f"{count} files of metadata/md5-cache cannot be read:")

@@ -8,6 +8,7 @@ may have, so that a repository can say wrong things about its own packages, and 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple, Self
 
 from bdcs.domain.md5_cache import LARGEST
 from bdcs.errors import InvalidCacheEntry, RepositoryUnusable
-from gentwoo_client.wire.cpv import is_category, is_repository
+from gentwoo_client.wire.cpv import is_category, is_repository, split_cpv
 
 CACHE: Final = ("metadata", "md5-cache")
 EBUILD: Final = ".ebuild"
@@ -42,8 +43,9 @@ class Listing:
 
     entries: dict[str, Mark]
     """Files of the metadata cache, by CATEGORY/PF, whose ebuilds are there."""
-    uncached: int
-    """Ebuilds that the cache does not have."""
+    missing: frozenset[str]
+    """Ebuilds that the cache does not have, by CATEGORY/PF."""
+    has_cache: bool
 
 
 class EbuildTree:
@@ -76,12 +78,37 @@ class EbuildTree:
         return name
 
     def listing(self) -> Listing:
-        """Return what is there. Raises `RepositoryUnusable`, also where no metadata cache is."""
+        """Return what is there. Raises `RepositoryUnusable` where that is too much."""
         cached = self._cached()
-        categories = self._categories({path.partition("/")[0] for path in cached})
+        known = cached or {}
+        categories = self._categories({path.partition("/")[0] for path in known})
         ebuilds = self._ebuilds(categories)
-        entries = {path: mark for path, mark in cached.items() if path in ebuilds}
-        return Listing(entries=entries, uncached=len(ebuilds) - len(entries))
+        entries = {path: mark for path, mark in known.items() if path in ebuilds}
+        return Listing(
+            entries=entries,
+            missing=frozenset(ebuilds - entries.keys()),
+            has_cache=cached is not None,
+        )
+
+    def ebuild_md5(self, path: str) -> str | None:
+        """Return the MD5 of the ebuild CATEGORY/PF in hexadecimal; None where there is no such file."""
+        parts = split_cpv(path)
+        if parts is None:
+            return None
+        with self._directory(parts[0], parts[1]) as directory:
+            if directory is None:
+                return None
+            try:
+                descriptor = os.open(f"{path.partition('/')[2]}{EBUILD}", _FILE, dir_fd=directory)
+            except OSError:
+                return None
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+                return None
+            return hashlib.md5(_content(descriptor, LARGEST), usedforsecurity=False).hexdigest()
+        finally:
+            os.close(descriptor)
 
     def entry(self, path: str) -> tuple[bytes, Mark]:
         """Return the cache entry of CATEGORY/PF, and what the file looks like now.
@@ -113,13 +140,11 @@ class EbuildTree:
             self._category = category
         return self._category_fd
 
-    def _cached(self) -> dict[str, Mark]:
+    def _cached(self) -> dict[str, Mark] | None:
+        """What the cache has; None where there is none."""
         with self._directory(*CACHE) as cache:
             if cache is None:
-                raise RepositoryUnusable(
-                    f"{self._location} has no metadata cache (metadata/md5-cache), and no ebuild is sourced"
-                    " here: have `egencache --update` make it where Portage is"
-                )
+                return None
             categories = sorted(
                 entry.name for entry in _entries(cache) if _is_directory(entry) and is_category(entry.name)
             )

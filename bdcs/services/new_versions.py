@@ -21,9 +21,8 @@ from bdcs.domain.jobs import Answer, Origin, Refusal
 from bdcs.domain.md5_cache import read_values
 from bdcs.domain.new_versions import Choice, NewVersion, Variant, choose
 from bdcs.errors import CollectorError
-from bdcs.services import build_digests, catalogue, repositories, requests, targets
+from bdcs.services import build_digests, catalogue, made_metadata, repositories, requests, targets
 from bdcs.services.catalogue import CatalogueVersion
-from bdcs.services.ebuild_trees import EbuildTree
 from bdcs.services.jobs import Jobs
 from bdcs.services.requests import Judge, Wish
 from bdcs.services.waking import Transactions
@@ -220,8 +219,7 @@ def _specify(connection: Connection, choice: Choice, enabled: Sequence[str]) -> 
     """
     version, model = choice.version, choice.model
     repository = repositories.require(connection, version.repository)
-    with EbuildTree(repository.location) as tree:
-        content, _ = tree.entry(str(version.cpv))
+    content = made_metadata.content_of(connection, repository, str(version.cpv))
     metadata = {**read_values(content), "repository": version.repository}
     defaults = {flag[1:] for flag in metadata.get("IUSE", "").split() if flag.startswith("+")}
     use = {*enabled, *(defaults - set(model.iuse))}

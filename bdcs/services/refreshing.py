@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -32,13 +32,15 @@ from bdcs.errors import (
     RepositoryUnusable,
     SyncFailed,
 )
-from bdcs.services import catalogue_packages, repositories, syncing
-from bdcs.services.ebuild_trees import EbuildTree, Listing, Mark
+from bdcs.services import catalogue_packages, made_metadata, repositories, syncing
+from bdcs.services.ebuild_trees import EbuildTree, Mark
+from bdcs.services.made_metadata import Made
 from bdcs.services.repositories import DIRECTORY, Repository
 from bdcs.store import tables
 from bdcs.store.bulk import insert_rows
 from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.store import transaction
+from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import CPV, split_cpv
 
 AT_ONCE: Final = 500
@@ -145,6 +147,37 @@ class Refresher:
             self._note(repository, None)
             return refreshed
 
+    def wanted(self) -> dict[str, list[tuple[str, str]]]:
+        """Return the ebuilds, some of each repository, that nothing is known of: CATEGORY/PF, and MD5.
+
+        Repositories that cannot be read are passed over. Raises `StoreUnavailable`.
+        """
+        found = {}
+        with transaction(self.reader) as connection:
+            for repository in repositories.listed(connection):
+                if repository.uncached or repository.problem is not None:
+                    with contextlib.suppress(RepositoryUnusable, OSError):
+                        found[repository.name] = made_metadata.wanted(connection, repository)
+        return {name: ebuilds for name, ebuilds in found.items() if ebuilds}
+
+    def take_made(self, name: str, entries: Sequence[MadeEntry]) -> dict[str, str]:
+        """Take cache entries that a builder made, and read them; return why which ones are not taken.
+
+        Raises `NoSuchRepository`, `RepositoryUnusable`, `StoreUnavailable`, `SyncFailed`, `OSError`.
+        """
+        with repository_lock(self.data, name):
+            with transaction(self.reader) as connection:
+                repository = repositories.require(connection, name)
+            refused = made_metadata.objections(repository, entries)
+            good = [entry for entry in entries if entry.cpv not in refused]
+            if good:
+                with self._writing(repository) as connection:
+                    made_metadata.take(connection, repository, good, int(self.now() * 1e9))
+                with EbuildTree(repository.location) as tree:
+                    self._read(repository, tree, repository.revision)
+                self._note(repository, None)
+        return refused
+
     def _refresh(self, repository: Repository) -> Refreshed:
         syncing.sync(repository, self.stopping)
         revision = syncing.revision(repository, self.stopping)
@@ -163,22 +196,31 @@ class Refresher:
         with transaction(self.reader) as connection:
             known = _known(connection, repository)
             broken = _known_broken(connection, repository)
+            made = made_metadata.valid(connection, repository, tree, listing.missing)
+        if not listing.has_cache and not made:
+            raise RepositoryUnusable(
+                f"{repository.location} has no metadata cache (metadata/md5-cache), and no ebuild is sourced"
+                f" here: a builder whose root has {repository.name} makes it, or `egencache --update` where"
+                " Portage is"
+            )
+        marks = listing.entries | {path: one.mark for path, one in made.items()}
         last_marks = broken | {path: row.mark for path, row in known.items()}
-        to_read = sorted(path for path, mark in listing.entries.items() if mark != last_marks.get(path))
+        to_read = sorted(path for path, mark in marks.items() if mark != last_marks.get(path))
         added = changed = unreadable = 0
         lost: list[int] = []
         for start in range(0, len(to_read), AT_ONCE):
             paths = to_read[start : start + AT_ONCE]
-            read = [one for path in paths if (one := _read_one(tree, path, listing.entries[path]))]
+            read = [one for path in paths if (one := _read_one(tree, path, marks[path], made.get(path)))]
             good = [one for one in read if one.entry is not None]
             changed += sum(one.path in known for one in good)
             added += sum(one.path not in known for one in good)
             unreadable += len(read) - len(good)
             lost += [known[one.path].id for one in read if one.entry is None and one.path in known]
             self._write(repository, known, read)
-        gone = [row.id for path, row in known.items() if path not in listing.entries]
-        mended = [path for path in broken if path not in listing.entries]
-        self._finish(repository, listing, revision, gone=[*gone, *lost], mended=mended)
+        gone = [row.id for path, row in known.items() if path not in marks]
+        mended = [path for path in broken if path not in marks]
+        uncached = len(listing.missing) - len(made)
+        self._finish(repository, uncached, revision, made, gone=[*gone, *lost], mended=mended)
         return Refreshed(added=added, changed=changed, removed=len(gone) + len(lost), unreadable=unreadable)
 
     def _write(self, repository: Repository, known: Mapping[str, _Known], read: Sequence[_Read]) -> None:
@@ -209,8 +251,9 @@ class Refresher:
     def _finish(
         self,
         repository: Repository,
-        listing: Listing,
+        uncached: int,
         revision: str | None,
+        made: Collection[str],
         *,
         gone: Sequence[int],
         mended: Sequence[str],
@@ -225,10 +268,11 @@ class Refresher:
                 connection.execute(delete(versions).where(which))
             catalogue_packages.settle(connection, touched)
             _forget_broken(connection, repository, mended)
+            made_metadata.forget_others(connection, repository, made)
             of_it = versions.c.repository_id == repository.id
             packages = func.count(versions.c.package_id.distinct())
             counted = connection.execute(select(func.count(), packages).where(of_it)).one()
-            values = {"versions": counted[0], "packages": counted[1], "uncached": listing.uncached}
+            values = {"versions": counted[0], "packages": counted[1], "uncached": uncached}
             table = tables.catalogue_repositories
             connection.execute(
                 update(table).where(table.c.id == repository.id).values(revision=revision, **values)
@@ -248,10 +292,10 @@ class Refresher:
             repositories.tried(connection, repository, problem, self.now())
 
 
-def _read_one(tree: EbuildTree, path: str, mark: Mark) -> _Read | None:
+def _read_one(tree: EbuildTree, path: str, mark: Mark, made: Made | None) -> _Read | None:
     """Read a cache entry, which was `mark` before; None where it is gone: the next refresh sees that."""
     try:
-        content, mark = tree.entry(path)
+        content, mark = tree.entry(path) if made is None else (made.content, made.mark)
         if split_cpv(path) is None:
             raise InvalidCacheEntry("its name is no CATEGORY/PF")
         return _Read(path=path, mark=mark, entry=read_entry(content))

@@ -13,7 +13,12 @@ from bdcs.domain import ebuild_repositories as rules
 from bdcs.domain.ebuild_repositories import SyncType
 from bdcs.errors import NoSuchRepository, RepositoryExists, RepositoryRefused
 from bdcs.services import catalogue_packages
-from bdcs.store.tables import catalogue_repositories, catalogue_unreadable, catalogue_versions
+from bdcs.store.tables import (
+    catalogue_repositories,
+    catalogue_unreadable,
+    catalogue_versions,
+    made_metadata,
+)
 from gentwoo_client.wire.records import format_time
 
 DIRECTORY: Final = "repositories"
@@ -169,6 +174,7 @@ def remove(connection: Connection, repository: Repository) -> None:
     connection.execute(
         delete(catalogue_unreadable).where(catalogue_unreadable.c.repository_id == repository.id)
     )
+    connection.execute(delete(made_metadata).where(made_metadata.c.repository_id == repository.id))
     connection.execute(delete(catalogue_repositories).where(catalogue_repositories.c.id == repository.id))
     catalogue_packages.settle(connection, touched)
 

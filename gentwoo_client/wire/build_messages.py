@@ -15,6 +15,8 @@
     POST   /v1/attempts/{id}/publish      Publish         → Published
     POST   /v1/attempts/{id}/fail         Failed          → Heartbeat
     GET    /v1/builders                                   → BuilderList
+    GET    /v1/metadata                                   → MetadataWanted
+    POST   /v1/metadata                   MetadataMade    → MetadataTaken
     POST   /v1/targets/proposals          TargetProposal  → ProposalState (201; 200 where it was known)
 
 A lease is renewed as soon as a heartbeat comes; with `wait` it is answered after so many seconds, or when the
@@ -33,6 +35,8 @@ Count = Annotated[int, Field(ge=0, le=limits.INTEGER_MAX)]
 Line = Annotated[str, StringConstraints(max_length=limits.LINE_LENGTH)]
 Prose = Annotated[str, StringConstraints(max_length=limits.FAILURE_LENGTH)]
 TargetName = Annotated[str, StringConstraints(min_length=1, max_length=limits.TARGET_NAME_LENGTH)]
+Repository = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,127}$")]
+MD5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 UploadName = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 
 PackageAnswer = Literal["published", "joined", "queued", "refused"]
@@ -336,3 +340,52 @@ class BuilderList(Message):
     """All builders."""
 
     builders: list[Builder]
+
+
+class EbuildWanted(Message):
+    """An ebuild that the collector knows nothing of, since its repository has no cache entry of it."""
+
+    cpv: Line
+    md5: MD5 = Field(description="Of the ebuild: who has another one of that name is not asked.")
+
+
+class RepositoryWanted(Message):
+    """Ebuilds of one repository, the first of many perhaps."""
+
+    repository: Repository
+    ebuilds: list[EbuildWanted]
+
+
+class MetadataWanted(Message):
+    """What builders are asked to make cache entries of, in their sandboxes."""
+
+    repositories: list[RepositoryWanted]
+
+
+class MadeEntry(Message):
+    """A cache entry as Portage makes it (md5-dict)."""
+
+    cpv: Line
+    md5: MD5 = Field(description="Of the ebuild that it was made of.")
+    text: Annotated[str, StringConstraints(max_length=limits.ENTRY_LENGTH)]
+
+
+class MetadataMade(Message):
+    """Cache entries that a builder made."""
+
+    repository: Repository
+    entries: list[MadeEntry] = Field(min_length=1, max_length=limits.ENTRIES_AT_ONCE)
+
+
+class RefusedEntry(Message):
+    """An entry that was not taken."""
+
+    cpv: Line
+    reason: str
+
+
+class MetadataTaken(Message):
+    """What became of them."""
+
+    taken: Count
+    refused: list[RefusedEntry]

@@ -74,6 +74,15 @@ LOG_PIECE_LENGTH: Final = 256 << 10  # characters of one piece of a log
 LOG_REQUEST_SIZE: Final = 2 << 20  # bytes of the body that brings a piece of a log
 UPLOADS_PER_ATTEMPT: Final = 1000  # packages
 
+# Metadata that builders make of ebuilds.
+EBUILDS_WANTED: Final = 500  # ebuilds of one repository that the collector names at once
+ENTRIES_AT_ONCE: Final = 50  # cache entries in one message
+ENTRY_LENGTH: Final = 256 << 10  # characters of one
+METADATA_SIZE: Final = 8 << 20  # bytes of a message about them
+
+# Packages that leave.
+LEAVING_SIZE: Final = 2 << 20  # bytes that a client reads of their list
+
 # Searching the catalogue.
 SEARCH_LENGTH: Final = 200  # characters of what is searched for
 SEARCH_PAGE: Final = 500  # packages of one answer
