@@ -40,8 +40,8 @@ from bdcs.services.ingest import Ingest
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.machines import Keys, secret
-from bdcs.services.new_versions import NewVersions
 from bdcs.services.metadata_exchange import MetadataExchange
+from bdcs.services.new_versions import NewVersions
 from bdcs.services.predictions import PredictionKeeper, PredictionTable
 from bdcs.services.proposals import Proposing
 from bdcs.services.publishing import Publisher
@@ -67,11 +67,11 @@ from bdcs.web import (
     attempts_api,
     builds_api,
     developer_pages,
+    metadata_api,
     predictions_api,
     proposals_api,
     search_api,
     targets_api,
-    metadata_api,
 )
 from bdcs.web import statistics as statistics_api
 from bdcs.web import uploads as uploads_api
@@ -86,12 +86,12 @@ from bdcs.web.clients import Clients
 from bdcs.web.developer_pages import DeveloperPages
 from bdcs.web.job_pages import JobPages
 from bdcs.web.listener import Listener, bind, load_certificate, tls_context
+from bdcs.web.metadata_api import MetadataAPI
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
 from bdcs.web.predictions_api import PredictionsAPI
 from bdcs.web.proposals_api import ProposalsAPI
 from bdcs.web.rendering import Renderer
-from bdcs.web.metadata_api import MetadataAPI
 from bdcs.web.search_api import SearchAPI
 from bdcs.web.signing_keys import SigningKeys
 from bdcs.web.target_pages import TargetPages
@@ -109,13 +109,13 @@ OPERATIONS: Final = (
     *predictions_api.OPERATIONS,
     *builds_api.OPERATIONS,
     *attempts_api.OPERATIONS,
+    *metadata_api.OPERATIONS,
     *developer_pages.OPERATIONS,
     *statistics_api.OPERATIONS,
 )
 
 FIRST_STATES: Final = {"open": State.APPROVED, "required": State.AWAITING_APPROVAL, "closed": None}
 """What `approval` makes of a machine that registers."""
-    *metadata_api.OPERATIONS,
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 
@@ -327,6 +327,12 @@ def _add_builds(
         now=time.time,
     )
     AttemptsAPI(attempting=attempting, public_url=public_url).add_to(app)
+    exchange = MetadataExchange(
+        store=transactions.store,
+        authenticator=authenticator,
+        refresher=Refresher.of(store=store_path(settings), data=settings.data),
+    )
+    MetadataAPI(exchange=exchange, public_url=public_url).add_to(app)
 
 
 def _add_build_pages(
@@ -363,12 +369,6 @@ async def _keep_up(settings: Settings) -> None:
         await upkeep.run()
 
 
-    exchange = MetadataExchange(
-        store=transactions.store,
-        authenticator=authenticator,
-        refresher=Refresher.of(store=store_path(settings), data=settings.data),
-    )
-    MetadataAPI(exchange=exchange, public_url=public_url).add_to(app)
 async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_path(settings), data=settings.data)
     with contextlib.closing(refresher):
