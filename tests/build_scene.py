@@ -63,7 +63,8 @@ class Scene:
             for name in (TARGET, "arm64", "lonely", "secret"):
                 shelf.add_target(name, signatures="optional", private=name == "secret")
             shelf.add_token("secret", "friend", TOKEN)
-            add_repository(collector, home / "repository")
+            if not is_quiet:
+                add_repository(collector, home / "repository")
             machine = Wisher(collector.url)
             machine.register()
             builder = HandBuilder.approved(collector, *SERVED, name="workhorse")
@@ -109,6 +110,11 @@ class Scene:
         (package,) = document["packages"]
         assert package["job"], package
         self.jobs[name], self.requests[name] = package["job"], document["id"]
+
+    def calm_down(self) -> None:
+        """Have nobody want anything any more."""
+        for build in self.machine.send_json("GET", "/v1/builds").document["builds"]:
+            self.machine.send_json("DELETE", f"/v1/builds/{build['id']}")
 
     def take(self, name: str, log: str = "") -> None:
         """Have the builder begin with what was asked for last, and print something."""
