@@ -7,6 +7,7 @@ GentwooError                     1   refused or failed
 ├── InvalidEvidence              1   a segment whose signature, digest or chain does not hold
 ├── JournalError                 1   the journal cannot be used
 │   └── JournalFull             75   … because there is no space; nothing is lost, the log is read again later
+├── ProposalWaits               75   an administrator decides whether there will be a target that fits
 ├── UsageError                   2   the command line contradicts itself
 ├── TryLater                    75   the same command may succeed later
 │   ├── CollectorUnreachable    75   no connection, a time-out, or it broke off
@@ -109,6 +110,12 @@ class CollectorBusy(TryLater):
 
 class CollectorBroken(TryLater):
     """Something answered, but not as a collector does."""
+
+
+class ProposalWaits(GentwooError):
+    """An administrator of the collector has to decide whether there will be a target for this machine."""
+
+    exit_code = LATER
 
 
 class NoPermission(GentwooError):

@@ -25,6 +25,10 @@ class OfferedKey:
     content: bytes
 
 
+class NoneFits(BinhostRefused):
+    """No target of the collector suits this machine; one may be proposed."""
+
+
 def collector_of(settings: Settings) -> str:
     """The collector to take packages from: the setting, else the one that this machine registered with.
 
@@ -90,12 +94,12 @@ def named(fits: Sequence[Fit], name: str) -> Fit:
 
 
 def candidates(fits: Sequence[Fit]) -> tuple[Fit, ...]:
-    """The best of those that fit. Raises `BinhostRefused` where none does."""
+    """The best of those that fit. Raises `NoneFits`."""
     found = best(fits)
     if found:
         return found
     reasons = "".join(f"; {fit.target.name}: {fit.reason}" for fit in fits)
-    raise BinhostRefused(
+    raise NoneFits(
         f"no target of this collector fits this machine{reasons}"
         if fits
         else "this collector has no target that everybody may use",

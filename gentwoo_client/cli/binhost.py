@@ -37,6 +37,13 @@ _ACTIONS = {
         " packages there. Writes the section [gentwoo] of binrepos.conf and puts the key into the GnuPG home"
         " that Portage verifies with; touches nothing else. Run it again after key or target changed.",
     ),
+    "propose": (
+        "propose a target that fits this machine",
+        "Show what the collector would be told of this machine (CHOST, profile, CFLAGS with what"
+        " -march=native stands for, CPU), and propose a target with just that, where there is none. What"
+        " becomes of it is the operator's policy: made at once, decided by an administrator (exit code 75),"
+        " or refused. `setup` proposes one as well, where no target fits.",
+    ),
     "status": (
         "tell whether packages can be taken, and what to do if not",
         "Tell which target is set up, whether it answers, how old its index is, whether its keys are trusted,"
@@ -63,6 +70,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--json", action="store_true", help="tell it as one JSON object on stdout")
         if name == "setup":
             _add_setup(action)
+        if name == "propose":
+            _add_propose(action)
         if name == "remove":
             action.add_argument("--keep-keys", action="store_true", help="leave the keys trusted")
     parser.epilog = (
@@ -98,11 +107,30 @@ def _add_setup(action: argparse.ArgumentParser) -> None:
         action="store_true",
         help="accept plain http to another machine: whoever is on the way can meddle",
     )
+    _add_non_interactive(action)
+
+
+def _add_propose(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--collector",
+        metavar="URL",
+        help="the collector's public_url (default: the setting, else where this machine is registered)",
+    )
+    action.add_argument("--yes", action="store_true", help="never ask; propose it")
+    _add_non_interactive(action)
+
+
+def _add_non_interactive(action: argparse.ArgumentParser) -> None:
+    action.add_argument(
+        "--non-interactive", action="store_true", help="never ask; without --yes nothing is proposed"
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do it."""
-    return {"setup": _setup, "status": _status, "remove": _remove}[arguments.action](arguments, settings)
+    return {"setup": _setup, "propose": _propose, "status": _status, "remove": _remove}[arguments.action](
+        arguments, settings
+    )
 
 
 # setup
@@ -113,6 +141,7 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
     from gentwoo_client.binhost.keyring import Keyring
     from gentwoo_client.binhost.portage_facts import read_portage
     from gentwoo_client.binhost.setup import apply, examine, has_trust_helper, run_trust_helper
+    from gentwoo_client.cli.proposing import offer
 
     tell = _teller(arguments)
     fingerprints = [choosing.parse_fingerprint(text) for text in arguments.fingerprint]
@@ -128,7 +157,12 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
         credentials = _ask_credentials(arguments.target)
         targets = asyncio.run(_targets(collector, credentials))
     fits = choosing.judged(machine, targets)
-    chosen = _choose(arguments, fits)
+    try:
+        chosen = _choose(arguments, fits)
+    except choosing.NoneFits as reason:
+        name = offer(arguments, settings, collector, reason, tell)
+        fits = choosing.judged(machine, asyncio.run(_targets(collector, credentials)))
+        chosen = choosing.named(fits, name)
     _show(tell, collector, machine, fits, chosen)
     choosing.check_transport(chosen.target.url, insecure=arguments.insecure)
     offered = choosing.usable(chosen, asyncio.run(_keys(collector, chosen.target, keyring)))
@@ -138,6 +172,35 @@ def _setup(arguments: argparse.Namespace, settings: Settings) -> int:
         run_trust_helper(facts)
     entry = apply(facts, _entry(collector, chosen.target, facts, trusted, credentials), trusted, keyring)
     _report(arguments, facts, entry, chosen, fits)
+    return DONE
+
+
+# propose
+
+
+def _propose(arguments: argparse.Namespace, settings: Settings) -> int:
+    from gentwoo_client.binhost import choosing
+    from gentwoo_client.binhost.fitting import Fitness
+    from gentwoo_client.binhost.portage_facts import read_portage
+    from gentwoo_client.cli.proposing import offer
+
+    collector = choosing.collector_of(settings)
+    machine = choosing.this_machine(read_portage(settings), settings.eprefix)
+    fits = choosing.judged(machine, asyncio.run(_targets(collector, None)))
+    exact = [fit.target.name for fit in fits if fit.fitness is Fitness.EXACT]
+    if exact:
+        name = exact[0]
+    else:
+        reason = choosing.NoneFits("no target of this collector is just for this machine")
+        name = offer(arguments, settings, collector, reason, _teller(arguments))
+    if arguments.json:
+        print(json.dumps({"collector": collector, "target": name, "new": not exact}))
+    elif exact:
+        print(f"{name} is for this machine already; `gentwoo binhost setup` takes packages from there.")
+    else:
+        print(
+            f"There is a target for this machine now: {name}. `gentwoo binhost setup` takes packages from it."
+        )
     return DONE
 
 
@@ -340,7 +403,7 @@ def _teller(arguments: argparse.Namespace) -> Teller:
 
 
 def _may_ask(arguments: argparse.Namespace) -> bool:
-    return not arguments.yes and sys.stdin.isatty()
+    return not arguments.yes and not arguments.non_interactive and sys.stdin.isatty()
 
 
 def _ask(question: str) -> str:

@@ -50,9 +50,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do it."""
     from gentwoo_client.building.ordering import Mode
-    from gentwoo_client.building.wanting import find_wanted
 
-    wanted = find_wanted(settings, arguments.atoms, target=arguments.target)
+    wanted = requesting.find(arguments, settings, arguments.atoms, target=arguments.target)
     mode = Mode.PLAN if arguments.plan else Mode.LEAVE if arguments.no_wait else Mode.WAIT
     if wanted.is_nothing:
         print("{}" if arguments.json else "emerge would merge nothing.")

@@ -55,6 +55,26 @@ def order(
     return do_as_owner(settings.state_dir, lambda: carry_out(settings, wish))
 
 
+def find(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    atoms: Sequence[str],
+    *options: str,
+    target: str | None = None,
+    setup: bool = False,
+) -> Wanted:
+    """Return what `emerge OPTIONS ATOMS` would merge; see `building.wanting.find_wanted`.
+
+    Where no binhost is set up because no target fits, one is proposed first, if somebody agrees.
+    """
+    from gentwoo_client.building.wanting import binhost_here, find_wanted
+    from gentwoo_client.cli.proposing import where_none_fits
+
+    if settings.state_dir.exists() and (target is None or setup) and binhost_here(settings) is None:
+        where_none_fits(arguments, settings)
+    return find_wanted(settings, atoms, *options, target=target, setup=setup)
+
+
 def install(
     arguments: argparse.Namespace,
     settings: Settings,
@@ -65,10 +85,9 @@ def install(
     """Have what `emerge OPTIONS ATOMS` needs built, then run it; `nothing` is said where it needs nothing."""
     from gentwoo_client.building.emerging import check_may_merge, run_emerge
     from gentwoo_client.building.ordering import Mode, Outcome
-    from gentwoo_client.building.wanting import find_wanted
 
     check_may_merge(settings)
-    wanted = find_wanted(settings, atoms, *options, setup=True)
+    wanted = find(arguments, settings, atoms, *options, setup=True)
     if wanted.is_nothing:
         print(nothing)
         return DONE
