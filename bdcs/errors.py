@@ -42,6 +42,9 @@ CollectorError
 ├── NotABuilder               … or a machine that is no builder of that target
 ├── NoSuchMachine             an administrator named a machine that is not there; exit code 1
 ├── NoSuchPackage             … or a package that no machine ever had
+├── NoSuchWatch               … or a watch that the operator does not have
+├── NotLeaving                … or an atom that is not listed as leaving
+├── WatchRefused              nothing can be watched, or listed as leaving, that way; exit code 2
 ├── NoSuchRepository          there is no ebuild repository of that name; exit code 1
 ├── RepositoryExists          … or there already is one
 ├── RepositoryRefused         an ebuild repository must not be called that, or come from there; exit code 2
@@ -477,6 +480,30 @@ class NoSuchPackage(CollectorError):
 
     def __init__(self, package: str) -> None:
         super().__init__(f"no machine ever told of a package {package}")
+
+
+class NoSuchWatch(CollectorError):
+    """The operator has no watch of that name."""
+
+    advice = "`bdcs admin watch list` shows them"
+
+    def __init__(self, watch: str) -> None:
+        super().__init__(f"no watch {watch} is the operator's")
+
+
+class NotLeaving(CollectorError):
+    """The atom is not on the list of what leaves."""
+
+    advice = "`bdcs admin leaving list` shows it"
+
+    def __init__(self, atom: str) -> None:
+        super().__init__(f"{atom} is not listed as leaving")
+
+
+class WatchRefused(CollectorError):
+    """Nothing can be watched, or listed as leaving, that way."""
+
+    exit_code = EXIT_USAGE
 
 
 class NoSuchRepository(CollectorError):

@@ -27,6 +27,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.proposals import Policy
 from bdcs.domain.thresholds import Thresholds
+from bdcs.domain.webhooks import Destinations
 from bdcs.errors import CollectorError
 from bdcs.services import answers, catalogue, lost_attempts, unused_names
 from bdcs.services.attempting import Attempting
@@ -56,6 +57,9 @@ from bdcs.services.target_documents import TargetDocuments
 from bdcs.services.upkeep import Upkeep
 from bdcs.services.uploads import Uploads
 from bdcs.services.waking import Transactions
+from bdcs.services.watch_requests import WatchRequests
+from bdcs.services.watcher import Watcher
+from bdcs.services.webhooks import Postman, Sender
 from bdcs.services.wishing import Wishing
 from bdcs.settings import Settings
 from bdcs.store import schema
@@ -72,6 +76,7 @@ from bdcs.web import (
     proposals_api,
     search_api,
     targets_api,
+    watch_api,
 )
 from bdcs.web import statistics as statistics_api
 from bdcs.web import uploads as uploads_api
@@ -97,6 +102,7 @@ from bdcs.web.signing_keys import SigningKeys
 from bdcs.web.target_pages import TargetPages
 from bdcs.web.targets_api import TargetsAPI
 from bdcs.web.uploads import UploadAPI
+from bdcs.web.watch_api import WatchAPI
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +117,7 @@ OPERATIONS: Final = (
     *attempts_api.OPERATIONS,
     *metadata_api.OPERATIONS,
     *developer_pages.OPERATIONS,
+    *watch_api.OPERATIONS,
     *statistics_api.OPERATIONS,
 )
 
@@ -187,6 +194,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     _keep_catalogue(settings, store),
                     _keep_builds(settings),
                     NewVersions(transactions=transactions, days=settings.new_versions).run(),
+                    *_watching(settings, store, settings.public_url or here),
                     *_local_builders(settings, store, here, has_tls=context is not None),
                 )
             finally:
@@ -250,6 +258,7 @@ async def _compose(
     renderer = Renderer(assets, thresholds, public_url)
     DeveloperPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
     authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
+    _add_watching(app, store, authenticator, public_url, renderer, thresholds)
     serving = _add_binhost(app, settings, store, authenticator, public_url, renderer)
     _add_builds(app, settings, transactions, publisher, authenticator, public_url)
     _add_build_pages(app, settings, transactions, serving, renderer, public_url)
@@ -263,6 +272,32 @@ async def _compose(
         assets=assets,
     )
     return Listener(app)
+
+
+def _add_watching(
+    app: web.Application,
+    store: Store,
+    authenticator: Authenticator,
+    public_url: str,
+    renderer: Renderer,
+    thresholds: Thresholds,
+) -> None:
+    requests = WatchRequests(store=store, authenticator=authenticator, public_url=public_url, now=time.time)
+    WatchAPI(
+        store=store,
+        requests=requests,
+        public_url=public_url,
+        renderer=renderer,
+        thresholds=thresholds,
+    ).add_to(app)
+
+
+def _watching(settings: Settings, store: Store, public_url: str) -> list[Coroutine[Any, Any, None]]:
+    """Return the work of looking at watched packages, and of telling webhooks."""
+    postman = Postman(public_url=public_url, destinations=Destinations.of(settings.webhook_hosts))
+    sender = Sender(store, postman)
+    watcher = Watcher(store=store, thresholds=Thresholds(settings.threshold), wake=sender.wake)
+    return [watcher.run(), sender.run()]
 
 
 def _add_binhost(

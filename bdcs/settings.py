@@ -155,6 +155,13 @@ class Settings:
             "doc": "location of nginx (such as `/internal/`) that has the packages; empty: sent from here"
         },
     )
+    webhook_hosts: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "doc": "hosts, addresses and networks of your own that webhooks may go to besides public ones,"
+            " such as `hooks.intranet` or `10.0.0.0/8`"
+        },
+    )
     tls_certificate: Path | None = field(
         default=None, metadata={"doc": "file with the certificate chain (PEM); with `tls_key`, serves https"}
     )
@@ -340,6 +347,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "builder_options": _words,
     "proposals": lambda name, value: _choice(name, value, PROPOSALS),
     "accel_redirect": _location,
+    "webhook_hosts": _words,
     "tls_certificate": _path,
     "tls_key": _path,
     "log_level": lambda name, value: _choice(name, value, LOG_LEVELS),

@@ -8,7 +8,7 @@ import importlib
 
 from bdcs.settings import Settings
 
-HELP = "administer machines, builders, proposals, tokens and keys"
+HELP = "administer machines, builders, proposals, tokens, keys, watches and what is leaving"
 
 _SUBJECTS = {
     "machines": "bdcs.cli.admin_machines",
@@ -16,6 +16,8 @@ _SUBJECTS = {
     "proposals": "bdcs.cli.admin_proposals",
     "tokens": "bdcs.cli.admin_tokens",
     "keys": "bdcs.cli.admin_keys",
+    "watch": "bdcs.cli.admin_watch",
+    "leaving": "bdcs.cli.admin_leaving",
 }
 """Each subject has a module of its own, like a subcommand."""
 

@@ -26,6 +26,7 @@ _PARAMETERS: Final[Mapping[str, dict[str, Any]]] = {
     "build": {"type": "string", "pattern": "^[a-z2-7]{10}$"},
     "job": {"type": "integer", "minimum": 1},
     "attempt": {"type": "integer", "minimum": 1},
+    "watch": {"type": "string", "pattern": "^[a-z2-7]{16}$"},
 }
 
 

@@ -29,8 +29,11 @@ from gentwoo_client.wire.errors import InvalidBase64, InvalidJSON, InvalidKey, M
 
 __all__ = [
     "Head",
+    "LeavingList",
+    "LeavingPackage",
     "MachineState",
     "Message",
+    "NewWatch",
     "ParsedPayload",
     "Problem",
     "Record",
@@ -38,6 +41,9 @@ __all__ = [
     "ReportLink",
     "SegmentAnswer",
     "SegmentPayload",
+    "WatchList",
+    "WatchRequest",
+    "WatchState",
     "parse_message",
     "parse_payload",
 ]
@@ -213,6 +219,64 @@ class ReportLink(Message):
 
     url: str
     expires_at: Time
+
+
+class WatchRequest(Message):
+    """What a machine sends to hear of a package."""
+
+    package: Annotated[str, StringConstraints(max_length=limits.LINE_LENGTH)] = Field(
+        description="`category/name`."
+    )
+    topics: list[str] = Field(
+        default=[], max_length=16, description="`failures`, `adoption`, `removal`; none: all of them."
+    )
+    webhook: Annotated[str, StringConstraints(max_length=limits.LINE_LENGTH)] | None = Field(
+        default=None, description="An https URL that is called; null: the feed alone."
+    )
+
+
+class WatchState(Message):
+    """One watch, and what became of its messages."""
+
+    id: str
+    package: str
+    topics: list[str]
+    webhook: str | None
+    created_at: Time
+    waiting: Annotated[int, Field(ge=0)] = Field(description="Messages that are on their way.")
+    delivered_at: Time | None = Field(description="When the last message arrived.")
+    problem: str | None = Field(description="Why the newest message that was tried has not arrived.")
+
+
+class NewWatch(WatchState):
+    """A watch that was just added; its secret is told only now."""
+
+    feed: str = Field(description="Atom feed of all watches of this machine.")
+    secret: str | None = Field(description="That messages are signed with; null without a webhook.")
+
+
+class WatchList(Message):
+    """All watches of a machine."""
+
+    feed: str | None = Field(description="Null: there are none.")
+    watches: list[WatchState]
+
+
+class LeavingPackage(Message):
+    """A package, or versions of it, that are about to leave their repository."""
+
+    atom: str
+    reason: str
+    leaves_on: str | None = Field(description="A day; null: not known.")
+    machines: Annotated[int, Field(ge=0)] | None = Field(
+        description="With the package in any version, rounded; null: not shown."
+    )
+
+
+class LeavingList(Message):
+    """The same for everybody: no machine has to say what it has."""
+
+    leaving: list[LeavingPackage]
 
 
 class Problem(Message):
