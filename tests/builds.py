@@ -125,9 +125,7 @@ class HandBuilder(Wisher):
     def build(self, lease: dict[str, Any]) -> Answer:
         """Do what the lease says, rightly."""
         wished = lease["job"]["specification"]
-        name = self.package(
-            wished["cpv"],
-            wished["use"],
-            **{key.upper(): wished[key] for key in ("depend", "rdepend", "restrict")},
-        )
+        values = {key.upper(): wished[key] for key in ("depend", "rdepend", "restrict")}
+        content = gpkg(cpv=wished["cpv"], metadata=metadata(wished["use"], **values))
+        name = self.upload(wished["cpv"], content, lease["target"]["name"])
         return self.act(lease, "publish", uploads=[name])

@@ -55,21 +55,27 @@ class ExactHits:
     _noted: list[Hit] = field(default_factory=list)
     _writing: asyncio.Task[None] | None = None
     _due: asyncio.Event = field(default_factory=asyncio.Event)
+    _keyed: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def answer(self, token: Token, wish: BuildWish) -> Answer | None:
         """Return the answer where all that is wanted is published; None where more is to be looked at."""
-        if wish.key is not None and any(hit.key == wish.key for hit in self._noted):
-            await self.settle()  # it is asked again: the first answer counts
         digest_all = partial(_digests, wish.packages)
         digests = digest_all() if len(wish.packages) < MANY else await asyncio.to_thread(digest_all)
-        hit = await self.transactions.store.read(partial(self._look, token=token, wish=wish, digests=digests))
-        if hit is None:
-            return None
+        look = partial(self._look, token=token, wish=wish, digests=digests)
+        # Who comes again under the same key has to find the first one.
+        async with self._keyed if wish.key is not None else contextlib.nullcontext():
+            if wish.key is not None and any(noted.key == wish.key for noted in self._noted):
+                await self.settle()
+            hit = await self.transactions.store.read(look)
+            if hit is None:
+                return None
+            self._note(hit)
+        return Answer(status=201, body=json.dumps(self.documents.hit(hit)))
+
+    def _note(self, hit: Hit) -> None:
         self._noted.append(hit)
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
-        document = self.documents.hit(hit)
-        return Answer(status=201, body=json.dumps(document))
 
     async def settle(self) -> None:
         """See that all that was answered is written down."""

@@ -456,26 +456,25 @@ def write_down(connection: Connection, hits: Sequence[Hit]) -> None:
     known = set(
         connection.scalars(select(requests.c.id).where(requests.c.id.in_([hit.number for hit in hits])))
     )
-    connection.execute(
-        _NEW_MEMBERS,
-        [
-            {
-                "request_id": hit.number,
-                "position": position,
-                "cpv": package.cpv,
-                "digest": package.digest,
-                "job_id": None,
-                "build_id": package.build,
-                "answer": str(Answer.PUBLISHED),
-                "state": str(MemberState.PUBLISHED),
-                "refusal": None,
-                "reason": None,
-            }
-            for hit in hits
-            if hit.number in known
-            for position, package in enumerate(hit.packages)
-        ],
-    )
+    rows = [
+        {
+            "request_id": hit.number,
+            "position": position,
+            "cpv": package.cpv,
+            "digest": package.digest,
+            "job_id": None,
+            "build_id": package.build,
+            "answer": str(Answer.PUBLISHED),
+            "state": str(MemberState.PUBLISHED),
+            "refusal": None,
+            "reason": None,
+        }
+        for hit in hits
+        if hit.number in known
+        for position, package in enumerate(hit.packages)
+    ]
+    if rows:
+        connection.execute(_NEW_MEMBERS, rows)
 
 
 def may_ask(connection: Connection, machine: Machine, target: Target, access: Access | None) -> bool:
