@@ -2,8 +2,8 @@
 """From a request to a package that can be installed, cold: a tiny one, real emerge in the builder's sandbox.
 
 Ours is what is left when the time of emerge itself is taken away: that is measured in the same run, once more
-for each package, by the same command in the same world without collector, sandbox and throw-away root. And how
-soon a build is gone that is cancelled: from the request to the end of its last process.
+for each package, by the same command in the same world, without collector, sandbox and throw-away root. And
+how soon a build that is cancelled is gone: from the request to the end of its last process.
 """
 
 import os
