@@ -25,11 +25,7 @@ DEBIAN_PACKAGES = {
     "nsenter": "util-linux",
     "systemd-nspawn": "systemd-container",
 }
-PROBE = """\
-import subprocess
-open("/root/probed", "w").write("booted")
-subprocess.run(["systemctl", "poweroff", "--no-block"])
-"""
+PROBE = 'open("/root/probed", "w").write("booted")'
 
 
 class Impossible(Exception):

@@ -68,12 +68,19 @@ def test_every_setting_is_documented(section: str, names: tuple[str, ...]) -> No
     assert [name for name in names if f"`{name}`" not in text] == []
 
 
-def test_the_example_configuration_of_the_ebuild_is_valid() -> None:
+@pytest.mark.parametrize(
+    ("program", "names"),
+    [
+        ("gentwoo", gentwoo_client.settings.SETTING_NAMES),
+        ("bdcs", bdcs.settings.NAMES),
+    ],
+)
+def test_the_example_configuration_of_the_ebuild_is_valid(program: str, names: tuple[str, ...]) -> None:
     """Each commented-out setting of the file that the ebuild installs is one that exists."""
-    text = (ROOT / "ebuild/app-portage/gentwoo/files/gentwoo.toml").read_text()
+    text = (ROOT / f"ebuild/app-portage/{program}/files/{program}.toml").read_text()
     named = re.findall(r"^#([a-z_]+) = ", text, re.MULTILINE)
     assert named
-    assert set(named) <= set(gentwoo_client.settings.SETTING_NAMES)
+    assert set(named) <= set(names)
 
 
 def test_the_interpreter_is_that_of_the_environment() -> None:

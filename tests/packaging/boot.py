@@ -11,6 +11,7 @@ After=multi-user.target
 [Service]
 Type=exec
 ExecStart=/usr/bin/python3 /root/probe.py
+ExecStopPost=/usr/bin/systemctl poweroff --no-block
 [Install]
 WantedBy=multi-user.target
 """
@@ -19,6 +20,8 @@ WantedBy=multi-user.target
 def boot(root: Path, script: str, *, timeout: float) -> str:
     """Return what was said. Raises `subprocess.TimeoutExpired`; the machine is then gone as well."""
     (root / "root/probe.py").write_text(script)
+    # Debian's own, which knows no script of OpenRC's and fails; Gentoo has none.
+    (root / "usr/lib/systemd/systemd-sysv-install").unlink(missing_ok=True)
     units = root / "etc/systemd/system"
     (units / "probe.service").write_text(UNIT)
     wants = units / "multi-user.target.wants"

@@ -21,7 +21,19 @@ from tests.waiting import until
 
 START = """\
 set -e
-mount --rbind /dev "$1/dev"
+mount -t tmpfs -o mode=755 tmpfs "$1/dev"
+for name in null zero full random urandom tty; do
+	touch "$1/dev/$name"
+	mount --bind "/dev/$name" "$1/dev/$name"
+done
+mkdir "$1/dev/pts" "$1/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts "$1/dev/pts"
+mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
+ln -s pts/ptmx "$1/dev/ptmx"
+ln -s /proc/self/fd "$1/dev/fd"
+ln -s fd/0 "$1/dev/stdin"
+ln -s fd/1 "$1/dev/stdout"
+ln -s fd/2 "$1/dev/stderr"
 mount -t proc proc "$1/proc"
 mount -t tmpfs -o mode=755 tmpfs "$1/run"
 mkdir -p "$1/run/lock"
@@ -32,6 +44,15 @@ exec chroot "$1" sleep infinity
 OPENRC = (
     "starting started stopping inactive wasinactive failed hotplugged daemons options exclusive scheduled tmp"
 )
+SYSLOG = """\
+import os, socket
+log = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+log.bind("/dev/log")
+os.chmod("/dev/log", 0o666)
+file = open("/var/log/messages", "ab", 0)
+while True:
+    file.write(log.recv(65536) + b"\\n")
+"""
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
@@ -120,7 +141,8 @@ class Container:
         for name in OPENRC.split():
             self.run("mkdir", "-p", f"/run/openrc/{name}")
         self.run("touch", "/run/openrc/softlevel")
-        self.run("busybox", "syslogd", "-O", "/var/log/messages")
+        self.shell(f"python3 -c '{SYSLOG}' < /dev/null > /dev/null 2>&1 &")
+        until(self.path("/dev/log").exists, what="the container's syslog")
 
     def path(self, name: str) -> Path:
         """A file inside, seen from outside; what is mounted over the root is seen as well."""

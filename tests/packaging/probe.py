@@ -58,6 +58,15 @@ def main_pid() -> int:
     return int(show("gentwoo", "MainPID") or 0)
 
 
+def signal_daemon(number: signal.Signals) -> int:
+    """Send a signal to the daemon; return which process that was."""
+    pid = main_pid()
+    if pid <= 0:
+        raise RuntimeError("gentwoo does not run")
+    os.kill(pid, number)
+    return pid
+
+
 def running_again(before: int) -> bool:
     return bool(until(lambda: main_pid() not in (0, before) and show("gentwoo", "ActiveState") == "active"))
 
@@ -90,13 +99,11 @@ def records_arrive() -> None:
 
 
 def crashes() -> None:
-    before = main_pid()
-    os.kill(before, signal.SIGKILL)
+    before = signal_daemon(signal.SIGKILL)
     seen["restarted"] = running_again(before)
     dropin("WatchdogSec=10")
     sh("systemctl restart gentwoo")
-    before = main_pid()
-    os.kill(before, signal.SIGSTOP)
+    before = signal_daemon(signal.SIGSTOP)
     seen["watchdog"] = running_again(before)
     seen["watchdog result"] = "watchdog" in journal("gentwoo").lower()
 
@@ -128,7 +135,7 @@ def stops() -> None:
     seen["stopped"] = (show("gentwoo", "ActiveState"), show("gentwoo", "Result"))
     dropin("TimeoutStopSec=2")
     sh("systemctl start gentwoo")
-    os.kill(main_pid(), signal.SIGSTOP)
+    signal_daemon(signal.SIGSTOP)
     seen["slow stop"] = sh("systemctl stop gentwoo")
     seen["slow stopped"] = (show("gentwoo", "ActiveState"), main_pid())
     sh("systemctl reset-failed gentwoo")
@@ -166,7 +173,6 @@ def main() -> None:
     for unit in ("gentwoo", "bdcs", "bdcs-signer", "bdcs-builder", "gentwoo-push"):
         seen[f"journal of {unit}"] = journal(unit)[-4000:]
     RESULT.write_text(json.dumps(seen))
-    sh("systemctl poweroff --no-block")
 
 
 if __name__ == "__main__":
