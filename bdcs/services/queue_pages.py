@@ -163,7 +163,8 @@ def queue(
     rows = _rows(connection, jobs.c.id.in_(some), found.outlooks, crowd=crowd, knows_all=knows_all)
     by_id = {row.id: row for row in rows}
     more = len(ids) > limit
-    return JobRows(rows=tuple(by_id[number] for number in some), after=str(some[-1]) if more else None)
+    shown = tuple(by_id[number] for number in some if number in by_id)
+    return JobRows(rows=shown, after=str(some[-1]) if more else None)
 
 
 def ended(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -35,6 +36,9 @@ SECTION: Final = "Builds"
 FEW: Final = 10
 """Jobs of each list on the first page."""
 AFTER_LENGTH: Final = 40
+REST: Final = 10
+"""How many times as long as it took to look through the queue nobody looks through it again …"""
+OLDEST: Final = 1.0  # … in seconds at most
 QUEUE_STATES: Final[Mapping[str, tuple[JobState, ...]]] = {
     "": (JobState.BUILDING, JobState.QUEUED, JobState.WAITING),
     "building": (JobState.BUILDING,),
@@ -73,6 +77,14 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """What was found, and until when that will do (`time.monotonic`)."""
+
+    flying: Flying
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPages:
     """The handlers of /builds and /builders."""
 
@@ -83,6 +95,8 @@ class BuildPages:
     renderer: Renderer
     crowd: int
     """Machines that may be told of together."""
+    _seen: dict[str, _Seen] = field(default_factory=dict)
+    """What was last found, by the name of the scope."""
 
     def add_to(self, app: web.Application) -> None:
         """Route the pages."""
@@ -97,7 +111,7 @@ class BuildPages:
         scope, now = await self._scope(request), self._now()
 
         def work(connection: Connection) -> dict[str, Any]:
-            found = queue_pages.flying(connection, scope.shown, now)
+            found = self._flying(connection, scope, now)
             states = (JobState.QUEUED, JobState.WAITING)
             return {
                 **self._common(connection, scope, found, now),
@@ -115,7 +129,7 @@ class BuildPages:
         scope, now, state = await self._scope(request), self._now(), _state(request, QUEUE_STATES)
 
         def work(connection: Connection) -> dict[str, Any]:
-            found = queue_pages.flying(connection, scope.shown, now)
+            found = self._flying(connection, scope, now)
             rows = self._queued(connection, scope, found, QUEUE_STATES[state], after=_after(request))
             return {**self._common(connection, scope, found, now), "jobs": rows}
 
@@ -128,7 +142,7 @@ class BuildPages:
         scope, now, state = await self._scope(request), self._now(), _state(request, FINISHED_STATES)
 
         def work(connection: Connection) -> dict[str, Any]:
-            found = queue_pages.flying(connection, scope.shown, now)
+            found = self._flying(connection, scope, now)
             rows = self._ended(connection, scope, FINISHED_STATES[state], after=_after(request))
             return {**self._common(connection, scope, found, now), "jobs": rows}
 
@@ -141,7 +155,7 @@ class BuildPages:
         scope, now = await self._scope(request), self._now()
 
         def work(connection: Connection) -> dict[str, Any]:
-            return self._common(connection, scope, queue_pages.flying(connection, scope.shown, now), now)
+            return self._common(connection, scope, self._flying(connection, scope, now), now)
 
         context = await self.transactions.store.read(work)
         context["tails"] = await self._tails(context["builders"], context["told"])
@@ -176,6 +190,17 @@ class BuildPages:
             "told": {row.id for row in told.rows if not row.variant.is_hidden},
             "overdue": sum(bool(row.late(now)) for row in told.rows),
         }
+
+    def _flying(self, connection: Connection, scope: Scope, now: int) -> Flying:
+        """Return the jobs in flight; of a long queue as they were a moment ago, however many look at it."""
+        began = time.monotonic()
+        seen = self._seen.get(scope.name)
+        if seen is not None and began < seen.until:
+            return seen.flying
+        found = queue_pages.flying(connection, scope.shown, now)
+        ended = time.monotonic()
+        self._seen[scope.name] = _Seen(flying=found, until=ended + min(OLDEST, REST * (ended - began)))
+        return found
 
     def _queued(
         self,
