@@ -22,6 +22,20 @@ packages = st.builds(
     st.sampled_from(["p", "q", "lib++"]),
     st.sampled_from(["", ":=", ":0=", ":0/3=", ":2", ":*", "[a]", ":=[a?]", "[!b=,c(+)?]"]),
 )
+SPELLINGS = (
+    *("dev-libs/p", ">=dev-libs/p-1", "!dev-libs/p", "=dev-libs/p-1*", "dev-libs/p[a,-b(+)]", "dev-libs/p:="),
+    *(
+        "dev-libs/p:0=",
+        "dev-libs/p:0/3=",
+        "dev-libs/p[a?]",
+        "dev-libs/p[b=]",
+        "sys-libs/glibc",
+        "dev-libs/p-1",
+    ),
+    *("dev-libs", "(", ")", "||", "a?", "!a?", "", "|| ( dev-libs/p dev-libs/q )", "( dev-libs/p )"),
+    *("|| ( dev-libs/p )", "|| ( sys-libs/glibc dev-libs/q:= )", "dev-libs/p[a,a]", f"dev-libs/{'p' * 200}"),
+)
+"""Words, and some that are none."""
 conditions = st.builds("{}{}?".format, st.sampled_from(["", "!"]), st.sampled_from(FLAGS[:3]))
 members = st.recursive(
     packages,
@@ -158,3 +172,27 @@ def test_any_document_is_read_or_refused(
     except InvalidSpecification:
         return
     assert json.dumps(specification.to_json(), sort_keys=True) == json.dumps(document, sort_keys=True)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(sorted(DEPENDENCIES)),
+    st.lists(st.sampled_from(SPELLINGS), max_size=5).map(" ".join),
+    st.sampled_from("678"),
+)
+def test_what_is_known_of_words_changes_no_verdict(field: str, value: str, eapi: str) -> None:
+    """Most values are recognised by their words alone; by the definition they must be the same."""
+    document = {**wish({"EAPI": eapi, "repository": "gentoo"}, []).to_json(), field: value}
+    try:
+        nodes = parse(value)
+        reduced = reduce(nodes, (), eapi=eapi)
+        metadata = {"EAPI": eapi, "repository": "gentoo", field.upper(): value}
+        is_canonical = to_text(reduced) == value == getattr(wish(metadata, []), field)
+    except (InvalidDependency, InvalidSpecification):
+        is_canonical = False
+    try:
+        assert BuildSpecification.from_json(document).to_json() == document
+    except InvalidSpecification:
+        assert not is_canonical
+    else:
+        assert is_canonical
