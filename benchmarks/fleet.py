@@ -19,6 +19,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cmp_to_key
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -41,12 +42,13 @@ from gentwoo_client.wire.identity import machine_uuid
 from gentwoo_client.wire.jws import sign
 from gentwoo_client.wire.records import BACKFILL, PackageStateChange
 from gentwoo_client.wire.segments import SEGMENT_TYPE, Segment, digest, split_segment
+from gentwoo_client.wire.version import compare_versions
 from tests.peer import Peer
 
 DAY: Final = 86_400
 SPAN: Final = 400 * DAY
 """How long ago the first machine begins."""
-PACKAGES: Final = 220
+PACKAGES: Final = 160
 """Of the log, those that were merged most often."""
 RECORDS: Final = 400  # of a segment
 SEGMENTS_AT_ONCE: Final = 200  # in a transaction
@@ -187,11 +189,14 @@ def _releases(
     seen: dict[str, int] = {}
     for change in changes:
         seen.setdefault(change.version, round(until - SPAN + (change.recorded_at - first) * stretch))
-    oldest = min(seen, key=lambda version: seen[version])
-    seen[oldest] = until - SPAN - DAY  # something was there before
+    times = sorted(seen.values())
+    times[0] = until - SPAN - DAY  # something was there before
+    ordered = sorted(
+        seen, key=cmp_to_key(compare_versions)
+    )  # the log's slots and downgrades make no sense here
     return tuple(
         Release(version=version, at=at, failing=random.choice([0.004] * 8 + [0.22]))
-        for version, at in sorted(seen.items(), key=lambda item: item[1])
+        for version, at in zip(ordered, times, strict=True)
     )
 
 

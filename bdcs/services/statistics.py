@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
 from bdcs.domain.statistics import (
+    HOUR,
     NO_BUCKET,
     UNKNOWN_REPOSITORY,
     Interval,
@@ -25,6 +26,7 @@ from bdcs.domain.statistics import (
     adoption_hours,
     duration_edges,
     duration_quantile,
+    two_digits,
     week_of,
     week_start,
     wilson,
@@ -305,14 +307,19 @@ def fleet(connection: Connection) -> FleetStatistics:
         FleetWeek(
             start=week_start(row.week),
             machines=row.machines,
-            merges_a_day=None if row.merges is None else round(row.merges / 7),
-            hours=None if row.seconds is None else round(row.seconds / 3600),
-            saved=None if row.saved is None else round(row.saved / 3600),
+            merges_a_day=_part(row.merges, 7),
+            hours=_part(row.seconds, HOUR),
+            saved=_part(row.saved, HOUR),
         )
         for row in connection.execute(query)
     )
     machines = connection.scalar(select(fleet_figures.c.published).where(fleet_figures.c.name == FLEET)) or 0
     return FleetStatistics(machines=machines, weeks=weeks[::-1])
+
+
+def _part(whole: int | None, size: int) -> int | None:
+    """A sum in another unit, to two digits; None where it is not shown, or less than one."""
+    return two_digits(whole / size) or None if whole is not None else None
 
 
 def _shown(connection: Connection, category: str, name: str) -> tuple[int | None, int]:

@@ -248,11 +248,13 @@ class Statistics:
         """Up to six packages beside each other; without any, a form."""
         names = _compared(request)
         found = await self._compared(names)
+        shown = [each for each in found if each.weeks and each.weeks[-1].machines]
         query = urlencode([("p", f"{category}/{name}") for category, name in names])
         context = {
             "names": [f"{category}/{name}" for category, name in names],
             "found": found,
-            "history": _history([each for each in found if each.weeks][:5], named=True),
+            "ahead": max(shown, key=lambda each: each.weeks[-1].machines) if shown else None,
+            "history": _history(shown[:5], named=True),
             "query": query,
             "most": COMPARED,
             "section": "Packages",
@@ -356,9 +358,12 @@ def _csv(table: DataTable) -> web.Response:
 
 def _week_points(starts: Sequence[int]) -> list[Point]:
     days = [_date(start) for start in starts]
-    most = max(len(days) - 1, 1)
     return [
-        Point(label=formats.day_and_month(day), title=f"week of {formats.day(day)}", place=place / most)
+        Point(
+            label=formats.day_and_month(day),
+            title=f"week of {formats.day(day)}",
+            place=(place + 0.5) / len(days),
+        )
         for place, day in enumerate(days)
     ]
 
@@ -448,7 +453,7 @@ def _fleet_charts(found: statistics.FleetStatistics) -> dict[str, LineChart]:
         "machines": {"machines": [week.machines for week in found.weeks]},
         "merges": {"merges a day": [week.merges_a_day for week in found.weeks]},
         "hours": {
-            "compiled": [week.hours for week in found.weeks],
+            "built": [week.hours for week in found.weeks],
             "saved": [week.saved for week in found.weeks],
         },
     }

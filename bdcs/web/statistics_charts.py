@@ -223,8 +223,10 @@ def _path(points: Sequence[Point], values: Sequence[float | None], top: float) -
 
 
 def _ends(named: Sequence[tuple[int, Line]], top: float) -> tuple[End, ...]:
-    lasts = [(number, line.name, line.values[-1]) for number, line in named]
-    heights = [(number, name, 100 - 100 * last / top) for number, name, last in lasts if last is not None]
+    shown = [
+        (number, line.name, [value for value in line.values if value is not None]) for number, line in named
+    ]
+    heights = [(number, name, 100 - 100 * values[-1] / top) for number, name, values in shown if values]
     heights.sort(key=lambda each: each[2])
     apart = pushed_apart([height for _, _, height in heights])
     return tuple(
