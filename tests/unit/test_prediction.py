@@ -1,0 +1,379 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long merges take: accuracy on a real log, and what each part of the method must do."""
+
+import json
+import math
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bdcs.domain.duration_fit import Cell, alone, effect_of, fit
+from gentwoo_client.foretelling.own_history import walk_quickly
+from gentwoo_client.foretelling.package_moves import package_moves
+from gentwoo_client.foretelling.replaying import EMLOP, LISTS, LOCAL, SUMS, Method, line, methods, replay
+from gentwoo_client.log.merges import Beginning, Happening, read_happenings
+from gentwoo_client.prediction.accuracy import coverage, errors, is_scored
+from gentwoo_client.prediction.fleet import ORIGIN, Effect, FleetTable, InvalidTable, PackageEffects, place
+from gentwoo_client.prediction.history import Walk
+from gentwoo_client.prediction.intervals import Intervals
+from gentwoo_client.prediction.merges import BINARY, SOURCE, Circumstances, Merge, likeness, renamed
+from gentwoo_client.prediction.model import LocalModel
+from gentwoo_client.prediction.schedule import Planned, schedule
+
+LOGS = Path(__file__).parents[1] / "data" / "emerge-logs"
+REAL = LOGS / "emlop-10000.log"
+
+
+@pytest.fixture(scope="module")
+def happenings() -> list[Happening]:
+    return list(read_happenings([str(REAL)]))
+
+
+@pytest.fixture(scope="module")
+def table(happenings: list[Happening]) -> dict[str, Method]:
+    return {method.name: method for method in methods(happenings, {}, None)}
+
+
+# Accuracy -------------------------------------------------------------------------------------------------
+
+
+def test_emlops_method_is_replayed_as_it_is(table: dict[str, Method]) -> None:
+    errors = table[EMLOP].errors
+    assert (errors.merges, round(100 * errors.mean, 1), round(100 * errors.median, 1)) == (363, 38.5, 22.2)
+
+
+def test_errors_on_a_real_log(table: dict[str, Method]) -> None:
+    emlop, local = table[EMLOP].errors, table[LOCAL].errors
+    assert local.merges == emlop.merges
+    assert local.mean <= 0.65 * emlop.mean
+    assert local.median <= 0.75 * emlop.median
+    assert math.log(local.factor) <= 0.70 * math.log(emlop.factor)
+    assert abs(local.bias - 1) <= abs(emlop.bias - 1)
+
+
+def test_lists_are_scheduled(table: dict[str, Method]) -> None:
+    assert table[LISTS].errors.merges == table[SUMS].errors.merges > 0
+    assert table[LISTS].errors.mean <= 0.6 * table[SUMS].errors.mean
+
+
+def test_intervals_hold_four_times_out_of_five(happenings: list[Happening]) -> None:
+    scored = [one for one in replay(happenings, {}) if is_scored(one)]
+    held = coverage(scored)
+    assert held is not None
+    assert 0.78 <= held <= 0.90
+
+
+def test_what_a_line_says(happenings: list[Happening]) -> None:
+    first = line(next(replay(happenings, {})))
+    assert first.keys() == {
+        "recorded_at", "cpv", "actual", "predicted", "low", "high", "method", "kind", "emlop",
+    }  # fmt: skip
+    assert json.loads(json.dumps(first)) == first
+
+
+def test_a_quick_walk_ends_where_a_whole_one_does(happenings: list[Happening]) -> None:
+    whole, quick = Walk(), Walk()
+    for _ in replay(happenings, {}):
+        pass
+    walk_quickly(quick, happenings)
+    walk_quickly(whole, happenings[:])
+    merge = Merge("kde-frameworks", "kio", "5.45.0")
+    assert whole.foretell(merge, Circumstances(1_521_000_000)) == quick.foretell(
+        merge, Circumstances(1_521_000_000)
+    )
+
+
+# The model ------------------------------------------------------------------------------------------------
+
+
+def learn(model: LocalModel, merge: Merge, *seconds: int, at: int = 0, concurrency: float = 1.0) -> None:
+    for took in seconds:
+        at += 100_000
+        circumstances = Circumstances(at, 1)
+        forecast = model.foretell(merge, circumstances)
+        model.learn(
+            merge,
+            circumstances,
+            seconds=took,
+            concurrency=concurrency,
+            ended_at=at + took,
+            forecast=forecast,
+        )
+
+
+def seconds(model: LocalModel, merge: Merge, at_work: int = 1) -> float:
+    forecast = model.foretell(merge, Circumstances(9_000_000, at_work, 1, 1))
+    assert forecast is not None
+    return forecast.seconds
+
+
+RUST = Merge("dev-lang", "rust", "1.75.0")
+
+
+def test_nothing_is_known_before_the_first() -> None:
+    assert LocalModel().foretell(RUST, Circumstances(0)) is None
+
+
+def test_newer_merges_weigh_more() -> None:
+    model = LocalModel()
+    learn(model, RUST, 1000, 1000, 1000, 2000, 2000)
+    assert 1500 < seconds(model, RUST) <= 2000
+
+
+def test_one_spoilt_merge_does_not_spoil_the_figure() -> None:
+    model = LocalModel()
+    learn(model, RUST, 1000, 1010, 990, 1005, 1000, 9000)
+    assert seconds(model, RUST) < 1700
+
+
+def test_binaries_have_a_history_of_their_own() -> None:
+    model = LocalModel()
+    learn(model, RUST, 1000)
+    learn(model, RUST._replace(kind=BINARY), 12)
+    assert seconds(model, RUST) == pytest.approx(1000)
+    assert seconds(model, RUST._replace(kind=BINARY)) == pytest.approx(12)
+
+
+def test_a_slot_has_a_history_of_its_own() -> None:
+    model = LocalModel()
+    old, new = Merge("sys-devel", "gcc", "12.3.0"), Merge("sys-devel", "gcc", "13.2.0")
+    learn(model, old, 1000)
+    learn(model, new, 3000)
+    learn(model, old._replace(version="12.3.1", replaces="12.3.0"), 1000)
+    learn(model, new._replace(version="13.2.1", replaces="13.2.0"), 3000)
+    assert seconds(model, old._replace(version="12.4.0")) < seconds(model, new._replace(version="13.3.0"))
+
+
+def test_package_moves_are_followed(tmp_path: Path) -> None:
+    updates = tmp_path / "var/db/repos/gentoo/profiles/updates"
+    updates.mkdir(parents=True)
+    (updates / "1Q-2020").write_text("move dev-lang/rust dev-lang/rust-stage\nslotmove a/b 0 1\n")
+    (updates / "2Q-2021").write_text("move dev-lang/rust-stage dev-lang/iron\nmove broken\n")
+    moves = package_moves(str(tmp_path))
+    assert renamed("dev-lang/rust", moves) == "dev-lang/iron"
+    model = LocalModel(moves)
+    learn(model, RUST, 1000)
+    assert seconds(model, Merge("dev-lang", "iron", "1.80.0")) == pytest.approx(1000)
+    assert renamed("a/a", {"a/a": "a/b", "b/b": "a/a"}) == "a/b"
+    assert renamed("a/a", {"a/a": "b/b", "b/b": "a/a"}) in ("a/a", "b/b")
+
+
+def test_what_runs_beside_it_counts() -> None:
+    model = LocalModel()
+    learn(model, RUST, 1000)
+    assert seconds(model, RUST, at_work=4) > 1.2 * seconds(model, RUST, at_work=1)
+
+
+def test_a_slow_session_is_noticed() -> None:
+    model = LocalModel()
+    for name in "abcdef":
+        learn(model, Merge("app-misc", name, "1"), 100)
+    at = 8_999_000
+    for name in "abcde":
+        merge, circumstances = Merge("app-misc", name, "1"), Circumstances(at, 1)
+        forecast = model.foretell(merge, circumstances)
+        model.learn(merge, circumstances, seconds=140, concurrency=1.0, ended_at=at + 140, forecast=forecast)
+        at += 150
+    assert seconds(model, Merge("app-misc", "f", "1")) > 110
+
+
+def test_versions_are_alike_by_their_leading_parts() -> None:
+    assert [likeness("12.3.0", other) for other in ("12.3.1", "12.4", "13.3.0", "12.3.0")] == [2, 1, 0, 3]
+
+
+# Intervals ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2, 0.6])
+def test_intervals_adapt_to_the_machine(noise: float) -> None:
+    intervals, source = Intervals(), random.Random(7)
+    held = []
+    for _ in range(1500):
+        took = max(1, round(300 * math.exp(source.gauss(0, noise))))
+        low, high = intervals.around(math.log(300), 0.2)
+        held.append(low <= took <= high)
+        intervals.learn(math.log(300), 0.2, took, (low, high))
+    assert 0.78 <= sum(held[300:]) / len(held[300:]) <= 0.90
+
+
+def test_what_is_late_stays_late() -> None:
+    intervals = Intervals()
+    left = [intervals.beyond(math.log(100), 0.2, elapsed) for elapsed in (0, 50, 90, 110, 150, 300)]
+    assert left[0] == pytest.approx(100)
+    assert left[1] == pytest.approx(50, abs=10)
+    assert all(each >= 1 for each in left)
+    assert left[-1] > left[3]
+
+
+# Schedule -------------------------------------------------------------------------------------------------
+
+
+def planned(*durations: float) -> list[Planned]:
+    return [Planned(seconds=each, low=0.8 * each, high=1.3 * each) for each in durations]
+
+
+def test_one_after_the_other() -> None:
+    plan = schedule(planned(10, 20, 30), 1)
+    assert plan.ends == (10, 30, 60)
+    assert plan.total == 60
+    assert 0 < plan.low < 60 < plan.high
+
+
+def test_some_at_a_time() -> None:
+    assert schedule(planned(60, 20, 30, 10), 2).ends == (60, 20, 50, 60)
+    assert schedule(planned(60, 20, 30), 9).total == 60
+    assert schedule([], 2).total == 0
+
+
+def test_what_runs_goes_first() -> None:
+    waiting, running = planned(100)[0], Planned(seconds=5, low=1, high=9, running=True)
+    assert schedule([waiting, running], 1).ends == (105, 5)
+
+
+# The fleet ------------------------------------------------------------------------------------------------
+
+
+def fleet(
+    seed: int, machines: int = 30, packages: int = 120
+) -> tuple[FleetTable, random.Random, list[float]]:
+    """A table fitted from simulated machines, and what packages really take."""
+    source = random.Random(seed)
+    truth = [source.gauss(4.2, 1.2) for _ in range(packages)]
+    kinds = [(source.gauss(0, 0.7), math.exp(source.gauss(0, 0.12))) for _ in range(machines)]
+    cells = [
+        Cell(package, machine, ORIGIN + kinds[machine][0] + kinds[machine][1] * (log - ORIGIN) + noise)
+        for package, log in enumerate(truth)
+        for machine in source.sample(range(machines), 12)
+        for noise in [source.gauss(0, 0.2)]
+    ]
+    found = fit(cells)
+    effects = {}
+    for package in range(packages):
+        middle, spread = effect_of(
+            found.machines[cell.machine].scaled(cell.log) for cell in cells if cell.package == package
+        )
+        effects[f"app-misc/p{package}"] = PackageEffects(
+            whole=Effect(log=round(middle, 2), spread=round(spread, 2), machines=10), majors={}
+        )
+    return FleetTable(fitted_at=1, machines=machines, packages=effects), source, truth
+
+
+def test_a_package_never_built_here_is_foretold_from_ten_others() -> None:
+    table, source, truth = fleet(3)
+    right = total = 0
+    for _ in range(20):
+        speed, slope = source.gauss(0, 0.7), math.exp(source.gauss(0, 0.12))
+        here = [ORIGIN + speed + slope * (log - ORIGIN) + source.gauss(0, 0.25) for log in truth]
+        known = source.sample(range(len(truth)), 10)
+        calibration = table.calibrate({f"app-misc/p{number}": here[number] for number in known})
+        assert calibration.count == 10
+        for number in set(range(len(truth))) - set(known):
+            forecast = calibration.foretell(f"app-misc/p{number}", "1")
+            assert forecast is not None
+            right += abs(forecast.mean - here[number]) <= math.log(1.5)
+            total += 1
+    assert right / total >= 0.75
+
+
+def test_a_liar_changes_little() -> None:
+    source = random.Random(5)
+    honest = [Cell(package, machine, 4 + package / 10 + source.gauss(0, 0.1))
+              for package in range(20) for machine in range(12)]  # fmt: skip
+    lies = [Cell(package, 99, 12.0) for package in range(20)]
+    before, after = fit(honest), fit([*honest, *lies])
+    assert max(abs(before.packages[each] - after.packages[each]) for each in range(20)) < 0.1
+
+
+def test_what_shares_the_machine_is_taken_out() -> None:
+    assert alone(100, None) == alone(100, 1.0) == pytest.approx(math.log(100))
+    assert alone(100, 4.0) < alone(100, 2.0) < alone(100, 1.0)
+
+
+def test_without_calibrators_a_machine_is_an_ordinary_one() -> None:
+    assert place([]) == (0.0, 1.0)
+    speed, slope = place([(3.0, 3.7), (5.0, 5.7), (7.0, 7.7)])
+    assert speed == pytest.approx(0.7, abs=0.1)
+    assert slope == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_package_does_not_calibrate_itself() -> None:
+    effect = PackageEffects(whole=Effect(log=5.0, spread=0.2, machines=10), majors={})
+    table = FleetTable(fitted_at=0, machines=10, packages={"a/a": effect, "a/b": effect})
+    calibration = table.calibrate({"a/a": 7.0})
+    alone_forecast, other = calibration.foretell("a/a", "1"), calibration.foretell("a/b", "1")
+    assert alone_forecast is not None
+    assert other is not None
+    assert alone_forecast.mean == pytest.approx(5.0)
+    assert other.mean > 6.0
+
+
+def test_major_versions_count_where_they_differ() -> None:
+    effects = PackageEffects(
+        whole=Effect(log=5.0, spread=0.2, machines=20),
+        majors={"13": Effect(log=6.0, spread=0.1, machines=10)},
+    )
+    assert (effects.of("13.2.0").log, effects.of("12.1").log, effects.of("").log) == (6.0, 5.0, 5.0)
+
+
+def test_the_table_survives_json() -> None:
+    table, _, _ = fleet(1, packages=5)
+    effects = PackageEffects(
+        whole=Effect(log=5.0, spread=0.2, machines=20),
+        majors={"13": Effect(log=6.0, spread=0.1, machines=10)},
+    )
+    table = FleetTable(fitted_at=7, machines=30, packages={**table.packages, "sys-devel/gcc": effects})
+    assert FleetTable.from_json(json.loads(json.dumps(table.to_json()))) == table
+
+
+def broken() -> Iterator[object]:
+    good = {"format": 1, "fitted_at": 0, "machines": 0, "origin": 3.5, "packages": {"a/b": [[5.0, 0.2, 10]]}}
+    yield from (None, [], {}, "text", 5)
+    for name, value in [
+        ("format", 2), ("origin", 4), ("origin", "x"), ("fitted_at", -1), ("fitted_at", 1.5),
+        ("machines", True),
+        ("packages", []), ("packages", {"a": [[5.0, 0.2, 10]]}), ("packages", {"a/b": []}),
+        ("packages", {"a/b": [[5.0, 0.2]]}), ("packages", {"a/b": [[float("nan"), 0.2, 10]]}),
+        ("packages", {"a/b": [[1e9, 0.2, 10]]}), ("packages", {"a/b\x1b": [[5.0, 0.2, 10]]}),
+        ("packages", {"a/b": [[5.0, 0.2, 10], ["x", 5.0, 0.2, 10]]}), ("packages", {"a/b": [5.0]}),
+    ]:  # fmt: skip
+        yield {**good, name: value}
+
+
+@pytest.mark.parametrize("document", [*broken()])
+def test_a_table_that_is_none_is_refused(document: object) -> None:
+    with pytest.raises(InvalidTable):
+        FleetTable.from_json(document)
+
+
+def test_history_and_fleet_together() -> None:
+    effect = PackageEffects(whole=Effect(log=math.log(200), spread=0.2, machines=10), majors={})
+    names = [f"a/p{number}" for number in range(12)]
+    table = FleetTable(fitted_at=0, machines=10, packages=dict.fromkeys([*names, "a/new"], effect))
+    walk = Walk({}, table)
+    for number in range(12):
+        merge = Merge("a", f"p{number}", "1")
+        walk.began(merge, "/", Circumstances(1000 * number, 1))
+        walk.completed(merge, "/", ended_at=1000 * number + 100, seconds=100, concurrency=1.0)
+    new = walk.foretell(Merge("a", "new", "1"), Circumstances(20_000, 1))
+    assert new is not None
+    assert new.method == "fleet"
+    assert new.seconds == pytest.approx(100, rel=0.15)
+    both = walk.foretell(Merge("a", "p1", "1"), Circumstances(20_000, 1))
+    assert both is not None
+    assert both.method == "both"
+    assert walk.calibrators == 12
+    assert walk.foretell(Merge("a", "new", "1", BINARY), Circumstances(20_000, 1)) is None
+
+
+def test_errors_of_nothing() -> None:
+    assert errors([]) is None
+    assert errors([(5.0, 0)]) is None
+
+
+def test_beginnings_tell_the_circumstances(happenings: list[Happening]) -> None:
+    first = next(each for each in happenings if isinstance(each, Beginning))
+    assert (first.name, first.at_work, first.place, first.size, first.jobs) == ("parallel", 1, 1, 56, 1)
+    assert {each.jobs for each in happenings if isinstance(each, Beginning)} == {1, 2}
+    assert SOURCE == "source"
