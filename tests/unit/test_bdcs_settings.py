@@ -30,6 +30,12 @@ def test_flags_overrule_the_environment_and_that_overrules_the_file(tmp_path: Pa
     assert (settings.address, settings.threshold, settings.approval) == (("0.0.0.0", 1), 30, "required")
 
 
+def test_a_builder_is_named_by_its_targets(tmp_path: Path) -> None:
+    assert from_text(tmp_path, 'builder = ["*", "v3"]\nbuilder_eprefix = "/x"').builder == ("*", "v3")
+    settings = load_settings({}, {"BDCS_BUILDER_OPTIONS": "--jobs=2 --hours=1"})
+    assert settings.builder_options == ("--jobs=2", "--hours=1")
+
+
 def test_an_ipv6_address_is_written_in_brackets(tmp_path: Path) -> None:
     assert from_text(tmp_path, 'listen = "[::1]:80"').address == ("::1", 80)
 
@@ -51,6 +57,11 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
         'listen = "8642"',
         'listen = "host:99999"',
         'approval = "never"',
+        'proposals = "perhaps"',
+        'builder = ["no name"]',
+        'builder = ["all"]',
+        "builder = [1]",
+        "builder_options = 7",
         'log_level = "loud"',
         'public_url = "ftp://x"',
         'public_url = "https://x/?q=1"',
