@@ -389,7 +389,7 @@ class Site:
         view = self.journal()  # looked at later, so it has what came of the lines that were read
         return not view.unsent and not view.unacknowledged
 
-    def drain(self, timeout: float = 60) -> None:
+    def drain(self, timeout: float = 180) -> None:
         """Wait until all is read and acknowledged."""
         until(self.is_drained, timeout, what=f"all of {self.log.path} at the collector\n{self.told()}")
 

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from dev.places import ROOT
-from tests.waiting import until
+from tests.waiting import DEADLINE, until
 
 GENTWOO = (sys.executable, "-m", "gentwoo_client")
 BDCS = (sys.executable, "-m", "bdcs")
-STOP_TIMEOUT = 20.0
+STOP_TIMEOUT = 60.0
 LISTENING = re.compile(r"listening on (https?://\S+)")
 
 
@@ -93,7 +93,7 @@ class Process:
             return []
         return [int(pid) for pid in pids.split()]
 
-    def until_printed(self, pattern: str | re.Pattern[str], timeout: float = 30) -> re.Match[str]:
+    def until_printed(self, pattern: str | re.Pattern[str], timeout: float = DEADLINE) -> re.Match[str]:
         """Wait for `pattern` in the output; raises `AssertionError` with the output if it ends before."""
 
         def found() -> re.Match[str] | None:
@@ -126,7 +126,7 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     check: bool = False,
-    timeout: float = 60,
+    timeout: float = 300,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `argv` to its end, its output captured. `check`: raises `AssertionError` unless it exits with 0."""

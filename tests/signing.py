@@ -41,7 +41,15 @@ def short_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory)
+        shutil.rmtree(directory, onerror=_unless_gone)
+
+
+def _unless_gone(
+    function: object, path: str, error: tuple[type[BaseException], BaseException, TracebackType]
+) -> None:
+    """Raise the error, unless the file is gone: an agent of gpg that ends removes its sockets meanwhile."""
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
 
 
 @dataclass(frozen=True, slots=True)

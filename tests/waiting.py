@@ -7,7 +7,7 @@ from typing import TypeVar
 
 Value = TypeVar("Value")
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 PAUSE = 0.01
 
 
