@@ -41,15 +41,9 @@ def short_directory() -> Iterator[Path]:
     try:
         yield directory
     finally:
-        shutil.rmtree(directory, onerror=_unless_gone)
-
-
-def _unless_gone(
-    function: object, path: str, error: tuple[type[BaseException], BaseException, TracebackType]
-) -> None:
-    """Raise the error, unless the file is gone: an agent of gpg that ends removes its sockets meanwhile."""
-    if not isinstance(error[1], FileNotFoundError):
-        raise error[1]
+        while directory.exists():  # an agent of gpg that ends removes its sockets meanwhile
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(directory)
 
 
 @dataclass(frozen=True, slots=True)
