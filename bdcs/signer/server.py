@@ -80,7 +80,8 @@ def bind(path: Path, owner: int) -> socket.socket:
         _remove_stale(path)
         listener.bind(str(path))
         path.chmod(0o666)
-        os.chown(path, owner, -1)
+        if os.geteuid() != owner:  # else it is that user's already, and a unit may forbid the very call
+            os.chown(path, owner, -1)
         listener.listen(CONNECTIONS)
     except BaseException as error:
         listener.close()

@@ -20,8 +20,10 @@ WantedBy=multi-user.target
 def boot(root: Path, script: str, *, timeout: float) -> str:
     """Return what was said. Raises `subprocess.TimeoutExpired`; the machine is then gone as well."""
     (root / "root/probe.py").write_text(script)
-    # Debian's own, which knows no script of OpenRC's and fails; Gentoo has none.
-    (root / "usr/lib/systemd/systemd-sysv-install").unlink(missing_ok=True)
+    # Debian's own, which knows no script of OpenRC's and fails.
+    helper = root / "usr/lib/systemd/systemd-sysv-install"
+    helper.unlink(missing_ok=True)
+    helper.symlink_to("/bin/true")
     units = root / "etc/systemd/system"
     (units / "probe.service").write_text(UNIT)
     wants = units / "multi-user.target.wants"

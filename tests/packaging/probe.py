@@ -149,12 +149,12 @@ def periodic() -> None:
 
 
 def others() -> None:
-    seen["key"] = sh("bdcs admin keys create --name Test --email test@example.org")
+    seen["key"] = sh("bdcs admin keys create --name 'Test key' --email test@example.org")
     seen["signer"] = sh("systemctl start bdcs-signer")
     seen["socket"] = bool(until(lambda: Path("/run/bdcs-signer/socket").is_socket()))
     seen["keys"] = sh("systemctl stop bdcs-signer")
     Path("/etc/bdcs/builder.env").write_text(
-        f'BDCS_BUILDER_OPTS="--collector {COLLECTOR} --target amd64 --disk 0.1 --name here"\n'
+        f'BUILDER_OPTS="--collector {COLLECTOR} --target amd64 --disk 0.1 --name here"\n'
     )
     seen["builder"] = sh("systemctl start bdcs-builder")
     seen["builder log"] = until(lambda: "approv" in journal("bdcs-builder")) and journal("bdcs-builder")

@@ -145,7 +145,7 @@ def test_a_deaf_daemon_is_stopped_all_the_same(container: Container) -> None:
 def test_collector_signer_and_builder(container: Container) -> None:
     for action in ("checkconfig", "status", "restart"):
         container.run("rc-service", "bdcs", action)
-    container.run("bdcs", "admin", "keys", "create", "--name", "Test", "--email", "test@example.org")
+    container.run("bdcs", "admin", "keys", "create", "--name", "Test key", "--email", "test@example.org")
     container.run("rc-service", "bdcs-signer", "start")
     socket = container.path("/run/bdcs-signer/socket")
     until(socket.exists, 60, what="the signer's socket")
