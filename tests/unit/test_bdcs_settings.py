@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bdcs.domain.build_policy import BuildPolicy, Keeping
 from bdcs.errors import ConfigurationError, UnknownSetting
 from bdcs.settings import NAMES, load_settings
 
@@ -71,6 +72,13 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
         'store = ""',
         "data = 1",
         "registrations_per_network = 0",
+        "lease = 9",
+        "open_requests = 0",
+        "requests_per_day = 0",
+        "upload_timeout = 0",
+        "keep_logs = 0",
+        "keep_requests = true",
+        "failure_hours = -1",
         "not toml",
     ],
 )
@@ -97,3 +105,15 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 def test_every_setting_is_documented() -> None:
     text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     assert [name for name in NAMES if f"`{name}`" not in text.partition("## The collector")[2]] == []
+
+
+def test_rules_of_builds_follow_from_settings(tmp_path: Path) -> None:
+    assert from_text(tmp_path, "").build_policy == BuildPolicy()
+    assert from_text(tmp_path, "").keeping == Keeping()
+    settings = from_text(
+        tmp_path,
+        "lease = 90\nfailure_hours = 2\ntrouble_minutes = 5\n"
+        "keep_logs = 7\nkeep_requests = 10\nnew_versions = 60\n",
+    )
+    assert settings.build_policy == BuildPolicy(lease=90, lasting=7_200, passing=300)
+    assert settings.keeping == Keeping(logs=7, requests=60)  # new versions follow from requests of 60 days

@@ -10,6 +10,7 @@ from gentwoo_client.building.plan_text import (
     Kept,
     duration,
     kept_lines,
+    left_out_lines,
     near_lines,
     news_line,
     ordinal,
@@ -259,3 +260,18 @@ def test_how_a_request_ended() -> None:
 )
 def test_news(state: BuildState, text: str) -> None:
     assert news_line(state) == text
+
+
+def test_what_was_left_out_is_named_once() -> None:
+    fonts, both = ["media-fonts/closed-1"], ["media-fonts/closed-1", "sys-libs/own-2"]
+    state = request(
+        package("app-misc/a-1", "published", left_out=fonts),
+        package("app-misc/b-1", "published", left_out=both),
+        state="published",
+    )
+    assert outcome_lines(state) == [
+        "left out, since it must not be redistributed: media-fonts/closed-1, sys-libs/own-2;"
+        " emerge builds it here",
+        "2 of 2 packages are there.",
+    ]
+    assert left_out_lines([]) == []
