@@ -16,13 +16,13 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Literal, Self, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 import aiohttp
@@ -210,15 +210,11 @@ class PublicAPI:
 
     async def predictions(self, etag: str | None, *, limit: int) -> tuple[str, bytes | None]:
         """Return ETag and document of the fleet's predictions; no document where `etag` is still theirs."""
-        conditions = {"If-None-Match": etag} if etag and etag.isprintable() else {}
-        response = await self._send("GET", "/v1/predictions", conditions, None, limit)
-        if response.status == 304 and etag is not None:
-            return etag, None
-        try:
-            self._check(response)
-        except _Refusal as refusal:
-            raise refusal.as_error(self.audience) from None
-        return printable(response.headers.get("ETag", "")), response.body
+        return await self._get_changed("/v1/predictions", etag, limit)
+
+    async def leaving(self, etag: str | None) -> tuple[str, bytes | None]:
+        """Return ETag and document of what leaves (`wire.leaving`); no document where `etag` is its own."""
+        return await self._get_changed("/v1/leaving", etag, limits.LEAVING_SIZE)
 
     async def index_state(self, url: str, credentials: tuple[str, str] | None = None) -> IndexState:
         """Return what `url`, a target's, answers to Portage; `credentials` are name and token."""
@@ -230,6 +226,17 @@ class PublicAPI:
                 return IndexState(status=response.status, modified_at=_http_date(response.headers))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise self._unreachable(error) from error
+
+    async def _get_changed(self, path: str, etag: str | None, limit: int) -> tuple[str, bytes | None]:
+        conditions = {"If-None-Match": etag} if etag and etag.isprintable() else {}
+        response = await self._send("GET", path, conditions, None, limit)
+        if response.status == 304 and etag is not None:
+            return etag, None
+        try:
+            self._check(response)
+        except _Refusal as refusal:
+            raise refusal.as_error(self.audience) from None
+        return printable(response.headers.get("ETag", "")), response.body
 
     async def _get(self, path: str, limit: int, headers: Mapping[str, str]) -> _Response:
         response = await self._send("GET", path, headers, None, limit)
@@ -350,6 +357,20 @@ class CollectorAPI(PublicAPI):
     async def forget(self) -> None:
         """Have everything of this machine erased."""
         await self.request("DELETE", self._machine_path())
+
+    async def add_watch(self, package: str, topics: Sequence[str], webhook: str | None) -> dict[str, object]:
+        """Watch a package; return the watch's document, with its feed and secret."""
+        wish = {"package": package, "topics": list(topics), "webhook": webhook}
+        path = self._machine_path("/watches")
+        return _object(await self.request("POST", path, body=json.dumps(wish).encode()))
+
+    async def watches(self) -> dict[str, object]:
+        """Return what this machine watches."""
+        return _object(await self.request("GET", self._machine_path("/watches"), limit=limits.WATCHES_SIZE))
+
+    async def remove_watch(self, watch: str) -> None:
+        """Watch no longer."""
+        await self.request("DELETE", self._machine_path(f"/watches/{quote(watch, safe='')}"))
 
     async def report_link(self) -> ReportLink:
         """Return a short-lived link to the machine's own page."""
@@ -495,6 +516,12 @@ def _member(answer: Answer, name: str, kind: type[T]) -> T:
     if not isinstance(value, kind):
         raise CollectorBroken(f"the collector's answer lacks `{name}`")
     return value
+
+
+def _object(answer: Answer) -> dict[str, object]:
+    if not isinstance(answer.document, dict):
+        raise CollectorBroken("the collector's answer is no object")
+    return answer.document
 
 
 def _head(answer: Answer) -> Head:

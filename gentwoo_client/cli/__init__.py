@@ -37,6 +37,7 @@ COMMANDS = {
     "forget": "gentwoo_client.cli.forget",
     "verify": "gentwoo_client.cli.verify",
     "report": "gentwoo_client.cli.report",
+    "watch": "gentwoo_client.cli.watch",
     "history": "gentwoo_client.cli.history",
     "predict": "gentwoo_client.cli.predict",
     "binhost": "gentwoo_client.cli.binhost",

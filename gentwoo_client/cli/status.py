@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `status`."""
     parser.description = (
         "Tell whether this machine is registered, what the collector says about it, whether the daemon runs, "
-        "how far the log was read, what was sent and what stays here; and if something stopped, what repairs "
-        "it."
+        "how far the log was read, what was sent and what stays here; which installed packages are about to "
+        "leave their repository; and if something stopped, what repairs it."
     )
     parser.add_argument("--json", action="store_true", help="the same as one JSON object")
     parser.epilog = "Exits with 78 where somebody has to act, and with 0 otherwise."
@@ -61,6 +61,8 @@ class _Status:
     withheld: dict[str, int] = field(default_factory=dict)
     retry_at: str | None = None
     """When the sender tries again, after it failed."""
+    leaving: list[dict[str, str | None]] = field(default_factory=list)
+    """Installed packages that are about to leave their repository: package, atom, day, reason."""
     stopped: dict[str, str] | None = None
     """Why nothing is sent until somebody acts: reason, message, and the advice that repairs it."""
 
@@ -97,6 +99,7 @@ async def _inquire(status: _Status, settings: Settings) -> None:
         status.registered, status.machine = True, registration.machine
         status.collector = registration.collector
         await _ask_collector(status, registration.collector, key)
+        await _look_for_leaving(status, registration.collector, settings)
 
 
 def _reader(state_dir: Path) -> int | None:
@@ -163,6 +166,23 @@ async def _ask_collector(status: _Status, collector: str, key: MachineKey) -> No
             _stop(status, error)
 
 
+async def _look_for_leaving(status: _Status, collector: str, settings: Settings) -> None:
+    """Compare what is installed with a list that is the same for everybody; the collector learns nothing."""
+    from gentwoo_client.installed import InstalledPackages
+    from gentwoo_client.leaving import leaving_here, newest_list
+
+    entries = await newest_list(collector, settings.state_dir, ask=status.answers is True)
+    status.leaving = [
+        {
+            "package": str(found.cpv),
+            "atom": str(found.entry.atom),
+            "leaves_on": found.entry.leaves_on,
+            "reason": found.entry.reason,
+        }
+        for found in leaving_here(entries, InstalledPackages(settings.eprefix))
+    ]
+
+
 def _stop(status: _Status, error: GentwooError) -> None:
     reason = getattr(error, "reason", "not-registered" if isinstance(error, NotRegistered) else "key")
     status.stopped = {"reason": reason, "message": str(error), "advice": error.advice or ""}
@@ -186,6 +206,10 @@ def _print(status: _Status) -> None:
     ):
         if text:
             print(f"{label + ':':<13}{text}")
+    for found in status.leaving:
+        day = f" on {found['leaves_on']}" if found["leaves_on"] else ""
+        reason = f": {found['reason']}" if found["reason"] else ""
+        print(f"{'Leaving:':<13}{found['package']} leaves the repository{day}{reason}")
     if status.stopped:
         print(f"{'Stopped:':<13}{status.stopped['message']}")
         print(f"{'To repair:':<13}{status.stopped['advice']}")

@@ -80,7 +80,8 @@ ENTRIES_AT_ONCE: Final = 50  # cache entries in one message
 ENTRY_LENGTH: Final = 256 << 10  # characters of one
 METADATA_SIZE: Final = 8 << 20  # bytes of a message about them
 
-# Packages that leave.
+# Packages that are watched, and that leave.
+WATCHES_SIZE: Final = 2 << 20  # bytes that a client reads of its watches
 LEAVING_SIZE: Final = 2 << 20  # bytes that a client reads of their list
 
 # Searching the catalogue.
