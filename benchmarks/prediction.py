@@ -30,9 +30,8 @@ from gentwoo_client.log.merges import Beginning, Happening, read_happenings
 from gentwoo_client.log.tracker import LoggedChange
 from gentwoo_client.prediction.accuracy import coverage, errors, half_width, is_scored
 from gentwoo_client.prediction.fleet import ORIGIN, Effect, FleetTable, PackageEffects
-from gentwoo_client.prediction.history import Estimated, Walk
-from gentwoo_client.prediction.merges import SOURCE, TINY, Circumstances, Merge
-from gentwoo_client.prediction.schedule import Planned, schedule
+from gentwoo_client.prediction.history import Estimated, Listed, Walk
+from gentwoo_client.prediction.merges import SOURCE, TINY, Merge
 
 SEED = 2024
 LISTS = 10
@@ -111,7 +110,9 @@ def list_rows() -> list[Row]:
     for cores, jobs in ((4, 2), (4, 4), (8, 4), (16, 4)):
         ours, sums = [], []
         for seed in range(LISTS):
-            habits = Habits(cores=cores, jobs=(jobs,), runs=25, packages=60)
+            habits = Habits(
+                cores=cores, jobs=(jobs,), runs=25, packages=60, noise=0.18, session=0.0, version=0.0
+            )
             for foretold, summed, took in _lists(history(habits, 100 * SEED + seed)):
                 ours.append(abs(foretold - took) / took)
                 sums.append(abs(summed - took) / took)
@@ -135,15 +136,11 @@ def _lists(happenings: Sequence[Happening]) -> list[tuple[float, float, float]]:
     for index, happening in enumerate(happenings):
         if isinstance(happening, Beginning) and happening.place == 1 and happening.size >= 15:
             members, end = _members(happenings[index:], happening.size)
-            forecasts = [
-                walk.foretell(member, Circumstances(happening.at, None, happening.jobs, happening.size))
-                for member in members
-            ]
-            known = [forecast for forecast in forecasts if forecast is not None]
-            if len(known) == len(members) and end > happening.at:
-                planned = [Planned(seconds=each.seconds, low=each.low, high=each.high) for each in known]
+            listed = [Listed(member, happening.at) for member in members]
+            forecasts, _, plan = walk.foretell_list(listed, jobs=happening.jobs, now=happening.at)
+            if None not in forecasts and end > happening.at:
                 summed = sum(median(past[member.cp][-15:]) for member in members)
-                found.append((schedule(planned, happening.jobs).total, summed, float(end - happening.at)))
+                found.append((plan.total, summed, float(end - happening.at)))
         for _ in walk_through(walk, (happening,)):
             pass
         if isinstance(happening, LoggedChange) and happening.time_delta is not None:

@@ -49,7 +49,7 @@ def merge_of(beginning: Beginning) -> Merge:
 
 def circumstances_of(beginning: Beginning) -> Circumstances:
     """Return the circumstances of a merge that begins."""
-    return Circumstances(beginning.at, beginning.at_work, beginning.jobs, beginning.size)
+    return Circumstances(beginning.at, beginning.at_work, beginning.jobs, beginning.size, beginning.place)
 
 
 def moment(seconds: float) -> str:

@@ -19,9 +19,8 @@ from gentwoo_client.log.merges import Beginning, Happening
 from gentwoo_client.log.tracker import LoggedChange
 from gentwoo_client.prediction.accuracy import Errors, coverage, errors, half_width, is_scored
 from gentwoo_client.prediction.fleet import FleetTable
-from gentwoo_client.prediction.history import Estimated, Walk
-from gentwoo_client.prediction.merges import SOURCE, TINY, Circumstances, Forecast, Merge
-from gentwoo_client.prediction.schedule import Planned, schedule
+from gentwoo_client.prediction.history import Estimated, Listed, Walk
+from gentwoo_client.prediction.merges import SOURCE, TINY, Forecast, Merge
 
 EMLOP: Final = "emlop: median of the last 15"
 LOCAL: Final = "this machine's history"
@@ -173,19 +172,12 @@ def _lists(happenings: Sequence[Happening]) -> dict[int, _List]:
 
 
 def _foretell_list(walk: Walk, each: _List, durations: Mapping[tuple[str, str], list[int]]) -> None:
-    circumstances = Circumstances(each.started_at, None, each.jobs, each.size)
-    forecasts = [walk.foretell(merge, circumstances) for merge, _ in each.members]
-    known = [forecast for forecast in forecasts if forecast is not None]
-    if len(known) < 0.8 * len(forecasts):
+    listed = [Listed(merge, each.started_at) for merge, _ in each.members]
+    forecasts, _, plan = walk.foretell_list(listed, jobs=each.jobs, now=each.started_at)
+    if sum(forecast is not None for forecast in forecasts) < 0.8 * len(forecasts):
         return
+    each.foretold = plan.total
     typical = walk.model.typical or 0.0
-    planned = [
-        Planned(seconds=typical, low=typical, high=typical)
-        if forecast is None
-        else Planned(seconds=forecast.seconds, low=forecast.low, high=forecast.high)
-        for forecast in forecasts
-    ]
-    each.foretold = schedule(planned, each.jobs or each.size).total
     each.summed = sum(
         median(durations.get((merge.cp, merge.kind), [typical])[-15:]) for merge, _ in each.members
     )

@@ -24,7 +24,7 @@ from gentwoo_client.wire.cpv import CPV, NAME, VERSION, split_cpv
 
 _COLOUR = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _BRACKETED = re.compile(
-    r"\[(?P<kind>ebuild|binary|nomerge|uninstall|blocks)\b(?P<letters>[^]]*)\]\s*(?P<package>\S+)(?P<rest>.*)"
+    r"\[(?P<kind>ebuild|binary|nomerge|uninstall|blocks)\b(?P<letters>[^]]*)\](?P<indent>\s*)(?P<package>\S+)(?P<rest>.*)"
 )
 _QUIET_COLUMNS = re.compile(
     rf"(?P<letters>[ INrRSfFgUD~#*]{{6,9}}) +(?P<package>[A-Za-z0-9_][A-Za-z0-9+_.-]*/{NAME}) "
@@ -35,7 +35,7 @@ _OLD = re.compile(r"\s*\[(?P<versions>[^]]+)\]")
 _TO = re.compile(r"(?:^|\s)to (?P<root>/\S*)")
 _QUALIFIED = re.compile(r":[A-Za-z0-9_].*|::.*")
 _BUILD_ID = re.compile(r"-[0-9]+")
-_REVERSED: Final = "in reverse order"
+_REVERSED: Final = "in reverse order:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,17 @@ class PretendedMerge:
 
 def pretended_merges(output: str) -> tuple[PretendedMerge, ...]:
     """Return what would be merged, in its order. Lines that say anything else are passed over."""
-    merges = tuple(_merges(_COLOUR.sub("", output).splitlines()))
-    return merges[::-1] if _REVERSED in output else merges
+    lines = _COLOUR.sub("", output).splitlines()
+    merges = tuple(_merges(lines))
+    return merges[::-1] if _is_reversed(lines) else merges
+
+
+def _is_reversed(lines: list[str]) -> bool:
+    """Whether it is a tree. With `--quiet` only what is indented tells."""
+    return any(
+        line.rstrip().endswith(_REVERSED) or ((match := _BRACKETED.match(line)) and len(match["indent"]) > 1)
+        for line in lines
+    )
 
 
 def _merges(lines: list[str]) -> Iterator[PretendedMerge]:

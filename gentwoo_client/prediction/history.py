@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Final, NamedTuple
 
 from gentwoo_client.prediction.fleet import Calibration, FleetTable, joined
+from gentwoo_client.prediction.lists import Lists
 from gentwoo_client.prediction.merges import BINARY, SOURCE, Circumstances, Forecast, Merge, renamed
 from gentwoo_client.prediction.model import LocalModel
+from gentwoo_client.prediction.schedule import Planned, Schedule, schedule
 
 EMLOP_LAST: Final = 15
 EMLOP: Final = "emlop"
 _OPEN: Final = 1000
+_TURNS: Final = 4
+_TYPICAL: Final = 60.0  # seconds, on a machine that never merged anything
+_TYPICAL_BINARY: Final = 5.0
+_UNKNOWN: Final = 4.0  # by what factor that of which nothing is known may be off
 _CALIBRATORS: Final = 10
 """This machine's place in the fleet is looked up anew after a tenth more merges than calibrate it."""
 
@@ -29,6 +36,16 @@ class Estimated(NamedTuple):
     """What emlop's method expected: the median of the last 15; None where it knew none."""
     own: bool
     """Whether it was ever merged here before."""
+
+
+class Listed(NamedTuple):
+    """A member of a list that is to be foretold."""
+
+    merge: Merge
+    at: int
+    """When it began, or now."""
+    at_work: int | None = None
+    """As in `Circumstances`; None for one that has not begun."""
 
 
 class _Begun(NamedTuple):
@@ -50,6 +67,7 @@ class Walk:
     ) -> None:
         """`table`: what the fleet knows; `compare`: whether emlop's method is asked beside."""
         self.model = LocalModel(moves)
+        self.lists = Lists()
         self._moves = moves or {}
         self._table = table
         self._calibration: Calibration | None = None
@@ -75,6 +93,7 @@ class Walk:
         if len(self._begun) > _OPEN:
             self._begun.pop(next(iter(self._begun)))
         key = (f"{merge.cp}-{merge.version}", root)
+        self.lists.began(key, circumstances)
         self._begun.setdefault(key, []).append(_Begun(merge, circumstances, forecasts, emlop))
 
     def failed(self, merge: Merge, root: str) -> None:
@@ -85,13 +104,15 @@ class Walk:
         self, merge: Merge, root: str, *, ended_at: int, seconds: int | None, concurrency: float | None
     ) -> Estimated | None:
         """A merge completed. Return what was expected of it, if anything was."""
-        same = self._begun.get((f"{merge.cp}-{merge.version}", root))
+        key = (f"{merge.cp}-{merge.version}", root)
+        same = self._begun.get(key)
         if not same or seconds is None:
             return None
         index = next((i for i, one in enumerate(same) if one.circumstances.at == ended_at - seconds), -1)
         begun = same.pop(index)
         if not same:
-            del self._begun[f"{merge.cp}-{merge.version}", root]
+            del self._begun[key]
+        self.lists.completed(key, seconds, ended_at)
         forecast = begun.forecasts.get(merge.kind)
         self.model.learn(
             merge,
@@ -120,9 +141,55 @@ class Walk:
         )
         return joined(own, fleet)
 
-    def foretell_all(self, merges: Iterable[Merge], circumstances: Circumstances) -> list[Forecast | None]:
-        """Return what is to be expected of each merge of a list that has not begun."""
-        return [self.foretell(merge, circumstances) for merge in merges]
+    def foretell_list(
+        self, listed: Sequence[Listed], *, jobs: int, now: float
+    ) -> tuple[list[Forecast | None], list[Planned], Schedule]:
+        """Return what is to be expected of a list: of each merge, what is left of each, and when each ends.
+
+        How many share the machine follows from the schedule, and the schedule from how long each takes: so
+        both are found in turns. A long merge is mostly alone, however many are allowed.
+        """
+        shared: list[float | None] = [None] * len(listed)
+        for last in (*[False] * (_TURNS if jobs != 1 else 0), True):
+            forecasts = [
+                self.foretell(
+                    each.merge, Circumstances(each.at, each.at_work, jobs, len(listed), shared=known)
+                )
+                for each, known in zip(listed, shared, strict=True)
+            ]
+            planned = [
+                self._planned(each, forecast, now) for each, forecast in zip(listed, forecasts, strict=True)
+            ]
+            plan = schedule(planned, jobs or max(1, len(listed)), self.lists.factor(jobs))
+            if last:
+                break
+            for index, beside in enumerate(plan.beside):
+                if listed[index].at_work is None:
+                    found = math.log(max(1.0, beside))
+                    before = shared[index]
+                    shared[index] = found if before is None else (before + found) / 2.0
+        return forecasts, planned, plan
+
+    def _planned(self, each: Listed, forecast: Forecast | None, now: float) -> Planned:
+        elapsed = None if each.at_work is None else max(0.0, now - each.at)
+        if forecast is None:
+            typical = _TYPICAL_BINARY if each.merge.kind == BINARY else self.model.typical or _TYPICAL
+            left = max(1.0, typical - (elapsed or 0.0))
+            return Planned(
+                seconds=left,
+                low=left / _UNKNOWN,
+                high=left * _UNKNOWN,
+                running=elapsed is not None,
+            )
+        if elapsed is None:
+            return Planned(seconds=forecast.seconds, low=forecast.low, high=forecast.high)
+        left = self.model.intervals.beyond(forecast.mean, forecast.spread, elapsed)
+        return Planned(
+            seconds=left,
+            low=min(left, max(0.0, forecast.low - elapsed)),
+            high=max(left, forecast.high - elapsed),
+            running=True,
+        )
 
     @property
     def calibrators(self) -> int:

@@ -46,6 +46,10 @@ class Circumstances(NamedTuple):
     """What `--jobs` allows; 0 without limit."""
     size: int = 1
     """How many merges its list has."""
+    place: int = 1
+    """Which of them it is."""
+    shared: float | None = None
+    """Logarithm of how many merges will share the machine on average, where a schedule tells."""
 
 
 class Forecast(NamedTuple):

@@ -141,6 +141,8 @@ class LocalModel:
 
     def contention(self, circumstances: Circumstances) -> float:
         """Return the logarithm of how many merges, on average, are likely to share the machine."""
+        if circumstances.shared is not None:
+            return circumstances.shared
         at_work, jobs, size = circumstances.at_work, circumstances.jobs, circumstances.size
         count, total = self._kinds.get(_kind(jobs, size), (0.0, 0.0))
         usual = total / (count + 1.0)

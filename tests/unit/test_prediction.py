@@ -211,14 +211,32 @@ def test_what_is_late_stays_late() -> None:
 
 
 def planned(*durations: float) -> list[Planned]:
-    return [Planned(seconds=each, low=0.8 * each, high=1.3 * each) for each in durations]
+    return [Planned(seconds=each, low=each, high=each) for each in durations]
 
 
 def test_one_after_the_other() -> None:
     plan = schedule(planned(10, 20, 30), 1)
     assert plan.ends == (10, 30, 60)
     assert plan.total == 60
+    assert plan.beside == (1, 1, 1)
     assert 0 < plan.low < 60 < plan.high
+
+
+def test_of_many_uncertain_ones_the_mean_counts() -> None:
+    one = Planned(seconds=100, low=60, high=180)
+    assert schedule([one], 1).total == 100
+    assert 1000 < schedule([one] * 10, 1).total < 1150
+
+
+def test_how_many_share_the_machine() -> None:
+    assert schedule(planned(60, 20, 40), 2).beside == (2, 2, 2)
+    assert schedule(planned(100, 10), 2).beside == (1.1, 2)
+    assert schedule(planned(0, 10), 1).beside == (1, 1)
+
+
+def test_such_lists_take_longer_here() -> None:
+    assert schedule(planned(10, 10), 2, 1.5).total == 15
+    assert schedule(planned(10, 10), 2, 0.5).total == 10
 
 
 def test_some_at_a_time() -> None:
@@ -228,7 +246,7 @@ def test_some_at_a_time() -> None:
 
 
 def test_what_runs_goes_first() -> None:
-    waiting, running = planned(100)[0], Planned(seconds=5, low=1, high=9, running=True)
+    waiting, running = planned(100)[0], Planned(seconds=5, low=5, high=5, running=True)
     assert schedule([waiting, running], 1).ends == (105, 5)
 
 
