@@ -7,7 +7,6 @@ Nobody learns what this machine is about to build, since it asks for all of it. 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import logging
@@ -18,7 +17,7 @@ from typing import Final
 
 from gentwoo_client.errors import GentwooError
 from gentwoo_client.prediction.fleet import FleetTable, InvalidTable
-from gentwoo_client.settings import Settings
+from gentwoo_client.settings import DEFAULT, Settings
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +45,10 @@ def fleet_table(settings: Settings, *, offline: bool) -> FleetTable | None:
 
 
 def _collector(settings: Settings) -> str | None:
+    if settings.source("collector") != DEFAULT:
+        return settings.collector
+    if not _is_there(settings):
+        return None
     from gentwoo_client.binhost.choosing import collector_of
 
     try:
@@ -53,6 +56,14 @@ def _collector(settings: Settings) -> str | None:
     except (GentwooError, OSError) as error:
         log.debug("no collector: %s", error)
         return None
+
+
+def _is_there(settings: Settings) -> bool:
+    """Whether there is a journal that this user may see: else nobody registered, as far as can be told."""
+    try:
+        return (settings.state_dir / "journal.sqlite").exists()
+    except OSError:
+        return False
 
 
 def _place(collector: str) -> str:
@@ -103,6 +114,8 @@ def _keep(path: str, fetched: tuple[str, bytes | None], kept: tuple[str, bytes] 
 
 def _fetch(collector: str, etag: str | None) -> tuple[str, bytes | None] | None:
     """Return ETag and document, None for the latter where it is what we have; None where it cannot be had."""
+    import asyncio
+
     from gentwoo_client.collector_api import Patience, PublicAPI
 
     async def ask() -> tuple[str, bytes | None]:
