@@ -80,7 +80,7 @@ WEEKS: Final = 60
 """How far back a series begins; what was published before stays."""
 TREND_WEEKS: Final = 4
 """Risers and fallers are those of so many weeks."""
-CHANGES_AT_ONCE: Final = 50_000
+CHANGES_AT_ONCE: Final = 20_000
 RECORDS_AT_ONCE: Final = 20_000
 """So many are read for some packages together, before what they come to is written."""
 AT_ONCE: Final = 500

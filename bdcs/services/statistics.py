@@ -59,6 +59,8 @@ _CELLS: Final = statistic_cells.c
 _ANY: Final = "any"
 Cells = Mapping[tuple[int, str, int], int]
 """Published figures of a package, by topic, text of the version and bucket; 0: not shown."""
+Series = Mapping[str, Mapping[int, int]]
+"""Of each version, the weeks in which its published figure moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +233,8 @@ def package(
     cells = _cells_of(connection, number)
     holders = _version_figures(connection, number, machines, thresholds)
     dates = _dates_of(connection, number)
-    weeks = _weeks(cells, week_of(int(now)))
+    series = _series(cells)
+    weeks = _filled(series.pop(_ANY, {}), week_of(int(now)))
     bars = {bucket: value for (topic, _, bucket), value in cells.items() if topic == Topic.SECONDS and value}
     origins = {topic: cells.get((topic, _ANY, NO_BUCKET), 0) for topic in (Topic.SOURCE, Topic.BINARY)}
     origins = settled_parts(machines, origins, thresholds)
@@ -240,9 +243,9 @@ def package(
         category=category,
         name=name,
         weeks=tuple(WeekFigure(start=week_start(week), machines=value) for week, value in weeks.items()),
-        shares=_shares(cells, weeks, holders, thresholds),
+        shares=_shares(series, weeks, holders, thresholds),
         adoption=adoption,
-        stuck=_stuck(cells, holders, dates, now),
+        stuck=_stuck(series, holders, dates, now),
         repositories=_repositories(connection, cells, machines, thresholds),
         source=origins.get(Topic.SOURCE, 0),
         binary=origins.get(Topic.BINARY, 0),
@@ -373,21 +376,17 @@ def _dates_of(connection: Connection, package: int) -> dict[str, _Dates]:
     }
 
 
-def _series(cells: Cells, version: str) -> dict[int, int]:
-    """The weeks in which the figure of a version moved."""
-    return {
-        bucket: value
-        for (topic, of, bucket), value in cells.items()
-        if topic == Topic.HOLDS and of == version
-    }
-
-
-def _weeks(cells: Cells, current: int) -> dict[int, int]:
-    """The package's figure in each week from the first one shown; a week without a move shows the last."""
-    return _filled(_series(cells, _ANY), current)
+def _series(cells: Cells) -> dict[str, dict[int, int]]:
+    """Of each version, the weeks in which its figure moved."""
+    found: dict[str, dict[int, int]] = defaultdict(dict)
+    for (topic, version, bucket), value in cells.items():
+        if topic == Topic.HOLDS:
+            found[version][bucket] = value
+    return found
 
 
 def _filled(moves: Mapping[int, int], current: int, first: int | None = None) -> dict[int, int]:
+    """The figure in each week from the first one shown; a week without a move shows what the last one did."""
     filled: dict[int, int] = {}
     value = 0
     start = min(moves, default=current + 1) if first is None else first
@@ -399,19 +398,18 @@ def _filled(moves: Mapping[int, int], current: int, first: int | None = None) ->
 
 
 def _shares(
-    cells: Cells, weeks: Mapping[int, int], holders: Mapping[str, int], thresholds: Thresholds
+    series: Series, weeks: Mapping[int, int], holders: Mapping[str, int], thresholds: Thresholds
 ) -> tuple[VersionSeries, ...]:
     if not weeks:
         return ()
     first, current = min(weeks), max(weeks)
-    moved = {version for topic, version, _ in cells if topic == Topic.HOLDS and version != _ANY}
-    filled = {version: _filled(_series(cells, version), current, first) for version in moved}
+    filled = {version: _filled(moves, current, first) for version, moves in series.items()}
     largest = sorted(
-        moved, key=lambda version: (-holders.get(version, 0), -max(filled[version].values()), version)
+        filled, key=lambda version: (-holders.get(version, 0), -max(filled[version].values()), version)
     )[:LINES]
     shown: dict[str, list[int]] = {version: [] for version in largest}
     for week, whole in weeks.items():
-        parts = settled_parts(whole, {version: filled[version][week] for version in moved}, thresholds)
+        parts = settled_parts(whole, {version: each[week] for version, each in filled.items()}, thresholds)
         for version in largest:
             shown[version].append(parts.get(version, 0))
     return tuple(VersionSeries(version=each, machines=tuple(shown[each])) for each in largest)
@@ -441,7 +439,7 @@ def _adoption(cells: Cells, dates: Mapping[str, _Dates]) -> tuple[Adoption, ...]
 
 
 def _stuck(
-    cells: Cells, holders: Mapping[str, int], dates: Mapping[str, _Dates], now: float
+    series: Series, holders: Mapping[str, int], dates: Mapping[str, _Dates], now: float
 ) -> tuple[Stuck, ...]:
     long_ago = int(now) - STUCK_AFTER_WEEKS * 7 * 86_400
     arrived = [
@@ -455,7 +453,7 @@ def _stuck(
         if not newer:
             continue
         since = dates[newer[-1]].arrived_at
-        peak = max([holders[version], *_series(cells, version).values()])
+        peak = max([holders[version], *series.get(version, {}).values()])
         found.append(
             Stuck(version=version, machines=holders[version], peak=peak, newer=newer[-1], since=since or 0)
         )

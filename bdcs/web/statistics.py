@@ -409,15 +409,25 @@ def _adoption(found: PackageStatistics) -> LineChart | None:
         )
         for day in days
     ]
+    colours = _colours([each.version for each in found.shares], [each.version for each in newest])
     lines = [
         Line(
             name=each.version,
+            colour=colours[each.version],
             values=tuple(100 * share for _, share in each.curve[: len(days)]),
             texts=tuple(f"{100 * share:.0f} %" for _, share in each.curve[: len(days)]),
         )
         for each in newest
     ]
     return line_chart(points, lines, top=100.0, unit=" %")
+
+
+def _colours(known: Sequence[str], wanted: Sequence[str]) -> dict[str, int]:
+    """A colour for each version that is wanted: the one that it has in the chart above, or a free one."""
+    colours = {version: number for number, version in enumerate(known, 1)}
+    taken = {colours[version] for version in wanted if version in colours}
+    free = iter(sorted(set(range(1, 6)) - taken))
+    return {version: colours[version] if version in colours else next(free) for version in wanted}
 
 
 def _times(found: PackageStatistics) -> Histogram | None:

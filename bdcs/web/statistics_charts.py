@@ -15,6 +15,7 @@ from typing import Final
 from bdcs.web.charts import LABELS, Tick, per_cent, scale
 
 LABEL_GAP: Final = 6.0  # per cent of the height between the middles of two labels
+END_LENGTH: Final = 11  # characters of a label at a line's end
 STRIPS: Final = 26  # at most so many strips that react to the pointer
 
 
@@ -38,6 +39,8 @@ class Line:
     values: tuple[float | None, ...]
     texts: tuple[str, ...]
     """The values as people read them."""
+    colour: int | None = None
+    """Which of the five; None: that of its place among the lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +135,7 @@ def line_chart(
         raise ValueError("a chart needs at least one point")
     values = [value for line in lines for value in line.values if value is not None]
     step, fitting = scale(max(values, default=0.0)) if top is None else (top / 4, top)
-    named = [(number, line) for number, line in enumerate(lines, 1)]
+    named = [(line.colour or number, line) for number, line in enumerate(lines, 1)]
     return LineChart(
         ticks=tuple(
             Tick(y=per_cent(100 - 100 * number * step / fitting), text=f"{number * step:,g}{unit}")
@@ -199,12 +202,13 @@ def histogram(
 
 def _labels(points: Sequence[Point]) -> tuple[AxisLabel, ...]:
     every = math.ceil(len(points) / LABELS)
-    chosen = [place for place in range(len(points)) if (len(points) - 1 - place) % every == 0]
+    last = len(points) - 1 - every // 2  # a label in the corner would not have room
+    chosen = [place for place in range(last + 1) if (last - place) % every == 0]
     return tuple(
         AxisLabel(
             x=per_cent(100 * points[place].place),
             text=points[place].label,
-            wide_only=(len(points) - 1 - place) % (2 * every) != 0,
+            wide_only=(last - place) % (2 * every) != 0,
         )
         for place in chosen
     )
@@ -230,9 +234,14 @@ def _ends(named: Sequence[tuple[int, Line]], top: float) -> tuple[End, ...]:
     heights.sort(key=lambda each: each[2])
     apart = pushed_apart([height for _, _, height in heights])
     return tuple(
-        End(colour=number, y=per_cent(y), name=name)
+        End(colour=number, y=per_cent(y), name=_short(name))
         for (number, name, _), y in zip(heights, apart, strict=True)
     )
+
+
+def _short(name: str) -> str:
+    """A name that fits beside the plot; the table has the whole one."""
+    return name if len(name) <= END_LENGTH else name[: END_LENGTH - 1] + "…"
 
 
 def pushed_apart(heights: Sequence[float]) -> list[float]:

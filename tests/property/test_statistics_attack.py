@@ -152,7 +152,7 @@ COLUMNS = (
 )
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)  # each is a history of some sixty publications
+@settings(max_examples=3, deadline=None, derandomize=True)  # each is a history of some ten publications
 @given(st.integers(min_value=0, max_value=2**32))
 def test_nothing_moves_that_no_crowd_moved(seed: int) -> None:
     random = Random(seed)
@@ -163,7 +163,7 @@ def test_nothing_moves_that_no_crowd_moved(seed: int) -> None:
         for who in honest:
             world.act(who, "install", "1.0")
         world.look()
-        for _ in range(8):
+        for _ in range(5):
             kind, version = random.choice(KINDS), random.choice(["1.0", "2.0"])
             for place in random.sample(range(ATTACKERS), random.randint(1, ATTACKERS)):
                 if random.random() < 0.4:
@@ -188,7 +188,7 @@ def test_nine_machines_that_come_and_go_learn_nothing(seed: int) -> None:
         before = answers(connection)
         assert statistics.package(connection, "app-misc", "alpha", TEN, NOW).weeks[-1].machines == 15
         own = [world.join() for _ in range(ATTACKERS)]
-        for _ in range(5):
+        for _ in range(2):
             for place, who in enumerate(own):
                 world.act(who, random.choice(KINDS), random.choice(["1.0", "2.0"]))
                 publish(connection, TEN)
