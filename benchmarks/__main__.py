@@ -6,6 +6,7 @@ import sys
 
 BENCHMARKS = (
     "history",
+    "prediction",
     "daemon_idle",
     "latency",
     "live_ingest",
