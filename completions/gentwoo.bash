@@ -5,7 +5,7 @@ _gentwoo()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
 	local path=gentwoo words='' files='' skip='' word i
 	local -A known=()
-	for word in 'gentwoo' 'gentwoo register' 'gentwoo status' 'gentwoo show' 'gentwoo push' 'gentwoo daemon' 'gentwoo forget' 'gentwoo verify' 'gentwoo report' 'gentwoo history' 'gentwoo predict' 'gentwoo binhost' 'gentwoo binhost setup' 'gentwoo binhost propose' 'gentwoo binhost status' 'gentwoo binhost remove' 'gentwoo search' 'gentwoo install' 'gentwoo upgrade' 'gentwoo downgrade' 'gentwoo remove' 'gentwoo build' 'gentwoo builds' 'gentwoo builds show' 'gentwoo builds log' 'gentwoo builds cancel' 'gentwoo builds retry' 'gentwoo why' 'gentwoo set' 'gentwoo set create' 'gentwoo set add' 'gentwoo set remove' 'gentwoo set list' 'gentwoo set build' 'gentwoo notifications' 'gentwoo parameters'; do known[$word]=1; done
+	for word in 'gentwoo' 'gentwoo register' 'gentwoo status' 'gentwoo show' 'gentwoo push' 'gentwoo daemon' 'gentwoo forget' 'gentwoo verify' 'gentwoo report' 'gentwoo watch' 'gentwoo watch add' 'gentwoo watch list' 'gentwoo watch remove' 'gentwoo history' 'gentwoo predict' 'gentwoo binhost' 'gentwoo binhost setup' 'gentwoo binhost propose' 'gentwoo binhost status' 'gentwoo binhost remove' 'gentwoo search' 'gentwoo install' 'gentwoo upgrade' 'gentwoo downgrade' 'gentwoo remove' 'gentwoo build' 'gentwoo builds' 'gentwoo builds show' 'gentwoo builds log' 'gentwoo builds cancel' 'gentwoo builds retry' 'gentwoo why' 'gentwoo set' 'gentwoo set create' 'gentwoo set add' 'gentwoo set remove' 'gentwoo set list' 'gentwoo set build' 'gentwoo notifications' 'gentwoo parameters'; do known[$word]=1; done
 	COMPREPLY=()
 	case $prev in
 		--config) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
@@ -16,6 +16,8 @@ _gentwoo()
 		--log) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--linger) :; return ;;
 		--public-key) :; return ;;
+		--topic) mapfile -t COMPREPLY < <(compgen -W 'failures adoption removal' -- "$cur"); return ;;
+		--webhook) :; return ;;
 		--since) :; return ;;
 		--until) :; return ;;
 		--event) mapfile -t COMPREPLY < <(compgen -W 'install uninstall failure' -- "$cur"); return ;;
@@ -29,11 +31,11 @@ _gentwoo()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		if [[ $skip ]]; then skip=''; continue; fi
-		case $word in --config|--state-dir|--log-level|--collector|--history|--log|--linger|--public-key|--since|--until|--event|--jobs|--target|--fingerprint|--token-file|--limit|--attempt) skip=1 ;; -*) ;;
+		case $word in --config|--state-dir|--log-level|--collector|--history|--log|--linger|--public-key|--topic|--webhook|--since|--until|--event|--jobs|--target|--fingerprint|--token-file|--limit|--attempt) skip=1 ;; -*) ;;
 		*) [[ ${known["$path $word"]-} ]] && path+=" $word" ;; esac
 	done
 	case $path in
-		'gentwoo') words='register status show push daemon forget verify report history predict binhost search install upgrade downgrade remove build builds why set notifications parameters --version --config --state-dir --log-level --help' ;;
+		'gentwoo') words='register status show push daemon forget verify report watch history predict binhost search install upgrade downgrade remove build builds why set notifications parameters --version --config --state-dir --log-level --help' ;;
 		'gentwoo register') words='--collector --history --renew --forget-old --non-interactive --insecure --config --state-dir --log-level --help' ;;
 		'gentwoo status') words='--json --config --state-dir --log-level --help' ;;
 		'gentwoo show') words='--all --json --config --state-dir --log-level --help' ;;
@@ -42,6 +44,10 @@ _gentwoo()
 		'gentwoo forget') words='--yes --config --state-dir --log-level --help' ;;
 		'gentwoo verify') words='--public-key --config --state-dir --log-level --help' files=f ;;
 		'gentwoo report') words='--config --state-dir --log-level --help' ;;
+		'gentwoo watch') words='add list remove --config --state-dir --log-level --help' ;;
+		'gentwoo watch add') words='--topic --webhook --json --config --state-dir --log-level --help' ;;
+		'gentwoo watch list') words='--json --config --state-dir --log-level --help' ;;
+		'gentwoo watch remove') words='--config --state-dir --log-level --help' ;;
 		'gentwoo history') words='--log --since --until --event --json --config --state-dir --log-level --help' ;;
 		'gentwoo predict') words='-f --follow --log --jobs --accuracy --offline --collector --json --config --state-dir --log-level --help' ;;
 		'gentwoo binhost') words='setup propose status remove --config --state-dir --log-level --help' ;;

@@ -65,6 +65,13 @@ PATHS = [
     "/targets/v3/packages/app-misc/alpha",
     "/targets/v3/generations/2",
     "/targets/empty",
+    "/developers",
+    "/exposure?atoms=%3Cdev-lang/python-3.14%20%3Cdev-libs/rare-2",
+    "/exposure?atoms=python",
+    "/removal",
+    "/removal?atoms=dev-lang/python%20app-misc/alpha",
+    "/watch",
+    "/leaving",
     "/nothing",
 ]
 
@@ -84,6 +91,8 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collec
         busy.fail("www-client/firefox-144.0.2")
         busy.fail("dev-lang/rust-1.91.0", cause="interrupted")
         make_targets(collector, tmp_path_factory.mktemp("packages"))
+        for atom in ("<dev-lang/python-3.14", "www-client/firefox"):
+            collector.bdcs("admin", "leaving", "add", atom, "--on", "2026-12-24", "--reason", "no upstream")
         collector.stop()
         collector.start()
         until(lambda: b"not yet since" not in request(collector.url, "GET", "/about/status").body)

@@ -132,7 +132,7 @@ def test_watches_are_their_owners(site: tuple[Collector, list[Member]]) -> None:
         {"package": "alpha"},
         {"package": "app-misc/alpha", "topics": ["gossip"]},
         {"package": "app-misc/alpha", "webhook": "http://hooks.example.org/"},
-        {"package": "app-misc/alpha", "webhook": "https://user:secret@hooks.example.org/"},
+        {"package": "app-misc/alpha", "webhook": "https://user@hooks.example.org/"},
         {"package": 1},
     ],
 )
