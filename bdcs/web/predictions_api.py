@@ -38,7 +38,7 @@ OPERATIONS: Final = (
         path="/v1/predictions",
         name="predictions",
         summary="How long packages take to build, whole, with an ETag",
-        answers={200: PredictionsDocument, 304: None},
+        answers={200: PredictionsDocument},
         problems=(500, 503),
     ),
 )
