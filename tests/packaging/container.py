@@ -39,7 +39,19 @@ mount -t tmpfs -o mode=755 tmpfs "$1/run"
 mkdir -p "$1/run/lock"
 ip link set lo up
 echo ready
-exec chroot "$1" sleep infinity
+exec chroot "$1" python3 -c "$2"
+"""
+# As an init has to: what lost its parent is waited for, else a supervisor that ended would seem to live.
+INIT = """\
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+while True:
+    signal.sigwait([signal.SIGCHLD])
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        pass
 """
 OPENRC = (
     "starting started stopping inactive wasinactive failed hotplugged daemons options exclusive scheduled tmp"
@@ -81,7 +93,7 @@ class Container:
     def __enter__(self) -> Self:
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc"]
         self._process = subprocess.Popen(
-            [*unshare, "--propagation=private", "sh", "-c", START, "sh", str(self.root)],
+            [*unshare, "--propagation=private", "sh", "-c", START, "sh", str(self.root), INIT],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
