@@ -30,10 +30,10 @@ def boot(root: Path, script: str, *, timeout: float) -> str:
     wants.mkdir(exist_ok=True)
     if not (wants / "probe.service").is_symlink():
         (wants / "probe.service").symlink_to("../probe.service")
-    alone = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+    alone = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     nspawn = ["systemd-nspawn", "--register=no", "--keep-unit", "-q", "--boot", "--private-network"]
     done = subprocess.run(
-        [*alone, *nspawn, f"--directory={root}"],
+        [*alone, "--mount-proc", "--propagation=private", *nspawn, f"--directory={root}"],
         env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -91,9 +91,21 @@ class Container:
         self._pid = 0
 
     def __enter__(self) -> Self:
-        unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "--uts", "--ipc"]
+        # It ends with us, however we end.
+        alone = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--net",
+            "--uts",
+            "--ipc",
+        ]
         self._process = subprocess.Popen(
-            [*unshare, "--propagation=private", "sh", "-c", START, "sh", str(self.root), INIT],
+            [*alone, "--propagation=private", "sh", "-c", START, "sh", str(self.root), INIT],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
