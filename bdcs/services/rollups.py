@@ -40,6 +40,7 @@ from bdcs.domain.codes import INSTALL, INSTALL_TYPE
 from bdcs.domain.machines import State
 from bdcs.domain.statistics import (
     ANY_VERSION,
+    DAY,
     HOUR,
     MONDAY,
     WEEK,
@@ -80,6 +81,8 @@ WEEKS: Final = 60
 """How far back a series begins; what was published before stays."""
 TREND_WEEKS: Final = 4
 """Risers and fallers are those of so many weeks."""
+MOST_SECONDS: Final = DAY
+"""Of compiling, that one machine adds to a week at most: one machine weighs one."""
 CHANGES_AT_ONCE: Final = 20_000
 RECORDS_AT_ONCE: Final = 20_000
 """So many are read for some packages together, before what they come to is written."""
@@ -493,7 +496,7 @@ def _due_weeks(connection: Connection, current: int) -> list[int]:
 
 def _week_query(week: int, as_of: int) -> Select[Any]:
     """Machines and sums of a week, and how many machines are new or did more since `as_of`."""
-    seconds = func.min(_WEEKS.seconds, literal_column(str(WEEK)))
+    seconds = func.min(_WEEKS.seconds, literal_column(str(MOST_SECONDS)))
     return (
         select(
             func.count().label("present"),
