@@ -12,12 +12,12 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal_column, select
 
 from bdcs.domain.jobs import IN_FLIGHT, Failure, JobState, MemberState
 from bdcs.domain.targets import Cause
 from bdcs.services import generations, requests, targets
-from bdcs.services.jobs import Attempt, Claimant, Jobs
+from bdcs.services.jobs import Attempt, Claimant, Jobs, published_build
 from bdcs.store import schema, tables
 from bdcs.store.engine import create_writer
 from bdcs.store.store import transaction
@@ -150,13 +150,16 @@ class Histories(RuleBasedStateMachine):
                 book.give_back(held)
             else:
                 self.succeed(book, held, differs=what == "differ")
-                self.successes[held.id] += 1
 
     def succeed(self, book: Jobs, attempt: Attempt, *, differs: bool) -> None:
+        """Publish what was built, unless somebody published the same meanwhile: then that is the build."""
         connection = book.connection
         job = connection.execute(select(tables.jobs).where(tables.jobs.c.id == attempt.job_id)).one()
         digest = f"other-{attempt.id}" if differs else job.digest
-        build = self.publish(connection, job.cpv, digest, f"attempt-{attempt.id}")
+        build = published_build(connection, self.target.id, digest)
+        if build is None:
+            build = self.publish(connection, job.cpv, digest, f"attempt-{attempt.id}")
+            self.successes[attempt.id] += 1
         book.succeed(attempt, build, ("it differs",) if differs else ())
         book.finish_published(self.target.id)
 
@@ -190,7 +193,8 @@ class Histories(RuleBasedStateMachine):
     @rule(data=st.data(), again=st.booleans())
     def cancel_or_retry(self, data: st.DataObject, again: bool) -> None:
         with transaction(self.engine) as connection:
-            rows = connection.execute(select(tables.requests).order_by(tables.requests.c.id)).all()
+            # In the order in which they were made: their ids are random.
+            rows = connection.execute(select(tables.requests).order_by(literal_column("rowid"))).all()
             if not rows:
                 return
             row = data.draw(st.sampled_from(rows))
