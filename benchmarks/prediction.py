@@ -34,6 +34,8 @@ from gentwoo_client.prediction.history import Estimated, Listed, Walk
 from gentwoo_client.prediction.merges import SOURCE, TINY, Merge
 
 SEED = 2024
+SEEDS = 3
+"""Machines of each kind."""
 LISTS = 10
 GENTWOO = (sys.executable, "-c", "from gentwoo_client.cli import main; raise SystemExit(main())")
 
@@ -49,7 +51,7 @@ def history_rows(real: Sequence[str]) -> list[Row]:
     rows = [row for name, estimated in logs.items() for row in _compared(name, estimated)]
     simulated: list[Estimated] = []
     for name, habits in REGIMES.items():
-        estimated = scored(history(habits, SEED))
+        estimated = [one for seed in range(SEEDS) for one in scored(history(habits, SEED + seed))]
         rows += _compared(f"simulated: {name}", estimated)
         simulated += estimated
     return [*rows, *_compared("simulated, all", simulated, median_at_most=1.0, mean_at_most=1.0)]
