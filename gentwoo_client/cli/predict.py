@@ -30,10 +30,12 @@ HELP = "say how long merges will take, and when they are done"
 EVERY: Final = 1.0
 """Seconds between two looks at the log with --follow."""
 BETWEEN: Final = 1.0
-"""Seconds after which an emerge that began nothing further is taken for ended."""
+"""Seconds after the end of an emerge in which another may begin."""
 LARGEST: Final = 64 << 20
 """Bytes of what `emerge --pretend` prints, at most."""
 _WIDTH: Final = 79
+_ENDLESS: Final = 10_000
+_ERASE: Final = "\r\x1b[2K"
 _JOBS = re.compile(r"(?:^|\s)(?:--jobs(?:[= ](\d+))?|-j\s?(\d+)?)(?=\s|$)")
 
 
@@ -132,39 +134,39 @@ def _running(arguments: argparse.Namespace, settings: Settings) -> int:
     log = arguments.logs[-1] if arguments.logs else os.fspath(settings.log)
     follower = Follower(log, reader, walk, settings.eprefix, offset)
     outlook = follower.outlook(time.time())
-    if outlook is None:
+    if outlook is None and not (arguments.follow and not follower.is_over()):
         message = "no emerge is at work"
         if arguments.json:
             print(f"gentwoo: {message}", file=sys.stderr)
             return FAILED
         raise GentwooError(message, advice="pipe a plan here: emerge --pretend … | gentwoo predict")
-    if not arguments.follow:
+    if outlook is not None and not arguments.follow:
         _print(outlook, as_json=arguments.json)
         return DONE
     return _follow(follower, outlook, as_json=arguments.json)
 
 
-def _follow(follower: Follower, outlook: Outlook, *, as_json: bool) -> int:
+def _follow(follower: Follower, current: Outlook | None, *, as_json: bool) -> int:
     """Show how it goes on until nothing is at work any more."""
-    from gentwoo_client.foretelling.outlook_text import document, progress, span
+    from gentwoo_client.foretelling.outlook_text import document, outcome, progress
 
     bar = sys.stdout.isatty() and not as_json
     idle_since: float | None = None
-    current: Outlook | None = outlook
     shown: object = None
     while True:
         now = time.time()
         if current is not None:
             idle_since = None
+            state = (current.done, tuple(each.merge for each in current.ahead if each.started_at))
             if bar:
-                print(f"\r\x1b[2K{progress(current, _columns())}", end="", flush=True)
+                print(f"{_ERASE}{progress(current, _columns())}", end="", flush=True)
             elif as_json:
                 print(json.dumps(document(current)), flush=True)
-            else:
-                state = (current.done, tuple(each.merge for each in current.ahead if each.started_at))
-                if state != shown:
-                    print(progress(current, 10_000), flush=True)
-                    shown = state
+            elif state != shown:
+                print(progress(current, _ENDLESS), flush=True)
+            shown = state
+        elif not follower.is_over():
+            idle_since = None
         elif idle_since is None:
             idle_since = now
         elif now - idle_since >= BETWEEN:
@@ -172,13 +174,10 @@ def _follow(follower: Follower, outlook: Outlook, *, as_json: bool) -> int:
         select.select([], [], [], EVERY)
         for done in follower.news():
             if not as_json:
-                erase = "\r\x1b[2K" if bar else ""
-                said = span(done.forecast.seconds)
-                name = f"{done.merge.cp}-{done.merge.version}"
-                print(f"{erase}{name} took {span(done.seconds)}, {said} were expected", flush=True)
+                print(f"{_ERASE if bar else ''}{outcome(done)}", flush=True)
         current = follower.outlook(time.time())
     if bar:
-        print("\r\x1b[2K", end="")
+        print(_ERASE, end="")
     if not as_json:
         print("emerge has ended")
     return DONE

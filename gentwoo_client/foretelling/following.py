@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from gentwoo_client.foretelling.outlook import Outlook, of_running
 from gentwoo_client.foretelling.own_history import walk_through
-from gentwoo_client.foretelling.running import running_list
+from gentwoo_client.foretelling.running import emerge_processes, running_list
 from gentwoo_client.log.files import read_blocks
 from gentwoo_client.log.merges import MergeReader
 from gentwoo_client.prediction.history import Estimated, Walk
@@ -38,6 +38,12 @@ class Follower:
         """Return how it stands; None when nothing is at work."""
         running = running_list(self._reader, self._eprefix)
         return None if running is None else of_running(self._walk, running, now=now)
+
+    def is_over(self) -> bool:
+        """Whether no emerge is at work any more, neither at a merge nor between two."""
+        if not self._reader.is_open:
+            return True
+        return not self._reader.running() and emerge_processes() in ([], None)
 
     def _read(self) -> Iterator[Estimated]:
         for block in read_blocks(self._log, self._offset):

@@ -8,6 +8,7 @@ from typing import Final
 
 from gentwoo_client.foretelling.outlook import BOTH, FLEET, HISTORY, UNKNOWN, Ahead, Outlook
 from gentwoo_client.foretelling.own_history import moment
+from gentwoo_client.prediction.history import Estimated
 from gentwoo_client.prediction.merges import BINARY
 
 _DAY: Final = 86400
@@ -58,6 +59,12 @@ def progress(outlook: Outlook, width: int) -> str:
         f" done {_clock(outlook.now + outlook.seconds, outlook.now)}  {at_work}"
     )
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def outcome(done: Estimated) -> str:
+    """Return what is said of a merge that completed."""
+    name = f"{done.merge.cp}-{done.merge.version}"
+    return f"{name} took {span(done.seconds)}, {span(done.forecast.seconds)} were expected"
 
 
 def share_done(outlook: Outlook) -> float:

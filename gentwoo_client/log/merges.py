@@ -54,6 +54,11 @@ class MergeReader(MergeTracker):
         items = sorted((item for item in self._items() if item.at_work), key=lambda item: item.start)
         return [self._beginning(item) for item in items]
 
+    @property
+    def is_open(self) -> bool:
+        """Whether an emerge began of which the end was not logged, also between two of its merges."""
+        return bool(self._runs)
+
     def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> _Item:
         item = super()._start(at, place, cpv, package, root)
         self._tell_beginning(self._beginning(item), len(self._changes))

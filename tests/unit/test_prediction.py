@@ -13,7 +13,7 @@ from bdcs.domain.duration_fit import Cell, alone, effect_of, fit
 from gentwoo_client.foretelling.own_history import walk_quickly
 from gentwoo_client.foretelling.package_moves import package_moves
 from gentwoo_client.foretelling.replaying import EMLOP, LISTS, LOCAL, SUMS, Method, line, methods, replay
-from gentwoo_client.log.merges import Beginning, Happening, read_happenings
+from gentwoo_client.log.merges import Beginning, Happening, MergeReader, read_happenings
 from gentwoo_client.prediction.accuracy import coverage, errors, is_scored
 from gentwoo_client.prediction.fleet import ORIGIN, Effect, FleetTable, InvalidTable, PackageEffects, place
 from gentwoo_client.prediction.history import Walk
@@ -383,6 +383,20 @@ def test_history_and_fleet_together() -> None:
     assert both.method == "both"
     assert walk.calibrators == 12
     assert walk.foretell(Merge("a", "new", "1", BINARY), Circumstances(20_000, 1)) is None
+
+
+def test_what_is_at_work() -> None:
+    lines = (LOGS / "scenarios" / "16-jobs2.log").read_bytes().splitlines(True)
+    reader = MergeReader()
+    first = next(number for number, each in enumerate(lines) if b"emerge (2 of 3)" in each)
+    reader.read(b"".join(lines[: first + 1]))
+    assert [(each.place, each.size, each.jobs, each.at_work) for each in reader.running()] == [
+        (1, 3, 2, 2),
+        (2, 3, 2, 2),
+    ]
+    assert reader.is_open
+    reader.read(b"".join(lines[first + 1 :]))
+    assert (reader.running(), reader.is_open) == ([], False)
 
 
 def test_errors_of_nothing() -> None:
