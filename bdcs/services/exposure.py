@@ -20,6 +20,7 @@ from bdcs.domain.thresholds import ROUNDING, Thresholds
 from bdcs.services import catalogue
 from bdcs.services.catalogue import CataloguePackage, CatalogueVersion
 from bdcs.services.public_figures import PackageFigures, VersionFigure, fleet_figure, package_figures
+from bdcs.services.quarantine import is_shown
 from bdcs.store.tables import packages, statistic_cells
 
 TREND_WEEKS = 26
@@ -226,6 +227,7 @@ def trend(connection: Connection, category: str, name: str) -> list[Week]:
         .where(
             packages.c.category == category,
             packages.c.name == name,
+            is_shown(packages.c.id),
             cells.topic == int(Topic.HOLDS),
             cells.version_id == ANY_VERSION,
         )

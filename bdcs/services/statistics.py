@@ -33,6 +33,7 @@ from bdcs.domain.statistics import (
 )
 from bdcs.domain.thresholds import Thresholds, proves_few, settled, settled_parts
 from bdcs.services.figures import FLEET
+from bdcs.services.quarantine import is_shown
 from bdcs.services.rollups import TREND_WEEKS
 from bdcs.store.tables import (
     figures,
@@ -330,7 +331,7 @@ def _shown(connection: Connection, category: str, name: str) -> tuple[int | None
     query = (
         select(packages.c.id, figures.c.published)
         .join(figures, and_(figures.c.package_id == packages.c.id, figures.c.version_id.is_(None)))
-        .where(packages.c.category == category, packages.c.name == name)
+        .where(packages.c.category == category, packages.c.name == name, is_shown(packages.c.id))
     )
     row = connection.execute(query).one_or_none()
     return (None, 0) if row is None else (row.id, row.published)
@@ -535,7 +536,7 @@ def _ranked_query(category: str, repository: str) -> Select[Any]:
         )
         .join(figures, and_(figures.c.package_id == packages.c.id, figures.c.version_id.is_(None)))
         .outerjoin(package_statistics, package_statistics.c.package_id == packages.c.id)
-        .where(figures.c.published > 0)
+        .where(figures.c.published > 0, is_shown(packages.c.id))
     )
     if repository:
         query = (

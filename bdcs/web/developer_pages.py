@@ -26,6 +26,8 @@ from bdcs.web.rendering import PAGE_HEADERS, PUBLIC, Renderer
 from gentwoo_client.wire.errors import Malformed
 
 SECTION: Final = "Developers"
+FEWEST_WEEKS: Final = 3
+"""A trend has so many columns."""
 _ATOMS: Final = Parameter(
     name="atoms",
     schema={"type": "string", "minLength": 1, "maxLength": TEXT_LENGTH},
@@ -113,7 +115,7 @@ def _question(request: web.Request) -> str:
 
 
 def _trend(package: PackageExposure) -> ColumnChart | None:
-    """The package's machines week by week; weeks with too few of them have no column."""
+    """The package's machines week by week; weeks with too few of them have no column. None: no trend yet."""
     values = [
         Value(
             label=formats.day_and_month(week.monday),
@@ -123,4 +125,4 @@ def _trend(package: PackageExposure) -> ColumnChart | None:
         )
         for week in package.trend
     ]
-    return column_chart(values) if any(value.amount for value in values) else None
+    return column_chart(values) if sum(value.amount > 0 for value in values) >= FEWEST_WEEKS else None
