@@ -47,7 +47,7 @@ from gentwoo_client.prediction.merges import TINY
 
 log = logging.getLogger(__name__)
 
-INTERVAL: Final = 15.0  # seconds between two looks at whether there is enough that is new
+INTERVAL: Final = 60.0  # seconds between two looks at whether there is enough that is new
 REMEMBERED: Final = 1.0  # seconds for which the table is believed to be what it was
 OFTEN: Final = 6 * 3600  # seconds after which anything new is enough
 ENOUGH: Final = 10  # otherwise as many new records as a tenth of all there are
