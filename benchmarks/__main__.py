@@ -12,6 +12,7 @@ BENCHMARKS = (
     "live_ingest",
     "backfill_ingest",
     "storage",
+    "statistics_pages",
     "index_publish",
     "rescan",
     "index_304",
