@@ -8,8 +8,9 @@ the system: HIDDEN. Everything else of this machine is not there: no home, no st
 socket, no device that stores anything, no process. Nothing of our environment goes in.
 
 Where the builder is root, so are the builds, since Portage sets owners; of root's capabilities they have what
-that needs. They have no CAP_SYS_ADMIN (to mount), CAP_MKNOD, CAP_SYS_PTRACE or CAP_NET_ADMIN, and `/proc/sys`
-is read-only. An ordinary user builds in a user namespace, in which nobody else exists.
+that needs. They have no CAP_SYS_ADMIN (to mount), CAP_MKNOD, CAP_SYS_PTRACE or CAP_NET_ADMIN, no
+CAP_DAC_READ_SEARCH, which opens every file of a file system that any file is seen of (open_by_handle_at(2)),
+and `/proc/sys` is read-only. An ordinary user builds in a user namespace, in which nobody else exists.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from typing import Final
 CAPABILITIES: Final = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
     "CAP_FOWNER",
     "CAP_FSETID",
     "CAP_KILL",

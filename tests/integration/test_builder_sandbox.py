@@ -2,6 +2,7 @@
 """What an ebuild finds that wants to get out of its build: nothing of this machine, nothing that stays."""
 
 import asyncio
+import ctypes
 import itertools
 import os
 import socket
@@ -16,7 +17,8 @@ from bdcs.builder import process
 from bdcs.builder.building import ATTEMPTS, DISTFILES, BuildRoot, Workshop, sandbox_of
 from bdcs.builder.limits import Limits
 from bdcs.builder.root import throw_away_root
-from tests.workshops import Place, Result, wish
+from dev.places import PORTAGE
+from tests.workshops import READABLE, Place, Result, wish
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -24,6 +26,18 @@ CPV = "app-misc/evil-1.0"
 SECRET = "the-secret-of-this-test"
 SLEEPER = "271828182"
 """Seconds that another process of this machine sleeps, by which it could be known."""
+
+
+BY_HANDLE = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+handle = ctypes.create_string_buffer(bytes.fromhex(sys.argv[1]))
+for seen in sys.argv[2:]:
+    found = libc.open_by_handle_at(os.open(seen, os.O_RDONLY), handle, os.O_RDONLY)
+    print(os.read(found, 100) if found >= 0 else os.strerror(ctypes.get_errno()))
+print("tried")
+"""
+"""Opens a file by its handle, given something else of its file system."""
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +158,40 @@ def test_a_whole_system_has_no_homes_and_no_state(tmp_path: Path) -> None:
     # Of /tmp there are only the empty directories that stand for ours.
     found = {Path(line) for line in asyncio.run(look()).decode().splitlines()}
     assert all(path in data.parents or path in (data, other) for path in found), found
+
+
+def test_no_file_is_opened_by_its_handle(tmp_path: Path) -> None:
+    """… of a file system that something is seen of, such as that of the distfiles, in which the key lies."""
+    data, eprefix = tmp_path / "builder", tmp_path / "prefix"
+    for directory in (data / ATTEMPTS, data / DISTFILES, eprefix / "var/tmp"):
+        directory.mkdir(parents=True)
+    for name in ("distfiles", "binpkgs"):
+        (eprefix / "var/cache" / name).mkdir(parents=True)
+    (data / "machine.key").write_text(SECRET)
+    handle = handle_of(data / "machine.key")
+    workshop = Workshop(BuildRoot(eprefix=eprefix, readable=READABLE), data, Limits(), make_jobs=1)
+    python = str(PORTAGE / "bin/python")
+    seen = (f"{eprefix}/var/cache/distfiles", "/usr")
+
+    async def look() -> str:
+        said: list[bytes] = []
+        async with throw_away_root(eprefix, data / ATTEMPTS / "1", size=1 << 26) as root:
+            for has_network in (False, True):
+                box = sandbox_of(workshop, root, None, has_network=has_network)
+                words = box.command((python, "-c", BY_HANDLE, handle.hex(), *seen), {})
+                await process.run([*root.enter(), *words], said.append)
+        return b"".join(said).decode()
+
+    said = asyncio.run(look())
+    assert said.count("tried") == 2, said
+    assert SECRET not in said
+
+
+def handle_of(path: Path) -> bytes:
+    """The handle of a file; one of nothing where its file system has none."""
+    size = 128
+    handle = ctypes.create_string_buffer(size.to_bytes(4, "little") + bytes(4 + size))
+    mount = ctypes.c_int()
+    here = -100  # AT_FDCWD
+    ctypes.CDLL(None).name_to_handle_at(here, bytes(path), handle, ctypes.byref(mount), 0)
+    return handle.raw
