@@ -27,11 +27,11 @@ from typing import Any, Self
 
 from gentwoo_client.locks import WATCHER
 from tests.binhost import CFLAGS
-from tests.processes import Machine, Process, environment
+from tests.processes import Machine, Process, environment, run
 from tests.world import World
 
 MERGE = re.compile(r"=== \(\d+ of \d+\) (Merging Binary|Compiling/Merging) \((.+?)::")
-PATIENCE = 240  # seconds that a command may take which installs something
+PATIENCE = 500  # seconds that a command may take which installs something
 
 
 @dataclass
@@ -45,6 +45,10 @@ class Seated(Machine):
         world, place = self.seat
         inside = ("bwrap", "--die-with-parent", "--dev-bind", "/", "/", "--bind", world, place, "--")
         return [*inside, *super().argv(*arguments)]
+
+    def gentwoo(self, *arguments: str, check: bool = True) -> CompletedProcess[str]:
+        """Run one command to its end, however busy this machine is."""
+        return run(self.argv(*arguments), env=environment(**self.env), check=check, timeout=PATIENCE)
 
 
 @dataclass

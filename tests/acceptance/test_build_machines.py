@@ -16,7 +16,7 @@ from tests.signing import short_directory
 from tests.twins import Twin, Twins, all_end, is_signed
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(1200)]
 
 TARGET = "amd64"
 REQUESTED = r"Request ([a-z2-7]+); "
@@ -92,7 +92,7 @@ def test_three_machines_two_builds(
     twins.ebuild(cpv, iuse="gtk")
     waiting = [machine.start("install", "--yes", "app-misc/alpha") for machine in machines]
     try:
-        numbers = [process.until_printed(REQUESTED, 120)[1] for process in waiting]
+        numbers = [process.until_printed(REQUESTED, 300)[1] for process in waiting]
         asked = [only(machine, number) for machine, number in zip(machines, numbers, strict=True)]
         assert sorted(package["answer"] for package in asked) == ["joined", "queued", "queued"]
         assert asked[0]["job"] == asked[2]["job"] != asked[1]["job"]
@@ -154,8 +154,8 @@ def test_what_fails_is_told_remembered_and_tried_again(
     cpv = "app-misc/broken-1.0"
     twins.ebuild(cpv, phases={"src_compile": 'die "it does not compile"'})
     with first.start("install", "--yes", "app-misc/broken") as failing:
-        number = failing.until_printed(REQUESTED, 120)[1]
-        assert failing.wait(120) == 1, failing.output
+        number = failing.until_printed(REQUESTED, 300)[1]
+        assert failing.wait(300) == 1, failing.output
     assert "failed in its compile phase" in failing.output
     assert "it does not compile" in first.run("builds", "log", number).stdout
     job = only(first, number)["job"]
@@ -165,7 +165,7 @@ def test_what_fails_is_told_remembered_and_tried_again(
 
     twins.ebuild(cpv)
     first.run("builds", "retry", number)
-    until(lambda: only(first, number)["state"] == "published", 120, what="the second attempt")
+    until(lambda: only(first, number)["state"] == "published", 300, what="the second attempt")
     assert only(first, number)["job"] == job
     assert "it does not compile" not in first.run("builds", "log", number).stdout
     first.run("install", "--yes", "app-misc/broken")
@@ -185,7 +185,7 @@ def test_a_new_version_is_built_without_anyone_asking(
         twins.ebuild("app-misc/fresh-2.0")
         make_cache(twins.world)
         bdcs("repository", "sync", "gentoo")
-        until(lambda: published(binhost, "app-misc/fresh-2.0"), 120, what="the new version in the index")
+        until(lambda: published(binhost, "app-misc/fresh-2.0"), 300, what="the new version in the index")
     finally:
         bdcs("repository", "remove", "gentoo")
     first.run("upgrade", "--yes", "app-misc/fresh")
