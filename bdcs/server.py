@@ -190,9 +190,9 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                     IndexKeeper(store, settings.data).run(),
                     KeyWatch(store=store, signer=SignerClient(settings.signer), now=time.time).run(),
                     _keep_up(settings),
+                    _keep_builds(settings),
                     lost_attempts.look_regularly(transactions),
                     _keep_catalogue(settings, store),
-                    _keep_builds(settings),
                     NewVersions(transactions=transactions, days=settings.new_versions).run(),
                     *_watching(settings, store, settings.public_url or here),
                     *_local_builders(settings, store, here, has_tls=context is not None),
@@ -404,6 +404,19 @@ async def _keep_up(settings: Settings) -> None:
         await upkeep.run()
 
 
+async def _keep_builds(settings: Settings) -> None:
+    path = store_path(settings)
+    upkeep = BuildUpkeep(
+        reader=create_reader(path),
+        writer=create_writer(path),
+        logs=AttemptLogs(settings.data),
+        keeping=settings.keeping,
+        now=time.time,
+    )
+    with contextlib.closing(upkeep):
+        await upkeep.run()
+
+
 async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_path(settings), data=settings.data)
     with contextlib.closing(refresher):
@@ -428,39 +441,6 @@ def _local_builders(
         log_level=settings.log_level,
     )
     return [LocalBuilder(store=store, starting=starting).run()]
-
-
-def _local_builders(
-    settings: Settings, store: Store, here: str, *, has_tls: bool
-) -> list[Coroutine[Any, Any, None]]:
-    """Return the work of looking after the collector's own builder, if it is to have one."""
-    if not settings.builder:
-        return []
-    public_url = settings.public_url or here
-    loopback = here.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
-    starting = Starting(
-        wanted=settings.builder,
-        eprefix=settings.builder_eprefix,
-        options=settings.builder_options,
-        data=settings.data,
-        public_url=public_url,
-        address=public_url if has_tls else loopback,  # a certificate is for the public name
-        log_level=settings.log_level,
-    )
-    return [LocalBuilder(store=store, starting=starting).run()]
-
-
-async def _keep_builds(settings: Settings) -> None:
-    path = store_path(settings)
-    upkeep = BuildUpkeep(
-        reader=create_reader(path),
-        writer=create_writer(path),
-        logs=AttemptLogs(settings.data),
-        keeping=settings.keeping,
-        now=time.time,
-    )
-    with contextlib.closing(upkeep):
-        await upkeep.run()
 
 
 async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
