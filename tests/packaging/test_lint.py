@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What other programs say of our manuals, completions, scripts, units and metadata. The root has them all."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,25 +9,13 @@ import pytest
 from tests.packaging.conftest import copied
 from tests.packaging.container import Container
 
-pytestmark = [pytest.mark.timeout(300)]
-
-SERVICES = ("gentwoo", "gentwoo-push", "bdcs", "bdcs-signer", "bdcs-builder")
+pytestmark = [pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def container(work: Path, tree: Path, gentoo: Path) -> Iterator[Container]:
-    """A root with our files below /srv/gentwoo.git, and units where systemd has them."""
-    root = copied(gentoo, work / "lint")
-    units = root / "usr/lib/systemd/system"
-    for path in (tree / "systemd").iterdir():
-        if path.suffix in {".service", ".timer"}:
-            (units / path.name).write_bytes(path.read_bytes())
-    for name in ("gentwoo", "bdcs"):
-        (root / "usr/bin" / name).write_text("#!/bin/sh\n")
-        (root / "usr/bin" / name).chmod(0o755)
-    for name in ("gentwoo", "bdcs", "bdcs-signer", "bdcs-builder"):
-        subprocess.run(["chroot", root, "useradd", "-r", name], check=True)
-    with Container(root) as container:
+def container(installed: Path, work: Path) -> Iterator[Container]:
+    """A root with our packages merged, and their source below /srv/gentwoo.git."""
+    with Container(copied(installed, work / "lint")) as container:
         yield container
 
 

@@ -91,8 +91,11 @@ pkg_config() {
 	local options=()
 	# Standard output is a terminal even when it was redirected.
 	[[ -t 0 ]] || options+=( --non-interactive )
-	if [[ -n ${GENTWOO_COLLECTOR} ]]; then
-		options+=( --collector "${GENTWOO_COLLECTOR}" )
+	# What make.conf says now does not get here by itself: this runs in the environment of the merge.
+	local collector=$("${EROOT}/usr/bin/portageq" envvar GENTWOO_COLLECTOR 2>/dev/null)
+	: "${collector:=${GENTWOO_COLLECTOR}}"
+	if [[ -n ${collector} ]]; then
+		options+=( --collector "${collector}" )
 	elif [[ ! -t 0 ]] && ! grep -q '^[[:space:]]*collector[[:space:]]*=' "${config}"; then
 		eerror "To which collector shall this machine report? Write one of these lines:"
 		eerror "  collector = \"https://bdcs.example.org\"            into ${config}"
