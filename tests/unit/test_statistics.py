@@ -146,7 +146,8 @@ def test_quantiles_of_bars() -> None:
     assert duration_quantile({}, 0.5) is None
     assert duration_quantile({12: 10, 14: 10}, 0.5) == pytest.approx(duration_edges(12)[1], abs=1)
     low, middle, high = (duration_quantile({12: 10, 13: 20, 14: 10}, each) for each in (0.1, 0.5, 0.9))
-    assert low and middle
+    assert low
+    assert middle
     assert high
     assert low < middle < high
 
