@@ -57,7 +57,7 @@ def _without_own(wish: Wish) -> tuple[str, ...]:
 
 
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded|File size limit exceeded")
-_PHASE: Final = re.compile(r"ERROR: (\S+?)(?:::\S+)? failed \((\w+) phase\)")
+_PHASE: Final = re.compile(r"ERROR: ([^\s:]+)(?:::\S+)? failed \((\w+) phase\)")
 _CAUSES: Final[Sequence[tuple[str, FailureKind, str]]] = (
     (r"there are no ebuilds to satisfy|there are no binary packages to satisfy", "dependencies", "unknown"),
     (r"have been masked|masked packages|\(masked by: ", "dependencies", "masked"),

@@ -31,7 +31,7 @@ _PHASES: Final[Sequence[tuple[re.Pattern[str], str]]] = tuple(
         (r">>> builder: fetching", "fetch"),
         (r">>> builder: building", "plan"),
         (r">>> builder: ", "builder"),
-        (r">>> Emerging (?:binary )?\((\d+ of \d+)\) (\S+?)(?:::\S+)?(?: .*)?$", r"\2, \1"),
+        (r">>> Emerging (?:binary )?\((\d+ of \d+)\) ([^\s:]+)", r"\2, \1"),
         (r">>> Unpacking source\.", "unpack"),
         (r">>> Preparing source ", "prepare"),
         (r">>> Configuring source ", "configure"),
@@ -81,7 +81,7 @@ def read_lines(texts: Iterable[str], first: int) -> Iterator[Line]:
     """Yield lines as they are shown; `first` is the number of the first."""
     for number, text in enumerate(texts, first):
         seen = _last_state(text)
-        plain = _SEQUENCE.sub("", seen)
+        plain = _SEQUENCE.sub("", seen)[:LONGEST]  # what is not shown does not count
         yield Line(number=number, kind=_kind(plain), html=_coloured(seen), phase=_phase(plain))
 
 

@@ -215,6 +215,12 @@ def test_causes(output: str, kind: str, text: str) -> None:
     assert (cause.kind, cause.text.startswith(text)) == (kind, True), cause
 
 
+def test_output_that_would_be_searched_for_hours() -> None:
+    """… by an expression that backtracks, while no lease is renewed."""
+    cause = emerge.cause_of("ERROR: " + "a::" * (emerge.TAIL // 3), 1)
+    assert cause.text.startswith("emerge ended with status 1")
+
+
 async def test_where_no_control_group_can_be_made_processes_are_limited(tmp_path: Path) -> None:
     limits = Limits(memory=1 << 30)
     async with control_group("attempt", limits, tmp_path) as group:

@@ -45,6 +45,14 @@ def test_a_line_may_be_too_long() -> None:
     assert shown(f"\x1b[31m{'x' * LONGEST}\x1b[0my") == f'<b class="r">{"x" * LONGEST}</b>…'
 
 
+def test_a_line_that_would_be_searched_for_hours() -> None:
+    """… by an expression that backtracks: a package may print it, and anybody look at it."""
+    for begin in (">>> Emerging (1 of 1) ", ""):
+        (line,) = read_lines([begin + "a::" * 200_000 + "\tWarning " * 100_000], 1)
+        assert line.phase == ("a, 1 of 1" if begin else None)
+        assert line.kind == ""
+
+
 @given(st.text(alphabet=st.sampled_from("\x1b[]0;1m<>&\"'ab\r\x07\x9b38 ")))
 def test_nothing_but_our_own_markup_comes_out(printed: str) -> None:
     text = re.sub(r'<b class="[rgybmc]?(?: ?h)?">|</b>', "", shown(printed))
