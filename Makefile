@@ -59,4 +59,5 @@ lock:  ## resolve the dependencies anew into the two lock files
 
 clean:  ## remove everything that these commands made
 	rm -rf $$($(PYTHON) -c 'from dev.places import user_venv; print(user_venv())')
+	rm -rf --one-file-system .packaging .pkgcheck
 	rm -rf .venv .venv-* .portage .node .run build dist *.egg-info .*_cache .hypothesis .setup.lock
