@@ -57,6 +57,7 @@ class Attempt:
         self._calls = calls
         self._beats = beats
         self._why: Stop | None = None
+        self._is_handing_over = False
         self._stopping = asyncio.Event()
         self._log = LogStream(
             self._send_log, size=workshop.limits.log, overflow=lambda: self.stop(Stop.OUTPUT)
@@ -102,6 +103,7 @@ class Attempt:
         async with self._workshop.build(name, wish, binhost, self._log.write) as packages:
             uploads, left_out = await self._send(packages, wish.specification.cpv)
             await self._log.finish()  # with the attempt ends the right to add to its log
+            self._is_handing_over = True
             published = await _persist(lambda: self._calls.publish(lease, uploads, left_out))
         log.info("attempt %d: %s, %d packages", lease.attempt, published.state, len(published.packages))
 
@@ -182,11 +184,10 @@ class Attempt:
                     return
                 await asyncio.sleep(_PAUSE)
                 continue
-            if answer.cancelled:
-                self.stop(Stop.CANCELLED)
-                return
-            if not answer.lease:
-                self.stop(Stop.LOST)
+            if answer.cancelled or not answer.lease:
+                # Published, it is over as well: the answer to the hand-over says what became of it.
+                if not self._is_handing_over:
+                    self.stop(Stop.CANCELLED if answer.cancelled else Stop.LOST)
                 return
             over = loop.time() + answer.lease
             await asyncio.sleep(max(0.0, began + _PAUSE - loop.time()))

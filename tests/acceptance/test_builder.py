@@ -112,6 +112,8 @@ def test_what_is_asked_for_is_built_and_installs(
     assert machine.world.is_installed(cpv)
     again = ask(peer, wished)
     assert again["packages"][0]["answer"] == "published"
+    until(lambda: "published, 1 packages" in builder.output, 60, what="the builder to say so")
+    assert "nobody wants it any more" not in builder.output
 
 
 def test_a_failure_is_told_with_its_log(machine: Taker, peer: Peer, builder: Process) -> None:
