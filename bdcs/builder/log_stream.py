@@ -77,3 +77,5 @@ class LogStream:
             sent = end - self._offset if end > self._offset else len(piece.encode())
             del self._waiting[:sent]
             self._offset += sent
+            while self._waiting and self._waiting[0] & 0xC0 == 0x80:
+                del self._waiting[0]  # a character that the collector had room for the beginning of

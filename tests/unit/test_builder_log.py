@@ -2,7 +2,9 @@
 """Logs of attempts: everything arrives once and in order, whatever happens on the way."""
 
 import asyncio
+from pathlib import Path
 
+from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.builder.log_stream import LogStream
 from gentwoo_client.errors import CollectorUnreachable
 
@@ -63,3 +65,19 @@ async def test_too_much_is_told_once_and_cut() -> None:
     assert await send(collector, b"x" * 60, b"y" * 60, b"z" * 60, size=100) == ["overflow"]
     assert collector.log.endswith(b"more output than is allowed\n")
     assert b"z" not in collector.log
+
+
+async def test_a_log_may_be_full_within_a_character(tmp_path: Path) -> None:
+    """… and the attempt goes on: what is left of the character is sent no more."""
+    logs = AttemptLogs(tmp_path, largest=5)
+
+    async def take(offset: int, text: str) -> int:
+        return logs.append(1, offset, text.encode())
+
+    stream = LogStream(take, size=1 << 20, overflow=lambda: None)
+    running = asyncio.create_task(stream.run())
+    stream.write("nine\N{EURO SIGN}".encode())
+    await asyncio.wait_for(stream.finish(), 60)
+    await running
+    assert logs.size(1) == 5
+    assert logs.read(1, 0, 100) == b"nine"
