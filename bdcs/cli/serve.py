@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Serve."""
-    from bdcs.server import check, serve
+    from bdcs.server.running import check, serve
 
     if arguments.check:
         check(settings)

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from bdcs.store.schema import HEAD
-from tests.peer import JOSE, Peer, problem_of, record, request
+from tests.peer import Peer, problem_of, request
 from tests.processes import BDCS, Collector, Process, run
 from tests.waiting import until
 
@@ -251,26 +251,6 @@ def test_an_encrypted_key_is_not_asked_for(tmp_path: Path) -> None:
     config.write_text(f'tls_certificate = "{tmp_path / "chain.pem"}"\ntls_key = "{tmp_path / "key.pem"}"\n')
     done = run([*BDCS, "serve", "--config", config, "--data", tmp_path / "data"], check=False)
     assert (done.returncode, "is encrypted" in done.stderr) == (78, True)
-
-
-def test_two_on_one_store_agree(collector: Collector) -> None:
-    """A chain may go on at either; what each remembers of the other's store is never wrong."""
-    other = Collector(collector.home, options=["--public-url", collector.url])
-    with other:
-        peers = [Peer(collector.url) for _ in range(4)]
-        for peer in peers:
-            assert peer.register().status == 201
-        for turn in range(6):
-            for peer in peers:
-                name = f"made-in-turn{turn}x"
-                compact = peer.signed(peer.payload(records=[record(peer.seq + 1, name=name)]))
-                door = (collector, other)[turn % 2].url
-                answer = request(door, "POST", f"{peer.path}/segments", body=compact, headers=JOSE)
-                assert answer.status == 200, answer
-                peer.seq, peer.prev = peer.seq + 1, answer.document["head"]["segment"]
-        assert other.stop() == 0
-    assert len(collector.export()) == 24
-    assert "no differences" in collector.bdcs("check").stdout
 
 
 def test_it_can_be_upgraded_before_it_serves(tmp_path: Path) -> None:

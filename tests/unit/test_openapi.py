@@ -3,7 +3,7 @@
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bdcs.server import OPERATIONS
+from bdcs.server.application import OPERATIONS
 from bdcs.services.public_figures import PackageFigures, VersionFigure
 from bdcs.web.documents import PackageDocument
 from bdcs.web.openapi import document

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Serving, from the first socket to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+import ssl
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from bdcs import service_manager
+from bdcs.blobs.server_lock import only_server
+from bdcs.bus.memory import Bus
+from bdcs.domain.thresholds import Thresholds
+from bdcs.errors import CollectorError
+from bdcs.server.application import compose
+from bdcs.server.periodic import works
+from bdcs.server.shared import publisher_of, store_path
+from bdcs.services.figures import Renewal
+from bdcs.services.waking import Transactions
+from bdcs.settings import Settings
+from bdcs.store import schema
+from bdcs.store.engine import create_reader
+from bdcs.store.store import Store, transaction
+from bdcs.web.listener import bind, load_certificate, tls_context
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `CollectorError` where it cannot begin."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    _allow_connections()
+    context = tls_context(settings.tls_certificate, settings.tls_key)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, context))
+
+
+def check(settings: Settings) -> None:
+    """See that `serve` could begin with these settings, as far as can be told beside a running one.
+
+    Nothing is changed. Raises `ConfigurationError`, `SchemaMismatch`, `NoPermission`, `StoreError`.
+    """
+    tls_context(settings.tls_certificate, settings.tls_key)
+    path = store_path(settings)
+    if path.exists():
+        reader = create_reader(path)
+        try:
+            with transaction(reader) as connection:
+                schema.require_known(connection)
+        finally:
+            reader.dispose()
+
+
+async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, settings, context)
+    bound = bind(*settings.address)
+    with contextlib.closing(bound), contextlib.ExitStack() as leaving:
+        host, port = bound.getsockname()[:2]
+        scheme = "http" if context is None else "https"
+        here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        for directory in {settings.data, store_path(settings).parent}:
+            leaving.enter_context(only_server(directory))
+        store = Store(store_path(settings))
+        try:
+            await store.write(schema.upgrade)
+            renewal = Renewal(store, Thresholds(settings.threshold))
+            transactions = Transactions(store=store, bus=Bus(), now=time.time, policy=settings.build_policy)
+            publisher = leaving.enter_context(contextlib.closing(publisher_of(settings)))
+            listener = await compose(settings, transactions, publisher, settings.public_url or here, renewal)
+            await listener.start(bound, context)
+            try:
+                print(f"listening on {here}", file=sys.stderr, flush=True)
+                service_manager.ready()
+                has_tls = context is not None
+                await _run_until(stopping, *works(settings, transactions, renewal, here, has_tls=has_tls))
+            finally:
+                service_manager.stopping()
+                transactions.bus.close()  # who waits is answered now
+                await listener.stop()
+        finally:
+            await store.close()
+    log.info("stopped")
+
+
+def _reload(settings: Settings, context: ssl.SSLContext | None) -> None:
+    """Take the certificate that is there now: that is what changes under a running collector."""
+    if context is None or settings.tls_certificate is None or settings.tls_key is None:
+        log.info("there is no certificate to read again; all else needs a restart")
+        return
+    with service_manager.reloading():
+        try:
+            load_certificate(context, settings.tls_certificate, settings.tls_key)
+        except CollectorError as error:
+            log.error("the certificate stays as it was: %s", error)
+        else:
+            log.info("the certificate was read again")
+
+
+async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(coroutine) for coroutine in work]
+            await stopping.wait()
+            for task in tasks:
+                task.cancel()
+    except ExceptionGroup as group:
+        if isinstance(group.exceptions[0], CollectorError):
+            raise group.exceptions[0] from None
+        raise
+
+
+def _allow_connections() -> None:
+    """Have as many open files as this user may: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

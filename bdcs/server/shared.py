@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What more than one part of the server opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bdcs.services.publishing import Publisher
+from bdcs.settings import Settings
+from bdcs.store.engine import sqlite_path
+
+
+def store_path(settings: Settings) -> Path:
+    """Return the database file. Raises `ConfigurationError`."""
+    return sqlite_path(settings.store, settings.data)
+
+
+def publisher_of(settings: Settings) -> Publisher:
+    return Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
