@@ -22,6 +22,7 @@ import shutil
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,18 @@ class BuildFailed(Exception):
         self.cause = cause
 
 
+class EbuildHeldBack(BuildFailed):
+    """An ebuild wanted to run while there was a network."""
+
+
+EBUILD_SH: Final = (
+    "lib/portage/bin/ebuild.sh",
+    "usr/lib/portage/bin/ebuild.sh",
+    "usr/lib/portage/*/ebuild.sh",
+)
+"""Where Portage has the program that all code of ebuilds runs in: from PyPI, in a Prefix, on Gentoo."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRoot:
     """The system that is built in, which no build changes."""
@@ -67,6 +80,19 @@ class BuildRoot:
     def source(self) -> Path:
         """What a throw-away tree is made of."""
         return self.eprefix or self.root
+
+    def runners(self) -> list[Path]:
+        """Return the programs, as seen inside, without which no ebuild runs. Raises `BuildRootUnusable`."""
+        trees = {self.root: Path("/"), **{path: path for path in (self.eprefix, *self.readable) if path}}
+        found = [
+            inside / program.relative_to(tree)
+            for tree, inside in trees.items()
+            for pattern in EBUILD_SH
+            for program in tree.glob(pattern)
+        ]
+        if not found:
+            raise BuildRootUnusable(f"{self.source}: there is no ebuild.sh where Portage would have it")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +196,19 @@ class _Attempt:
         return await self._build(bindings)
 
     async def _fetch(self, bindings: Sequence[str]) -> None:
+        """Fetch with the network, where no ebuild can run; what emerge has to ask of one, it asks before."""
         self._say("fetching, with the network")
         binhost = self.binhost
         environment = portage_config.fetching_from(binhost.url, signed=binhost.demands_signatures)
-        await self._emerge(emerge.fetching(self.wish, bindings), environment, has_network=True)
+        fetch = partial(self._emerge, emerge.fetching(self.wish, bindings), environment, has_network=True)
+        try:
+            await fetch()
+        except EbuildHeldBack:
+            self._say("reading ebuilds that have no cache, without network")
+            with contextlib.suppress(BuildFailed):  # what is wrong shows when it is fetched again
+                await self._emerge(emerge.reading(self.wish, bindings), {}, has_network=False)
+            self._say("fetching again, with the network")
+            await fetch()
 
     async def _build(self, bindings: Sequence[str]) -> tuple[Built, ...]:
         self._say("building, without network")
@@ -229,7 +264,9 @@ class _Attempt:
             heard,
         )
         if status:
-            raise BuildFailed(self._cause(tail.text(), status))
+            is_held_back = has_network and emerge.held_back(tail.text())
+            failure = EbuildHeldBack if is_held_back else BuildFailed
+            raise failure(self._cause(tail.text(), status))
 
     def _cause(self, output: str, status: int) -> Cause:
         if self.group is not None and self.group.ran_out_of_memory():
@@ -251,6 +288,8 @@ def sandbox_of(workshop: Workshop, root: ThrowAwayRoot, keys: Path | None, *, ha
     writable = {places.packages: root.packages, places.temporary: root.temporary}
     read_only = {} if keys is None else {places.keys: keys}
     (writable if has_network else read_only)[places.distfiles] = data / DISTFILES
+    if has_network:  # it is emerge's alone: neither an ebuild's metadata nor its pkg_nofetch runs
+        read_only |= {str(program): Path(os.devnull) for program in build_root.runners()}
     return Sandbox(
         tree=root.tree,
         seen=root.seen(root.tree),

@@ -45,6 +45,16 @@ def fetching(wish: Wish, bindings: Sequence[str]) -> list[str]:
     return ["emerge", *_GENERAL, "--fetchonly", "--getbinpkg", *_without_own(wish), *bindings, wish.atom]
 
 
+def reading(wish: Wish, bindings: Sequence[str]) -> list[str]:
+    """Return the command that reads the ebuilds in question, and remembers what they say."""
+    return ["emerge", *_GENERAL, "--pretend", *_without_own(wish), *bindings, wish.atom]
+
+
+def held_back(output: str) -> bool:
+    """Whether an ebuild was kept from running, as `output` tells."""
+    return _HELD_BACK.search(output) is not None
+
+
 def building(wish: Wish, bindings: Sequence[str]) -> list[str]:
     """Return the command that builds; what nothing depends on need not be installed."""
     action = ("--usepkg", "--buildpkg") if wish.has_dependencies else ("--buildpkgonly",)
@@ -56,6 +66,7 @@ def _without_own(wish: Wish) -> tuple[str, ...]:
     return (f"--usepkg-exclude={wish.specification.cpv.cp}",)
 
 
+_HELD_BACK: Final = re.compile(r"ebuild\.sh: Permission denied|Permission denied: '[^'\n]*/ebuild\.sh'")
 _FULL: Final = re.compile(r"No space left on device|Disk quota exceeded|File size limit exceeded")
 _PHASE: Final = re.compile(r"ERROR: ([^\s:]+)(?:::\S+)? failed \((\w+) phase\)")
 _CAUSES: Final[Sequence[tuple[str, FailureKind, str]]] = (
@@ -74,7 +85,8 @@ _CAUSES: Final[Sequence[tuple[str, FailureKind, str]]] = (
     ),
     (r"requires all dependencies to be merged|[Cc]ircular dependenc", "dependencies", "dependencies"),
     (
-        r"isn't fetched but unable|Couldn't download|[Ff]etch(?:ing)? failed|[Ff]etch-?restricted|to fetch",
+        r"isn't fetched but unable|Couldn't download|[Ff]etch(?:ing)? failed|[Ff]etch-?restricted"
+        r"|fetch restriction turned on|Fetch Restriction: \d+ packages? \(\d+ unsatisfied\)|to fetch",
         "fetch",
         "fetch",
     ),

@@ -132,6 +132,43 @@ def test_sources_are_fetched_before_and_kept_for_the_next(place: Place, tmp_path
     assert place.build(wish(cpv), name="2").failure is None
 
 
+def test_no_code_of_an_ebuild_runs_while_there_is_a_network(place: Place, tmp_path: Path) -> None:
+    """… neither to tell its metadata, nor in pkg_nofetch; what has no cache is read without network."""
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "source.txt").write_text("the source\n")
+    asked: list[str] = []
+    place.world.ebuild(LIBRARY)
+
+    class Noting(QuietHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            super().do_GET()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Noting, directory=str(served))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        call = f"printf 'GET /{{}} HTTP/1.0\\r\\n\\r\\n' > /dev/tcp/127.0.0.1/{port} || true"
+        for name, restrict in (("open", ""), ("restricted", "fetch")):
+            cpv = f"app-misc/{name}-1.0"
+            source = f"http://127.0.0.1:{port}/source.txt -> {name}.txt"
+            calls = {"pkg_nofetch": call.format("from-nofetch")}
+            ebuild = place.world.ebuild(
+                cpv, src_uri=source, restrict=restrict, phases=calls, depend="app-misc/library"
+            )
+            text = ebuild.read_text() + call.format(f"from-{name}") + "\n"
+            place.world.write_ebuild("app-misc", name, f"{name}-1.0", text)
+            (served / f"{name}.txt").write_text("the source\n")
+            write_manifest(ebuild.parent, served / f"{name}.txt")
+        built = place.build(wish("app-misc/open-1.0", depend="app-misc/library"))
+        refused = place.build(wish("app-misc/restricted-1.0", depend="app-misc/library"), name="2")
+        server.shutdown()
+    assert built.failure is None, built.output
+    assert refused.failure is not None
+    assert refused.failure.kind == "fetch", refused.output
+    assert asked == ["/source.txt"]
+
+
 def write_manifest(directory: Path, *sources: Path) -> None:
     lines = []
     for source in sources:
