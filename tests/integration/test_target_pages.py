@@ -52,6 +52,11 @@ def text(collector: Collector, path: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", answer.body.decode().partition("<main")[2]).split())
 
 
+def test_a_package_that_is_in_no_repository_has_a_page_of_its_binaries(collector: Collector) -> None:
+    assert get(collector, "/packages/app-misc/alpha").status == 200
+    assert "1.10" in text(collector, "/packages/app-misc/alpha")
+
+
 def test_targets_for_everybody_are_listed_and_private_ones_are_not(collector: Collector) -> None:
     page = text(collector, "/targets")
     assert "2 targets" in page
