@@ -84,7 +84,9 @@ def test_the_same_version_has_the_same_tag(world: tuple[Collector, Nginx, Shelf]
     """So that clients may resume from one what they began at the other."""
     _, nginx, shelf = world
     path = f"/binhost/{TARGET}/" + shelf.put(TARGET, "dev-libs/tagged-1", b"tagged")
-    assert get(nginx, path).headers["Etag"] == f'"{MTIME:x}-6"'
+    answer = get(nginx, path)
+    assert answer.status == 200, answer
+    assert answer.headers["Etag"] == f'"{MTIME:x}-6"'
     index = get(nginx, f"/binhost/{TARGET}/Packages.gz")
     assert "Content-Encoding" not in index.headers
     assert get(nginx, f"/binhost/{TARGET}/Packages.gz", If_None_Match=index.headers["Etag"]).status == 304
