@@ -64,7 +64,7 @@ def test_where_portage_is_at_hand_packages_are_built_and_install(port: int, tmp_
         job.until_printed("a builder makes what is asked for", 120)
         config = ROOT / f".run/{port}/gentwoo.toml"
         done = run([*GENTWOO, "--config", config, "install", "--yes", "app-misc/beta"], timeout=240)
-        assert done.returncode == 0, (done.stdout, done.stderr, job.output)
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{job.output}"
         assert world.is_installed("app-misc/alpha-1.0")
         assert world.is_installed("app-misc/beta-2.1")
         assert "2 of 2 packages are there" in done.stdout
