@@ -11,6 +11,7 @@ targets ─┬─ builds ─── memberships      the binhost: what is in whic
 requests ─── members ─── jobs ─── attempts      builds on request, and what builders made of them
 catalogue_repositories ─── catalogue_versions ─── catalogue_packages      what ebuild repositories offer
 watches ─── deliveries ─── watch_events      what is told of packages to who watches them
+prebuild_cells ─── prebuild_counted      what machines asked for, as published
 
 Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
 """
@@ -797,6 +798,34 @@ predictions = Table(
     Column("as_of", BigInteger, nullable=False),  # last change that it counts
     Column("gone", Integer, nullable=False),  # machines that it counts and that were erased since
     Column("published_at", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+prebuild_cells = Table(
+    "prebuild_cells",
+    metadata,
+    # a public count of machines that asked for something at a target (`bdcs.services.prebuild_demand`)
+    Column("id", Integer, primary_key=True),
+    Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
+    Column("category", Text, nullable=False),  # empty, as all that follow: those that asked for anything
+    Column("name", Text, nullable=False),
+    Column("slot", Text, nullable=False),  # without sub-slot
+    Column("repository", Text, nullable=False),
+    Column("keywords", Text, nullable=False),  # of the variant, with spaces between
+    Column("use", Text, nullable=False),  # flags that it enables, with spaces between; "*": any variant
+    Column("published", Integer, nullable=False),
+    Column("gone", Integer, nullable=False),  # machines counted in `published` that were erased since
+    Column("model", Text),  # of a variant: the specification that most of them asked for, JSON
+    UniqueConstraint("target_id", "category", "name", "slot", "repository", "keywords", "use"),
+)
+
+prebuild_counted = Table(
+    "prebuild_counted",
+    metadata,
+    # machines that the published figure of a cell counts
+    Column("cell_id", Integer, ForeignKey("prebuild_cells.id"), primary_key=True, autoincrement=False),
+    Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True, autoincrement=False),
+    Index(None, "machine_id"),
     sqlite_with_rowid=False,
 )
 
