@@ -35,7 +35,7 @@ def upgrade() -> None:
             "repository",
             "keywords",
             "use",
-            name=op.f("uq_prebuild_cells_target_id"),
+            name=op.f("uq_prebuild_cells_target_id_category_name_slot_repository_keywords_use"),
         ),
     )
     op.create_table(
