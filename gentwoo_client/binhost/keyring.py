@@ -33,6 +33,10 @@ _PUBLIC_FILES = ("pubring.kbx", "pubring.gpg", "trustdb.gpg")
 _MADE_BY_GPG = (*_PUBLIC_FILES, "pubring.kbx~", "pubring.gpg~")
 _TIMEOUT = 60  # seconds
 
+_HERE: Final = "/proc/self/cwd"
+"""A short name for the home. An import asks gpg's agent, whose socket lies in the home: no agent is no error,
+but a socket whose path has over 107 bytes (unix(7)) is."""
+
 _WRONG_KINDS = {"r": "revoked", "e": "expired", "i": "invalid", "d": "disabled"}
 
 
@@ -173,17 +177,21 @@ class Keyring:
         may_fail: bool = False,
         identity: tuple[int, int] | None = None,
     ) -> str:
-        """Run gpg and return what it prints. Raises `BinhostRefused` with its last word if it fails."""
+        """Run gpg and return what it prints. Raises `BinhostRefused` with its last word if it fails.
+
+        Under another `identity` the home is called by its path, for that user has to find the way to it.
+        """
+        directory, name = (home, _HERE) if identity is None else (Path("/"), str(home))
         options = ("--batch", "--no-tty", "--no-autostart", "--no-permission-warning", "--with-colons")
         uid, gid = identity or (None, None)
         environment = {**os.environ, "LC_ALL": "C.UTF-8"}
         environment.pop("GNUPGHOME", None)
         try:
             done = subprocess.run(
-                [self._gpg, "--homedir", home, *options, *arguments],
+                [self._gpg, "--homedir", name, *options, *arguments],
                 input=given,
                 env=environment,
-                cwd="/",
+                cwd=directory,
                 capture_output=True,
                 timeout=_TIMEOUT,
                 check=False,
@@ -197,7 +205,8 @@ class Keyring:
             ) from None
         if done.returncode and not may_fail:
             lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise BinhostRefused(f"{home}: {printable(lines[-1] if lines else 'gpg failed')}")
+            said = lines[-1].replace(_HERE, str(home)) if lines else "gpg failed"
+            raise BinhostRefused(f"{home}: {printable(said)}")
         return done.stdout.decode(errors="replace")
 
 

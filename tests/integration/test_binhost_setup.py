@@ -325,6 +325,17 @@ def test_portages_helper_makes_the_home_first(bench: Bench, key: str) -> None:
         assert client.trusted() == set()
 
 
+def test_a_home_whose_path_is_longer_than_a_sockets_may_be(bench: Bench, key: str) -> None:
+    with short_directory() as directory:
+        home = directory / ("long" * 40) / "gnupg"
+        home.parent.mkdir()
+        client = new_client(directory, bench.url, BINPKG_GPG_VERIFY_GPG_HOME=str(home))
+        client.binhost("setup", "--fingerprint", key)
+        assert {name for name, known in Keyring.of(home).keys().items() if known.is_trusted} == {key}
+        client.binhost("remove")
+        assert not home.exists()
+
+
 def test_a_helper_that_fails_would_end_emerge_too(bench: Bench, key: str) -> None:
     with short_directory() as directory:
         missing = new_client(directory / "a", bench.url, PORTAGE_TRUST_HELPER=f"{directory}/getuto")
