@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import resource
 import signal
@@ -82,6 +83,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             await listener.start(bound, context)
             try:
                 print(f"listening on {here}", file=sys.stderr, flush=True)
+                _settle_memory()
                 service_manager.ready()
                 has_tls = context is not None
                 await _run_until(stopping, *works(settings, transactions, renewal, here, has_tls=has_tls))
@@ -120,6 +122,12 @@ async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) 
         if isinstance(group.exceptions[0], CollectorError):
             raise group.exceptions[0] from None
         raise
+
+
+def _settle_memory() -> None:
+    """Have garbage be looked for only in what comes from now on: all that is there takes 0.2 s, and stays."""
+    gc.collect()
+    gc.freeze()
 
 
 def _allow_connections() -> None:

@@ -30,12 +30,13 @@ class Authenticator:
 
         With `covers_body`, the token names the body's hash; an upload declares it in its address instead.
         """
-        known: dict[UUID, bytes] = {}
+        fetched: dict[UUID, bytes] = {}
 
         def key_of(machine: UUID) -> bytes:
-            if machine not in known:
+            key = fetched.get(machine) or self.keys.known(machine)
+            if key is None:
                 raise _KeyWanted(machine)
-            return known[machine]
+            return key
 
         def verify() -> Token:
             return verify_token(
@@ -51,7 +52,7 @@ class Authenticator:
         try:
             return verify()
         except _KeyWanted as wanted:
-            known[wanted.machine] = await self.keys.of(wanted.machine)
+            fetched[wanted.machine] = await self.keys.of(wanted.machine)
         return verify()
 
 

@@ -15,9 +15,12 @@ from sqlalchemy import Connection, Row, bindparam, func, select
 from bdcs.domain.forecast import Outlook, Queued, outlooks
 from bdcs.domain.jobs import Answer, AttemptState, JobState, MemberState, RequestState
 from bdcs.services import requests as wanted
+from bdcs.services.builders import BUILDER_SEEN
 from bdcs.services.jobs import COLLECTOR, in_flight
-from bdcs.services.requests import BUILDER_SEEN, Hit, Near, Request, Verdict
+from bdcs.services.request_hits import Hit
+from bdcs.services.requests import Request
 from bdcs.services.targets import Target
+from bdcs.services.verdicts import Near, Verdict
 from bdcs.store import tables
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requests
 from gentwoo_client.wire.errors import NotFound

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from bdcs.domain.jobs import AttemptState
-from bdcs.services.requests import BUILDER_SEEN, has_builder
+from bdcs.services.builders import BUILDER_SEEN, has_builder
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import attempts, builders, jobs

@@ -6,10 +6,12 @@ Whoever may publish is root on every client, so the approval names each target.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from bdcs.errors import NoSuchMachine, NotABuilder
 from bdcs.services import machines
@@ -18,6 +20,8 @@ from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import builder_targets
 
+BUILDER_SEEN: Final = 300
+"""Seconds after which a builder that did not ask for work, nor told of any, counts as gone."""
 FORGOTTEN = "forgotten"
 """What stands for a machine that was erased where it is named as the one who built something."""
 
@@ -91,3 +95,17 @@ def machine_leaves(connection: Connection, machine: Machine) -> None:
         connection.execute(delete(table).where(table.c.machine_id == machine.id))
     for table in (tables.builds, tables.generations):
         connection.execute(update(table).where(table.c.actor == str(machine.uuid)).values(actor=FORGOTTEN))
+
+
+def has_builder(connection: Connection, target: Target, now: int) -> bool:
+    """Whether a builder of the target is at work, or waits for some."""
+    allowed = tables.builder_targets
+    rows = connection.scalars(
+        select(tables.builders.c.targets)
+        .join(
+            allowed,
+            and_(allowed.c.machine_id == tables.builders.c.machine_id, allowed.c.target_id == target.id),
+        )
+        .where(tables.builders.c.seen_at > now - BUILDER_SEEN, ~tables.builders.c.draining)
+    )
+    return any(target.name in json.loads(names) for names in rows)

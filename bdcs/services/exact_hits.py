@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Exact hits: wishes of which every one is published already, answered by one statement.
+"""Exact hits: wishes of which every one is published already, answered by a lookup each.
 
 A wish's document is its specification written in the one way there is, so its digest follows from the
-document as it came. A build has that digest: then the document is that build's specification, and need not be
-read to know it; whatever else it were, its digest would be another. So an answer costs a signature, a hash
-for each package, and one statement.
+document as it came. A build has that digest: then the document is that build's specification, and need not
+be read to know it; whatever else it were, its digest would be another. So an answer costs a signature, and
+for each package a hash and a lookup.
 
 That somebody asked is written down a moment later, together with others, while nobody waits for it: nothing
 was promised but what is there. Who asks for his requests in that moment waits until it is.
@@ -25,22 +25,25 @@ from sqlalchemy import Connection, bindparam, select, true
 
 from bdcs.domain.machines import State
 from bdcs.errors import StoreUnavailable
-from bdcs.services import requests, targets
+from bdcs.services import request_hits, request_rights, requests, targets
 from bdcs.services.answers import Answer
 from bdcs.services.authentication import approved
 from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.jobs import Jobs
-from bdcs.services.requests import Hit, Published
+from bdcs.services.request_hits import Hit, Published
 from bdcs.services.waking import Transactions
 from bdcs.store import tables
+from bdcs.store.lookups import Lookup, Lookups
 from gentwoo_client.wire.build_messages import BuildWish
 from gentwoo_client.wire.builds import digest_of
 from gentwoo_client.wire.tokens import Token
 
 log = logging.getLogger(__name__)
 
-PAUSE: Final = 0.1
+PAUSE: Final = 0.5
 """Seconds in which hits gather to be written down together."""
+FEW: Final = 8
+"""Packages that are looked up at once; more of them in a thread."""
 MANY: Final = 100
 """Packages from which on digests are computed in a thread."""
 
@@ -61,16 +64,33 @@ class ExactHits:
         """Return the answer where all that is wanted is published; None where more is to be looked at."""
         digest_all = partial(_digests, wish.packages)
         digests = digest_all() if len(wish.packages) < MANY else await asyncio.to_thread(digest_all)
-        look = partial(self._look, token=token, wish=wish, digests=digests)
         # Who comes again under the same key has to find the first one.
         async with self._keyed if wish.key is not None else contextlib.nullcontext():
             if wish.key is not None and any(noted.key == wish.key for noted in self._noted):
                 await self.settle()
-            hit = await self.transactions.store.read(look)
-            if hit is None:
+            found = await self._found(
+                partial(self._look, token=token, wish=wish, digests=digests), len(digests)
+            )
+            if found is None or (found.is_private and not await self._may_ask(token, wish)):
                 return None
-            self._note(hit)
-        return Answer(status=201, body=json.dumps(self.documents.hit(hit)))
+            self._note(found.hit)
+        return Answer(status=201, body=json.dumps(self.documents.hit(found.hit)))
+
+    async def _found(self, look: Callable[[Lookups], _Found | None], count: int) -> _Found | None:
+        store = self.transactions.store
+        if count > FEW:
+            return await store.read(lambda connection: look(Lookups.within(connection)))
+        try:
+            return store.look_up(look)
+        except StoreUnavailable:
+            return None  # what looks at more than hits also says what is wrong
+
+    async def _may_ask(self, token: Token, wish: BuildWish) -> bool:
+        def look(connection: Connection) -> bool:
+            machine, target = approved(connection, token), targets.require(connection, wish.target)
+            return request_rights.may_ask(connection, machine, target, wish.access)
+
+        return await self.transactions.store.read(look)
 
     def _note(self, hit: Hit) -> None:
         self._noted.append(hit)
@@ -99,45 +119,46 @@ class ExactHits:
             self._writing = None
 
     def _look(
-        self, connection: Connection, *, token: Token, wish: BuildWish, digests: Sequence[str]
-    ) -> Hit | None:
-        found: dict[str, Published] = {}
-        for some in requests.slices(digests):
-            rows = connection.execute(
-                _PUBLISHED, {"machine": str(token.sub), "target": wish.target, "digests": some}
-            ).all()
-            if len(rows) < len(some) or rows[0].state != State.APPROVED:
+        self, lookups: Lookups, *, token: Token, wish: BuildWish, digests: Sequence[str]
+    ) -> _Found | None:
+        packages: dict[str, Published] = {}
+        for digest in digests:
+            row = lookups.first(_PUBLISHED, machine=str(token.sub), target=wish.target, digest=digest)
+            if row is None:
                 return None
-            found.update(
-                (row.digest, Published(cpv=row.cpv, digest=row.digest, build=row.build, path=row.path))
-                for row in rows
-            )
-        if len(found) < len(set(digests)):
+            machine, state, target, is_private, build, cpv, path = row
+            packages[digest] = Published(cpv=cpv, digest=digest, build=build, path=path)
+        if state != State.APPROVED:
             return None
-        if rows[0].private and not _may_ask(connection, token, wish):
+        key = None if wish.key is None else requests.idempotency(machine, wish.key)
+        if key is not None and lookups.first(_EARLIER, key=key) is not None:
             return None
-        if wish.key is not None and requests.earlier(connection, rows[0].machine_id, wish.key) is not None:
-            return None
-        return Hit(
+        hit = Hit(
             number=requests.new_id(),
-            machine_id=rows[0].machine_id,
-            target_id=rows[0].target_id,
+            machine_id=machine,
+            target_id=target,
             target=wish.target,
             at=int(self.now()),
             atoms=tuple(wish.atoms),
             key=wish.key,
-            packages=tuple(found[digest] for digest in dict.fromkeys(digests)),
+            packages=tuple(packages.values()),
         )
+        return _Found(hit=hit, is_private=bool(is_private))
 
 
-_PUBLISHED: Final = (
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    hit: Hit
+    is_private: bool
+
+
+_PUBLISHED: Final = Lookup(
     select(
-        tables.machines.c.id.label("machine_id"),
+        tables.machines.c.id,
         tables.machines.c.state,
-        tables.targets.c.id.label("target_id"),
+        tables.targets.c.id,
         tables.targets.c.private,
-        tables.builds.c.id.label("build"),
-        tables.builds.c.digest,
+        tables.builds.c.id,
         tables.builds.c.cpv,
         tables.builds.c.path,
     )
@@ -147,10 +168,13 @@ _PUBLISHED: Final = (
     .where(
         tables.machines.c.uuid == bindparam("machine"),
         tables.targets.c.name == bindparam("target"),
-        tables.builds.c.digest.in_(bindparam("digests", expanding=True)),
+        tables.builds.c.digest == bindparam("digest"),
         tables.builds.c.visible,
     )
-    .order_by(tables.builds.c.id)
+    .order_by(tables.builds.c.id.desc())
+)
+_EARLIER: Final = Lookup(
+    select(tables.requests.c.id).where(tables.requests.c.idempotency == bindparam("key"))
 )
 
 
@@ -158,10 +182,5 @@ def _digests(documents: Sequence[object]) -> list[str]:
     return [digest_of(document) for document in documents]
 
 
-def _may_ask(connection: Connection, token: Token, wish: BuildWish) -> bool:
-    machine, target = approved(connection, token), targets.require(connection, wish.target)
-    return requests.may_ask(connection, machine, target, wish.access)
-
-
 def _write_down(book: Jobs, hits: Sequence[Hit]) -> None:
-    requests.write_down(book.connection, hits)
+    request_hits.write_down(book.connection, hits)

@@ -15,9 +15,10 @@ from bdcs.domain.jobs import JobState
 from bdcs.services import requests as wanted
 from bdcs.services import targets as target_rows
 from bdcs.services.build_documents import queue_of
+from bdcs.services.builders import has_builder
 from bdcs.services.jobs import Attempt, attempt_of
 from bdcs.services.queue_pages import first_line
-from bdcs.services.requests import Request, has_builder
+from bdcs.services.requests import Request
 from bdcs.services.targets import Target
 from bdcs.services.variants import COLUMNS, Variant, variants
 from bdcs.store import tables

@@ -69,6 +69,10 @@ class Keys:
                 self._known.popitem(last=False)
         return key
 
+    def known(self, machine: UUID) -> bytes | None:
+        """Return the machine's raw public key where it is remembered."""
+        return self._known.get(machine)
+
     def drop(self, machine: UUID) -> None:
         """Forget the key of an erased machine."""
         self._known.pop(machine, None)

@@ -24,7 +24,7 @@ from bdcs.errors import CollectorError
 from bdcs.services import build_digests, catalogue, made_metadata, repositories, requests, targets
 from bdcs.services.catalogue import CatalogueVersion
 from bdcs.services.jobs import Jobs
-from bdcs.services.requests import Judge, Wish
+from bdcs.services.verdicts import Judge, Wish, wishes_of
 from bdcs.services.waking import Transactions
 from bdcs.store import tables
 from gentwoo_client.wire.atom import Atom
@@ -95,12 +95,12 @@ class NewVersions:
         for choice in choices:
             assert builds is not None
             try:
-                specification = _specify(connection, choice, builds.enabled[choice.model.digest()])
+                specification = specify(connection, choice, builds.enabled[choice.model.digest()])
             except (CollectorError, ProtocolError, OSError) as error:
                 log.warning("new version %s cannot be built: %s", choice.version.cpv, error)
                 continue
             specifications[choice.model.target].append(specification)
-        wishes = {target: requests.wishes_of(wished) for target, wished in specifications.items()}
+        wishes = {target: wishes_of(wished) for target, wished in specifications.items()}
         return Plan(looked_at=tuple(version.id for version in new), wishes=wishes)
 
 
@@ -212,7 +212,7 @@ def _popular(connection: Connection, names: Collection[Name]) -> set[Name]:
     return {(category, name) for category, name in rows}
 
 
-def _specify(connection: Connection, choice: Choice, enabled: Sequence[str]) -> BuildSpecification:
+def specify(connection: Connection, choice: Choice, enabled: Sequence[str]) -> BuildSpecification:
     """Return what the new version is when it is built as its model was.
 
     Raises `ProtocolError` for what its ebuild says wrongly, `CollectorError`, `OSError`.
@@ -237,13 +237,13 @@ def _bound(
         for word in words(reduce(parse(metadata.get(name.upper(), "")), use, eapi=eapi)):
             atom = Atom.parse(word)
             if atom.slot_operator == "=" and not atom.blocker:
-                slot = _published_slot(connection, target, atom)
+                slot = published_slot(connection, target, atom)
                 if slot is not None:
                     found[word] = slot
     return found
 
 
-def _published_slot(connection: Connection, target: str, atom: Atom) -> str | None:
+def published_slot(connection: Connection, target: str, atom: Atom) -> str | None:
     """SLOT/SUBSLOT of the newest version that `atom` matches."""
     builds = tables.builds
     rows = connection.execute(

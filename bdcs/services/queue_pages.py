@@ -16,8 +16,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select,
 from bdcs.domain.forecast import Outlook
 from bdcs.domain.jobs import ENDS, Answer, Failure, JobState
 from bdcs.services.build_documents import queue_of
+from bdcs.services.builders import has_builder
 from bdcs.services.jobs import in_flight
-from bdcs.services.requests import has_builder
 from bdcs.services.targets import Target
 from bdcs.services.variants import COLUMNS, Variant, variants
 from bdcs.store import tables

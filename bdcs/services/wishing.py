@@ -17,15 +17,16 @@ from sqlalchemy import Connection, select
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.jobs import Answer as Told
 from bdcs.domain.jobs import MemberState, Origin, Refusal, RequestState
-from bdcs.services import answers, builders, requests, targets
+from bdcs.services import answers, builders, request_rights, requests, targets
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
 from bdcs.services.exact_hits import ExactHits
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine
-from bdcs.services.requests import Catalogue, Judge, Request, Verdict, Wish
+from bdcs.services.requests import Request
 from bdcs.services.targets import Target
+from bdcs.services.verdicts import Catalogue, Judge, Verdict, Wish, near_misses, wishes_of
 from bdcs.services.waking import Transactions, job_topic, request_topic
 from bdcs.store.store import Store
 from bdcs.store.tables import attempts, jobs, members
@@ -255,7 +256,7 @@ class Wishing:
 
     def _plan(self, connection: Connection, token: Token, wish: BuildWish, wishes: Sequence[Wish]) -> Answer:
         target, verdicts = self._verdicts(connection, approved(connection, token), wish, wishes)
-        near = {} if target is None else requests.near_misses(connection, target, verdicts)
+        near = {} if target is None else near_misses(connection, target, verdicts)
         document = self.documents.plan(connection, wish.target, verdicts, near, wish.atoms, int(self.now()))
         return _answer(200, document)
 
@@ -272,7 +273,7 @@ class Wishing:
             if target is None:
                 return self._plan(connection, token, wish, wishes)
             if any(verdict.state is MemberState.WAITING for verdict in verdicts):
-                requests.check_quota(connection, machine.id, book.policy, book.now)
+                request_rights.check_quota(connection, machine.id, book.policy, book.now)
             number = requests.commit(
                 book,
                 target,
@@ -282,7 +283,7 @@ class Wishing:
                 key=wish.key,
                 origin=Origin.REQUEST,
             )
-            near = requests.near_misses(connection, target, verdicts)
+            near = near_misses(connection, target, verdicts)
             waits = any(verdict.state is MemberState.WAITING for verdict in verdicts)
             request = Request(
                 id=number,
@@ -302,7 +303,7 @@ class Wishing:
     ) -> tuple[Target | None, list[Verdict]]:
         """Return the target, if the machine may know it, and the answers."""
         target = targets.find(connection, wish.target)
-        if target is None or not requests.may_ask(connection, machine, target, wish.access):
+        if target is None or not request_rights.may_ask(connection, machine, target, wish.access):
             reason = f"there is no target {wish.target}"
             return None, [
                 Verdict(wish=one, answer=Told.REFUSED, refusal=Refusal.NO_TARGET, reason=reason)
@@ -379,7 +380,7 @@ def _wishes(wish: BuildWish) -> list[Wish]:
             specifications.append(BuildSpecification.from_json(document))
         except InvalidSpecification as error:
             raise InvalidSpecification(f"packages.{position}.{error.field}", error.reason) from None
-    return requests.wishes_of(specifications)
+    return wishes_of(specifications)
 
 
 def _objection(target: Target, wish: BuildWish) -> str | None:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bdcs.errors import StoreUnavailable
 from bdcs.store import engine as engines
+from bdcs.store.lookups import LookupConnection, Lookups
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item of a grouped write
@@ -66,6 +67,7 @@ class Store:
             self._writer.connect().close()  # makes the file
         self._reader = engines.create_reader(path)
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
+        self._lookups = LookupConnection(path)
         self._jobs: deque[_Job] = deque()
         self._work = threading.Condition()
         self._enough = 1  # jobs that the writer waits for
@@ -87,6 +89,14 @@ class Store:
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` finds, in a transaction of its own that sees one state of the store."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def look_up(self, work: Callable[[Lookups], T]) -> T:
+        """Return what `work` finds by very few lookups, at once and in the caller's thread: that of the loop.
+
+        Raises `StoreUnavailable` where that is not possible just now; `read` may then be.
+        """
+        with self._lookups.transaction() as lookups:
+            return work(lookups)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Do `work` in a transaction, with whatever else waits; return its result once that is durable.
@@ -123,6 +133,7 @@ class Store:
             await asyncio.to_thread(self._thread.join)
             self._thread = None
         await asyncio.to_thread(self._readers.shutdown)
+        self._lookups.close()
         self._reader.dispose()
         self._writer.dispose()
 

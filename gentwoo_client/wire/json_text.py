@@ -46,6 +46,8 @@ def load_object(text: bytes) -> dict[str, object]:
 
 def check_extra(extra: Mapping[str, object]) -> None:
     """See that unknown members stay within the limits. Raises `InvalidJSON`."""
+    if not extra:
+        return
     if len(extra) > limits.EXTRA_FIELDS:
         raise InvalidJSON(f"more than {limits.EXTRA_FIELDS} unknown fields")
     for value in _values(extra):

@@ -13,8 +13,8 @@ from sqlalchemy import Connection, select
 from bdcs.domain.jobs import Answer
 from bdcs.services import forgetting, machines, requests, targets
 from bdcs.services.jobs import Attempt, Claimant, Jobs
-from bdcs.services.requests import Judge
 from bdcs.services.targets import Target
+from bdcs.services.verdicts import Judge, wishes_of
 from bdcs.store import schema, tables
 from bdcs.store.engine import create_writer
 from bdcs.store.store import transaction
@@ -43,7 +43,7 @@ class Bench:
     def ask(self, machine: int, wanted: Sequence[BuildSpecification]) -> str:
         """Have a machine ask for packages; return its request."""
         judge = Judge(connection=self.connection, target=self.target, machine_id=machine, now=self.now)
-        verdicts = judge.verdicts(requests.wishes_of(wanted))
+        verdicts = judge.verdicts(wishes_of(wanted))
         assert {verdict.answer for verdict in verdicts} <= {Answer.QUEUED, Answer.JOINED}
         return requests.commit(self.book, self.target, verdicts, machine_id=machine)
 

@@ -64,8 +64,9 @@ def test_a_hit_is_a_request_like_any_other(machine: Wisher) -> None:
         assert package["url"].endswith(".gpkg.tar")
 
 
-def test_what_is_asked_twice_in_one_request_is_told_once(machine: Wisher) -> None:
-    assert [package["cpv"] for package in machine.ask(*ALL, *ALL)["packages"]] == list(CPVS)
+@pytest.mark.parametrize("times", [2, 10], ids=["few", "many"])
+def test_what_is_asked_twice_in_one_request_is_told_once(machine: Wisher, times: int) -> None:
+    assert [package["cpv"] for package in machine.ask(*ALL * times)["packages"]] == list(CPVS)
 
 
 def test_the_same_key_is_the_same_request(machine: Wisher) -> None:

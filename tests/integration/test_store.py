@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from bdcs.errors import NoStore, StoreUnavailable
 from bdcs.store import schema
 from bdcs.store import store as stores
 from bdcs.store.engine import create_reader
+from bdcs.store.lookups import Lookup, LookupConnection, Lookups
 from bdcs.store.names import Names
 from bdcs.store.store import Store
 from bdcs.store.tables import versions
@@ -166,3 +167,23 @@ async def test_readers_cannot_write(store: Store) -> None:
 def test_a_reader_needs_a_store(tmp_path: Path) -> None:
     with pytest.raises(NoStore):
         create_reader(tmp_path / "absent.sqlite")
+
+
+async def test_a_lookup_sees_what_is_committed(store: Store) -> None:
+    by_text = Lookup(select(versions.c.text).where(versions.c.text == bindparam("text")))
+
+    def found(lookups: Lookups) -> object:
+        return lookups.first(by_text, text="1.0")
+
+    assert store.look_up(found) is None
+    await store.write(insert("1.0"))
+    assert store.look_up(found) == ("1.0",)
+    assert await store.read(lambda connection: found(Lookups.within(connection))) == ("1.0",)
+
+
+def test_a_lookup_does_not_wait(tmp_path: Path) -> None:
+    """Where the store cannot be opened just now, it says so."""
+    all_of_them = Lookup(select(versions.c.text))
+    missing = LookupConnection(tmp_path / "missing" / "bdcs.sqlite")
+    with pytest.raises(StoreUnavailable), missing.transaction() as lookups:
+        lookups.first(all_of_them)

@@ -18,6 +18,7 @@ from bdcs.domain.jobs import IN_FLIGHT, Failure, JobState, MemberState
 from bdcs.domain.targets import Cause
 from bdcs.services import generations, requests, targets
 from bdcs.services.jobs import Attempt, Claimant, Jobs, published_build
+from bdcs.services.verdicts import Judge, wishes_of
 from bdcs.store import schema, tables
 from bdcs.store.engine import create_writer
 from bdcs.store.store import transaction
@@ -37,7 +38,7 @@ def wish_for(index: int) -> Any:
     return specification(f"app-misc/{name}-1", use=use, DEPEND=needs)
 
 
-WISHES = [requests.wishes_of([wish_for(index)])[0] for index in range(2 * len(NAMES))]
+WISHES = [wishes_of([wish_for(index)])[0] for index in range(2 * len(NAMES))]
 wanted = st.lists(st.integers(0, len(WISHES) - 1), min_size=1, max_size=4, unique=True).map(sorted)
 
 
@@ -93,10 +94,8 @@ class Histories(RuleBasedStateMachine):
             self.engine.dispose()
             shutil.rmtree(self.directory)
 
-    def judge(self, connection: Connection, machine: int, *, retry: bool) -> requests.Judge:
-        return requests.Judge(
-            connection=connection, target=self.target, machine_id=machine, now=self.now, retry=retry
-        )
+    def judge(self, connection: Connection, machine: int, *, retry: bool) -> Judge:
+        return Judge(connection=connection, target=self.target, machine_id=machine, now=self.now, retry=retry)
 
     @rule(machine=st.sampled_from(MACHINES), indexes=wanted, retry=st.booleans())
     def submit(self, machine: int, indexes: list[int], retry: bool) -> None:
