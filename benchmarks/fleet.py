@@ -17,7 +17,7 @@ import math
 import time
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cmp_to_key
 from pathlib import Path
@@ -77,6 +77,21 @@ class Package:
     releases: tuple[Release, ...]
     times: tuple[int, ...]
     """When each of the releases came."""
+
+
+class Repository:
+    """The packages, and in which order their releases came."""
+
+    def __init__(self, packages: Sequence[Package]) -> None:
+        self.packages = packages
+        releases = [(at, place) for place, package in enumerate(packages) for at in package.times]
+        releases.sort()
+        self._times = [at for at, _ in releases]
+        self._released = [packages[place] for _, place in releases]
+
+    def released(self, since: int, until: int) -> list[Package]:
+        """The packages that had a release after `since`, and no later than `until`."""
+        return self._released[bisect_right(self._times, since) : bisect_right(self._times, until)]
 
 
 @dataclass(slots=True)
@@ -200,7 +215,7 @@ def _releases(
     )
 
 
-def simulated(packages: Sequence[Package], seed: int, number: int, until: int) -> list[PackageStateChange]:
+def simulated(repository: Repository, seed: int, number: int, until: int) -> list[PackageStateChange]:
     """What machine `number` did until now."""
     random = Random(f"{seed}/{number}")
     machine = SimulatedMachine(
@@ -210,38 +225,56 @@ def simulated(packages: Sequence[Package], seed: int, number: int, until: int) -
         binaries=random.choice([0.0, 0.0, 0.0, 0.3, 0.85]),
     )
     start = until - SPAN + round(random.random() ** 2 * SPAN * 0.9)
-    wanted = [each for each in packages if random.random() < each.popularity]
+    wanted = {each.key: each for each in repository.packages if random.random() < each.popularity}
     machine.now = start
-    for package in wanted:
+    for package in wanted.values():
         machine.merge(package, _newest(package, start))
+    outdated = dict(wanted)
+    synced = start
     while machine.now < until:
         machine.now += round(random.expovariate(1 / (machine.eagerness * DAY))) + 3600
         if machine.now < until:
-            _update(machine, packages, wanted)
+            now = machine.now
+            outdated |= {each.key: each for each in repository.released(synced, now) if each.key in wanted}
+            synced = now
+            _update(machine, outdated)
+            _try_or_remove(machine, repository.packages, wanted)
+            outdated = {
+                key: each
+                for key, each in outdated.items()
+                if key in wanted and machine.installed.get(key) != _newest(each, now).version
+            }
     return [record for record in machine.records if record.recorded_at <= until]
 
 
-def _update(machine: SimulatedMachine, packages: Sequence[Package], wanted: list[Package]) -> None:
-    """Bring everything up to date; now and then try something new, or remove something."""
+def _update(machine: SimulatedMachine, outdated: Mapping[tuple[str, str], Package]) -> None:
+    """Bring almost everything up to date; of a version that fails often, some go back."""
     random = machine.random
-    for package in wanted:
+    for package in outdated.values():
         newest = _newest(package, machine.now)
         if machine.installed.get(package.key) != newest.version and random.random() < 0.9:
             machine.merge(package, newest)
             if newest.failing > 0.1 and random.random() < 0.12 and len(package.releases) > 1:
                 machine.now += 1800
                 machine.merge(package, package.releases[max(package.releases.index(newest) - 1, 0)])
+
+
+def _try_or_remove(
+    machine: SimulatedMachine, packages: Sequence[Package], wanted: dict[tuple[str, str], Package]
+) -> None:
+    """Now and then try something new, or remove something."""
+    random = machine.random
     if random.random() < 0.25:
         tried = random.choice(packages)
-        if tried not in wanted:
+        if tried.key not in wanted:
             machine.merge(tried, _newest(tried, machine.now))
             if random.random() < 0.4:
                 machine.now += random.randrange(7200)
                 machine.remove(tried)
             else:
-                wanted.append(tried)
+                wanted[tried.key] = tried
     if random.random() < 0.05 and len(wanted) > 5:
-        machine.remove(wanted.pop(random.randrange(len(wanted))))
+        machine.remove(wanted.pop(random.choice(list(wanted))))
 
 
 def _newest(package: Package, now: int) -> Release:
@@ -284,12 +317,12 @@ def load_store(data: Path, audience: str, count: int, seed: int, until: int) -> 
             raw = key_of(seed, number).public_key().public_bytes_raw()
             machines.enrol(connection, machine_uuid(raw), raw, State.APPROVED, now=until)
     writer = SegmentWriter(Names(), lambda: until)
-    packages = packages_of_the_log(Random(seed), until)
+    repository = Repository(packages_of_the_log(Random(seed), until))
     coming = (
         arrived(segment, compact, codec)
         for number in range(count)
         for segment, compact in signed(
-            key_of(seed, number), audience, simulated(packages, seed, number, until)
+            key_of(seed, number), audience, simulated(repository, seed, number, until)
         )
     )
     stored = 0
@@ -327,14 +360,14 @@ def arrived(segment: Segment, compact: bytes, codec: EvidenceCodec) -> Arrived:
 
 def push(collector: str, count: int, seed: int, until: int) -> int:
     """Register the fleet at a collector and push through its API; return how many records that were."""
-    packages = packages_of_the_log(Random(seed), until)
+    repository = Repository(packages_of_the_log(Random(seed), until))
     queues: list[list[bytes]] = [[] for _ in range(min(CONNECTIONS, count))]
     pushed = 0
     for number in range(count):
         peer = Peer(collector, key=key_of(seed, number))
         answer = peer.register()
         assert answer.status in (200, 201), answer
-        records = simulated(packages, seed, number, until)
+        records = simulated(repository, seed, number, until)
         pushed += len(records)
         queues[number % len(queues)] += [
             push_request(peer, compact) for _, compact in signed(peer.key, collector, records)

@@ -20,13 +20,17 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
+    Update,
     and_,
+    bindparam,
     case,
     delete,
     func,
     insert,
+    literal_column,
     not_,
     null,
+    or_,
     select,
     update,
 )
@@ -37,6 +41,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
 from bdcs.services import rollups
+from bdcs.store.bulk import execute_rows
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     figures,
@@ -265,10 +270,17 @@ def _touch(connection: Connection, packages: Select[tuple[int]]) -> None:
 
 
 def _publish(connection: Connection, packages: Sequence[int], thresholds: Thresholds) -> None:
-    for (package, version), cell in _cells(connection, packages):
-        if may_publish(cell, thresholds):
-            _put(connection, package, version, figure(cell.present, thresholds))
-            _count(connection, package, version)
+    moving = [
+        (*key, figure(cell.present, thresholds))
+        for key, cell in _cells(connection, packages)
+        if may_publish(cell, thresholds)
+    ]
+    for statement in (_DROP, _PUT):
+        execute_rows(connection, statement, ("package", "version", "shown"), moving)
+    whole = [(package,) for package, version, _ in moving if version is None]
+    execute_rows(connection, _COUNT_PACKAGE, ("package",), whole)
+    parts = [(package, version) for package, version, _ in moving if version is not None]
+    execute_rows(connection, _COUNT_VERSION, ("package", "version"), parts)
     unused = and_(installations.c.package_id.in_(packages), ~_has(PRESENT | COUNTED))
     connection.execute(delete(installations).where(unused))
 
@@ -343,31 +355,6 @@ def _counts(membership: Subquery) -> Select[Any]:
     ).group_by(membership.c.package_id, membership.c.version_id)
 
 
-def _put(connection: Connection, package: int, version: int | None, published: int) -> None:
-    cell = and_(figures.c.package_id == package, _of(figures.c.version_id, version))
-    connection.execute(delete(figures).where(cell))
-    connection.execute(
-        insert(figures).values(package_id=package, version_id=version, published=published, gone=0)
-    )
-
-
-def _count(connection: Connection, package: int, version: int | None) -> None:
-    """Remember which machines the figure just published counts."""
-    bit = COUNTED_PACKAGE if version is None else COUNTED_VERSION
-    approved = installations.c.machine_id.in_(select(machines.c.id).where(machines.c.state == State.APPROVED))
-    in_it = and_(_has(PRESENT), approved)
-    cell = [installations.c.package_id == package]
-    if version is not None:
-        cell.append(installations.c.version_id == version)
-    flags = installations.c.flags
-    connection.execute(update(installations).where(*cell, _has(bit), not_(in_it)).values(flags=flags - bit))
-    connection.execute(update(installations).where(*cell, ~_has(bit), in_it).values(flags=flags + bit))
-
-
-def _of(column: ColumnElement[int | None], version: int | None) -> ColumnElement[bool]:
-    return column.is_(None) if version is None else column == version
-
-
 def _is_present() -> ColumnElement[bool]:
     return and_(_has(PRESENT), machines.c.state == State.APPROVED)
 
@@ -382,3 +369,41 @@ def _has(bits: int) -> ColumnElement[bool]:
 
 def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+def _recounted(bit: int) -> Update:
+    """What remembers, of a package, which machines its figures just published count."""
+    flags = installations.c.flags
+    marked: ColumnElement[int] = literal_column(str(bit))
+    approved = (
+        select(machines.c.id)
+        .where(machines.c.id == installations.c.machine_id, machines.c.state == literal_column(_APPROVED))
+        .exists()
+    )
+    is_counted = flags.bitwise_and(marked) != literal_column("0")
+    is_here = flags.bitwise_and(literal_column(str(PRESENT))) != literal_column("0")
+    in_it = and_(is_here, approved)
+    return (
+        update(installations)
+        .where(
+            installations.c.package_id == bindparam("package"),
+            or_(and_(is_counted, not_(in_it)), and_(not_(is_counted), in_it)),
+        )
+        .values(flags=case((is_counted, flags - marked), else_=flags + marked))
+    )
+
+
+_APPROVED = f"'{State.APPROVED}'"  # as a literal: `execute_rows` gives each row's values only
+_CELL = and_(
+    figures.c.package_id == bindparam("package"),
+    figures.c.version_id.is_not_distinct_from(bindparam("version")),
+)
+_DROP = delete(figures).where(_CELL)
+_PUT = insert(figures).values(
+    package_id=bindparam("package"),
+    version_id=bindparam("version"),
+    published=bindparam("shown"),
+    gone=literal_column("0"),
+)
+_COUNT_PACKAGE = _recounted(COUNTED_PACKAGE)
+_COUNT_VERSION = _recounted(COUNTED_VERSION).where(installations.c.version_id == bindparam("version"))
