@@ -506,6 +506,7 @@ requests = Table(
     Column("finished_at", BigInteger),  # null: something of it waits
     Column("idempotency", Text, unique=True),  # hash of machine and the key that it chose
     Column("note", Text, nullable=False),  # the atoms that it asked for, JSON
+    Column("access", LargeBinary),  # hash of the token that opened a private target for it
     Index(None, "machine_id", "created_at"),
 )
 
