@@ -23,7 +23,9 @@ class Member:
     now: int = START
     installed: dict[str, str] = field(default_factory=dict)
 
-    def merge(self, *cpvs: str, seconds: int = 60, install_type: str = "source") -> None:
+    def merge(
+        self, *cpvs: str, seconds: int = 60, install_type: str = "source", repository: str = "gentoo"
+    ) -> None:
         """Install each of `cpvs`, `category/name-version`, in place of the version that is there."""
         records: list[dict[str, object]] = []
         for cpv in map(CPV.parse, cpvs):
@@ -41,6 +43,7 @@ class Member:
                     time_delta=seconds,
                     concurrency=1.0,
                     install_type=install_type,
+                    repository=repository,
                 )
             )
             self.installed[cpv.cp] = cpv.version

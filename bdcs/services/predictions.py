@@ -14,7 +14,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -236,7 +236,7 @@ def _plan(connection: Connection, thresholds: Thresholds, now: float) -> _Plan:
         (row.package_id, row.major): _Row(row.log, row.spread, row.machines, row.as_of, row.gone)
         for row in connection.execute(select(predictions))
     }
-    seen = dict(_seen(connection, thresholds, {package for package, _ in published}))
+    seen = dict(_seen(connection, thresholds, published))
     fitted = fit(
         [
             Cell(package, machine, median(logs))
@@ -259,19 +259,26 @@ def _plan(connection: Connection, thresholds: Thresholds, now: float) -> _Plan:
     return _Plan(departures=departures, put=sorted(put))
 
 
-def _seen(connection: Connection, thresholds: Thresholds, published: set[int]) -> Iterator[tuple[Key, _Seen]]:
-    """Yield what is known of packages and their major versions, those left out that too few recorded."""
+def _seen(
+    connection: Connection, thresholds: Thresholds, published: Collection[Key]
+) -> Iterator[tuple[Key, _Seen]]:
+    """Yield what is known of packages and their major versions, those left out that too few recorded.
+
+    Major versions are told apart where crowds recorded two: a few machines must not be what parts them.
+    """
+    known = {package for package, _ in published}
     for package in connection.scalars(select(packages.c.id).where(is_shown(packages.c.id))).all():
         rows = connection.execute(_RECORDS, {"package": package}).all()
-        if len({row[0] for row in rows}) < thresholds.machines and package not in published:
+        if len({row[0] for row in rows}) < thresholds.machines and package not in known:
             continue
         found: dict[str, _Seen] = {WHOLE: _Seen()}
         for machine, change, version, seconds, concurrency in rows:
             value = alone(seconds, None if concurrency is None else concurrency / 100)
             found[WHOLE].add(machine, change, value)
             found.setdefault(major(version), _Seen()).add(machine, change, value)
+        crowds = sum(len(each.logs) >= thresholds.machines for each in found.values())  # with the whole
         for version, each in found.items():
-            if version == WHOLE or len(found) > 2:
+            if version == WHOLE or crowds > 2 or (package, version) in published:
                 yield (package, version), each
 
 
