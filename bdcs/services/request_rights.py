@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from bdcs.domain.build_policy import DAY, BuildPolicy
 from bdcs.services import builders, tokens
@@ -19,9 +19,14 @@ ASK_AGAIN: Final = 300
 """Seconds after which who has as much open as he may asks again: something may have ended by then."""
 
 
-def check_quota(connection: Connection, machine_id: int, policy: BuildPolicy, now: int) -> None:
-    """Raise `TooManyRequests` where the machine may not ask for anything else to be built now."""
-    mine = requests.c.machine_id == machine_id
+def check_quota(
+    connection: Connection, machine_id: int, policy: BuildPolicy, now: int, *, besides: str | None = None
+) -> None:
+    """Raise `TooManyRequests` where the machine may not ask for anything else to be built now.
+
+    `besides` is a request of its own that is to be tried again: that one does not count.
+    """
+    mine = and_(requests.c.machine_id == machine_id, requests.c.id != (besides or ""))
     is_open = mine & requests.c.finished_at.is_(None)
     if connection.execute(select(func.count()).where(is_open)).scalar_one() >= policy.open_requests:
         raise TooManyRequests(
@@ -48,3 +53,10 @@ def may_ask(connection: Connection, machine: Machine, target: Target, access: Ac
     if not target.private or builders.is_approved(connection, target, machine):
         return True
     return access is not None and tokens.accepts(connection, target, access.name, access.token)
+
+
+def may_ask_again(connection: Connection, machine: Machine, target: Target, access: bytes | None) -> bool:
+    """Whether the machine may still know the target of its request, made with the token of that hash."""
+    if not target.private or builders.is_approved(connection, target, machine):
+        return True
+    return access is not None and tokens.counts(connection, target, access)

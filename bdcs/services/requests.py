@@ -41,6 +41,8 @@ class Request:
     cancelled_at: int | None
     finished_at: int | None
     atoms: tuple[str, ...]
+    access: bytes | None = None
+    """Hash of the token that opened a private target for it (`tokens.hash_of`)."""
 
 
 def commit(
@@ -53,6 +55,7 @@ def commit(
     key: str | None = None,
     origin: Origin = Origin.REQUEST,
     number: str | None = None,
+    access: bytes | None = None,
 ) -> str:
     """Make a request of verdicts that were found in this transaction; return its id.
 
@@ -71,6 +74,7 @@ def commit(
             "finished_at": None if waits else book.now,
             "idempotency": None if key is None else idempotency(machine_id, key),
             "note": json.dumps(list(atoms)),
+            "access": access,
         },
     )
     _write_members(book, target, number, list(enumerate(verdicts)), origin)
@@ -137,10 +141,10 @@ def cancel(book: Jobs, number: str) -> None:
     book.cancel_unwanted(concerned)
 
 
-def retry(book: Jobs, target: Target, judge: Judge, number: str) -> None:
+def retry(book: Jobs, target: Target, judge: Judge, number: str) -> list[Verdict]:
     """Begin anew what failed, differs, was cancelled, or was refused since it had failed; as `judge` says.
 
-    What was refused for another reason is to be asked for again.
+    What was refused for another reason is to be asked for again. Return what is said of it now.
     """
     rows = book.connection.execute(
         select(members.c.position, jobs.c.specification)
@@ -165,6 +169,7 @@ def retry(book: Jobs, target: Target, judge: Judge, number: str) -> None:
     finish_requests(book.connection, [number], book.now)
     book.touched.requests.add(number)
     book.release()
+    return verdicts
 
 
 def machine_leaves(book: Jobs, machine: Machine) -> None:
@@ -207,6 +212,7 @@ def _request(row: Row[Any]) -> Request:
         cancelled_at=row.cancelled_at,
         finished_at=row.finished_at,
         atoms=tuple(json.loads(row.note)),
+        access=row.access,
     )
 
 

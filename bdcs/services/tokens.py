@@ -46,7 +46,7 @@ def create(connection: Connection, target: Target, name: str, *, now: float) -> 
         raise TokenExists(target.name, name)
     token = secrets.token_urlsafe(TOKEN_SIZE)
     connection.execute(
-        tokens.insert().values(target_id=target.id, name=name, hash=_hash(token), created_at=int(now))
+        tokens.insert().values(target_id=target.id, name=name, hash=hash_of(token), created_at=int(now))
     )
     return token
 
@@ -73,8 +73,15 @@ def accepts(connection: Connection, target: Target, name: str, token: str) -> bo
     found = connection.scalar(
         select(tokens.c.hash).where(tokens.c.target_id == target.id, tokens.c.name == name)
     )
-    return hmac.compare_digest(found or b"", _hash(token))
+    return hmac.compare_digest(found or b"", hash_of(token))
 
 
-def _hash(token: str) -> bytes:
+def counts(connection: Connection, target: Target, hashed: bytes) -> bool:
+    """Whether a token of that hash (`hash_of`) still counts."""
+    same = (tokens.c.target_id == target.id, tokens.c.hash == hashed)
+    return connection.scalar(select(tokens.c.id).where(*same)) is not None
+
+
+def hash_of(token: str) -> bytes:
+    """Return what is kept of a token."""
     return hashlib.sha256(token.encode()).digest()

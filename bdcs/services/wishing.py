@@ -17,7 +17,8 @@ from sqlalchemy import Connection, select
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.jobs import Answer as Told
 from bdcs.domain.jobs import MemberState, Origin, Refusal, RequestState
-from bdcs.services import answers, builders, request_rights, requests, targets
+from bdcs.services import answers, builders, requests, targets, tokens
+from bdcs.services import request_rights as rights
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
@@ -35,6 +36,7 @@ from bdcs.store.tables import targets as target_table
 from gentwoo_client.wire.build_messages import BuildWish
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import (
+    Forbidden,
     InvalidParameter,
     InvalidSpecification,
     NotFound,
@@ -133,7 +135,10 @@ class Wishing:
         return await self.transactions.write(work)
 
     async def retry(self, signed: SignedRequest, number: str) -> Answer:
-        """Try again what failed of a request. Raises `NotFound`."""
+        """Try again what failed of a request.
+
+        Raises `NotFound`, `TooManyRequests`, and `Forbidden` where the target is for others by now.
+        """
         token = await self.authenticator.verified(signed)
         await self.hits.settle()
 
@@ -142,8 +147,13 @@ class Wishing:
                 machine = approved(connection, token)
                 request = requests.require(connection, number, machine.id)
                 target = targets.require(connection, request.target)
+                if not rights.may_ask_again(connection, machine, target, request.access):
+                    raise Forbidden(f"what opened {target.name} for this request counts no longer")
                 judge = self._judge(connection, target, machine, retry=True)
-                requests.retry(book, target, judge, number)
+                verdicts = requests.retry(book, target, judge, number)
+                waits = any(verdict.state is MemberState.WAITING for verdict in verdicts)
+                if waits and request.finished_at is not None:  # what is open stays so
+                    rights.check_quota(connection, machine.id, book.policy, book.now, besides=number)
                 return _answer(200, self._state(connection, token, number))
 
             return answers.once(book.connection, signed, token, self.now(), do)
@@ -273,7 +283,7 @@ class Wishing:
             if target is None:
                 return self._plan(connection, token, wish, wishes)
             if any(verdict.state is MemberState.WAITING for verdict in verdicts):
-                request_rights.check_quota(connection, machine.id, book.policy, book.now)
+                rights.check_quota(connection, machine.id, book.policy, book.now)
             number = requests.commit(
                 book,
                 target,
@@ -282,6 +292,7 @@ class Wishing:
                 atoms=wish.atoms,
                 key=wish.key,
                 origin=Origin.REQUEST,
+                access=None if wish.access is None else tokens.hash_of(wish.access.token),
             )
             near = near_misses(connection, target, verdicts)
             waits = any(verdict.state is MemberState.WAITING for verdict in verdicts)
@@ -303,7 +314,7 @@ class Wishing:
     ) -> tuple[Target | None, list[Verdict]]:
         """Return the target, if the machine may know it, and the answers."""
         target = targets.find(connection, wish.target)
-        if target is None or not request_rights.may_ask(connection, machine, target, wish.access):
+        if target is None or not rights.may_ask(connection, machine, target, wish.access):
             reason = f"there is no target {wish.target}"
             return None, [
                 Verdict(wish=one, answer=Told.REFUSED, refusal=Refusal.NO_TARGET, reason=reason)

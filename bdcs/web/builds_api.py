@@ -95,7 +95,7 @@ OPERATIONS: Final = (
         summary="Try again what failed, was cancelled, or became something else",
         token=True,
         answers={200: BuildState},
-        problems=(*TOKEN_PROBLEMS, 409),
+        problems=(*TOKEN_PROBLEMS, 409, 429),
     ),
     Operation(
         method="GET",

@@ -121,6 +121,22 @@ def test_a_private_target_is_for_who_has_its_token(machine: Wisher) -> None:
     assert told["state"] == "published"
 
 
+def test_who_tries_again_needs_what_opened_the_target_still(collector: Collector, machine: Wisher) -> None:
+    other = {"name": "guest", "token": "open-open-open-open"}
+    shelf = Shelf(collector.data)
+    shelf.add_token("hidden", other["name"], other["token"])
+    wanted = specification("app-misc/three-1.0", target="hidden")
+    number = machine.ask(wanted, target="hidden", access=other)["id"]
+    path = f"/v1/builds/{number}"
+    machine.send_json("DELETE", path)
+    assert machine.send_json("POST", f"{path}/retry").document["state"] == "open"
+    machine.send_json("DELETE", path)
+    shelf.revoke("hidden", other["name"])
+    answer = machine.send_json("POST", f"{path}/retry")
+    assert (answer.status, answer.slug) == (403, "forbidden")
+    assert machine.state(number)["state"] == "cancelled"
+
+
 def test_a_hit_survives_the_end_of_the_collector(tmp_path: Path) -> None:
     """It is written down before the collector ends."""
     with Collector(tmp_path) as collector:

@@ -85,6 +85,21 @@ def test_so_many_requests_may_be_open(machine: Wisher) -> None:
     assert machine.ask(others[1])["state"] == "open"
 
 
+def test_who_tries_again_has_no_more_requests_open(machine: Wisher) -> None:
+    """What is open stays so; what has ended opens again only where another may be open."""
+    ended, *others = wishes("again", 3)
+    number = machine.ask(ended)["id"]
+    machine.send_json("DELETE", f"/v1/builds/{number}")
+    open_one = machine.ask(others[0])["id"]
+    machine.ask(others[1])
+    assert machine.send_json("POST", f"/v1/builds/{open_one}/retry").document["state"] == "open"
+    problem = refused(machine.send_json("POST", f"/v1/builds/{number}/retry"))
+    assert (problem.limit, problem.allowed) == ("open_requests", 2)
+    assert machine.state(number)["state"] == "cancelled"
+    machine.send_json("DELETE", f"/v1/builds/{open_one}")
+    assert machine.send_json("POST", f"/v1/builds/{number}/retry").document["state"] == "open"
+
+
 def test_so_many_requests_may_be_made_in_a_day(machine: Wisher, builder: HandBuilder) -> None:
     there, *others = wishes("daily", 5)
     machine.ask(there)
