@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
+from itertools import islice
 from typing import Final, NamedTuple
 
+from gentwoo_client.prediction.averages import median
 from gentwoo_client.prediction.fleet import Calibration, FleetTable, joined
 from gentwoo_client.prediction.lists import Lists
 from gentwoo_client.prediction.merges import BINARY, SOURCE, Circumstances, Forecast, Merge, renamed
 from gentwoo_client.prediction.model import LocalModel
 from gentwoo_client.prediction.schedule import Planned, Schedule, schedule
+from gentwoo_client.prediction.sharing import left_of
 
 EMLOP_LAST: Final = 15
 EMLOP: Final = "emlop"
@@ -83,6 +85,7 @@ class Walk:
         """A merge begins. Without `foretell` it is only remembered, which is quicker."""
         forecasts, emlop = {}, {}
         if foretell:
+            circumstances = circumstances._replace(left=self._left(circumstances))
             for kind in (SOURCE, BINARY):
                 forecast = self.foretell(merge._replace(kind=kind), circumstances)
                 if forecast is not None:
@@ -134,10 +137,12 @@ class Walk:
         own = self.model.foretell(merge, circumstances)
         if self._table is None or merge.kind != SOURCE:
             return own
+        log = math.log(self.model.typical or _TYPICAL) if own is None else own.mean
+        sharing = self.model.sharing
         fleet = self._calibrated(self._table).foretell(
             renamed(merge.cp, self._moves),
             merge.version,
-            self.model.slope * self.model.contention(circumstances),
+            sharing.slope(log) * sharing.expected(circumstances, math.exp(log)),
         )
         return joined(own, fleet)
 
@@ -201,6 +206,18 @@ class Walk:
             self._calibration = table.calibrate(self.model.known())
             self._since_calibration = 0
         return self._calibration
+
+    def _left(self, circumstances: Circumstances) -> tuple[float, ...]:
+        """Return how many seconds each other merge at work likely still takes."""
+        others = islice(reversed(self._begun.values()), max(0, (circumstances.at_work or 1) - 1))
+        usual = self.model.sharing.usual_seconds
+        return tuple(
+            left_of(
+                next((forecast.seconds for forecast in begun.forecasts.values()), usual),
+                max(0, circumstances.at - begun.circumstances.at),
+            )
+            for *_, begun in others
+        )
 
     def _past(self, merge: Merge, kind: str) -> list[int]:
         if self._durations is None:

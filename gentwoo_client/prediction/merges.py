@@ -50,6 +50,8 @@ class Circumstances(NamedTuple):
     """Which of them it is."""
     shared: float | None = None
     """Logarithm of how many merges will share the machine on average, where a schedule tells."""
+    left: tuple[float, ...] | None = None
+    """Seconds that each other merge at work likely still has; None where that is not known."""
 
 
 class Forecast(NamedTuple):
@@ -70,11 +72,15 @@ class Forecast(NamedTuple):
     """Standard deviation of the logarithm that a look at `merges` alone suggests."""
     guesses: tuple[float, ...] = ()
     """What each expert said, as logarithms: to be told how right they were."""
+    known: tuple[float, ...] = ()
+    """What the correction of the first expert went by."""
     alone: float = 0.0
     """Logarithm of the seconds that it would take with nothing beside it."""
 
 
 METHODS: Final[Mapping[str, str]] = {
+    "stretch": "earlier merges here, freed of how the machine fared at each, and how it fares now",
+    "learned": "the same, corrected by what proved to matter on this machine",
     "session": "earlier merges here, and how the machine fares just now",
     "level": "earlier merges here, and how the machine fares lately",
     "contention": "earlier merges here, carried to what runs beside it",

@@ -6,8 +6,8 @@ shared the machine, and how the machine fared at that time against what was expe
 carried to the circumstances of now. Newer ones weigh more, those of like circumstances more, and one that
 lies far off weighs less.
 
-Five experts look at that in different ways; each has a loss that fades, and the answer is the mean of theirs,
-weighted by it. So on a machine where cleverness does not pay, the simple ones win.
+Seven experts look at that in different ways; each has a loss that fades, and the answer is the mean of
+theirs, weighted by it. So on a machine where cleverness does not pay, the simple ones win.
 
 Feed it in the order of the log: `foretell` at a beginning, `learn` at the end. Nothing else is known to it.
 """
@@ -17,9 +17,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Final, NamedTuple
 
+from gentwoo_client.prediction.averages import mean, median, robust_mean, settled, weighted_mean
+from gentwoo_client.prediction.correction import Correction
+from gentwoo_client.prediction.fortunes import Level, Placed, Session, Stretches
 from gentwoo_client.prediction.intervals import Intervals
 from gentwoo_client.prediction.merges import (
     ROUNDING,
@@ -31,6 +33,7 @@ from gentwoo_client.prediction.merges import (
     likeness,
     renamed,
 )
+from gentwoo_client.prediction.sharing import Sharing
 
 LAST: Final = 15
 """Merges of a package that are remembered."""
@@ -43,31 +46,18 @@ _CARRYING: Final = 0.6  # … per unit of contention that it had to be carried
 _VERSION: Final = 0.2  # … of another version
 _SLOT: Final = 0.3  # … of another slot, where the package has several
 _FAR: Final = 0.3  # beyond that, weight falls with distance
-
-_CONTENTION: Final = 0.4  # what is believed of a machine before it is known
-_CONTENTION_WEIGHT: Final = 15.0
-_JUMP: Final = 1.5
-
-_RUNNING_NOW: Final = 0.7  # weight of what runs at the start, in the contention expected
-_OWN_KIND: Final = 6.0
-
-_NEIGHBOURS: Final = 20
-_NEIGHBOUR_FADING: Final = tuple(2.0 ** (-k / 5.0) for k in range(_NEIGHBOURS))
-_SESSION_LASTS: Final = 3600.0 / math.log(2.0)  # seconds; halves in an hour
-_SAME_CATEGORY: Final = 1.5
-_SESSION_SHRINK: Final = 2.0
-_SESSION_CLIP: Final = 0.4
 _SMALL: Final = 2.24  # seconds; of a merge this short half is rounding
+_COMPARED: Final = 8
+"""Merges of a package, the latest, that say what the stretches were like in which they were built."""
 
-_LEVEL_FADING: Final = 2.0 ** (-1.0 / 30.0)
-_LEVEL_SHRINK: Final = 8.0
-_LEVEL_CLIP: Final = 0.5
-
-_LOSS_FADING: Final = 0.95
+_LOSS_FADING: Final = 0.97
 _LOSS_LIMIT: Final = 1.0
-_SHARPNESS: Final = 3.0
+_SHARPNESS: Final = 2.5
 
-EXPERTS: Final = ("session", "level", "contention", "last", "median")
+EXPERTS: Final = ("stretch", "learned", "session", "level", "contention", "last", "median")
+_BELIEVED: Final = (0.0, 0.0, 0.0, 0.1, 0.1, 0.0, 0.0)
+"""Of what `_known` returns, how much it matters on a machine that taught nothing yet."""
+_STIFF: Final = (1.8, 1.8, 0.9, 0.9, 0.9, 3.6, 0.6)
 _SPREADS: Final = (0.28, 0.24, 0.20)  # of a forecast from one, two, three and more merges
 _LEAST: Final = 0.5  # what a duration of 0 seconds counts as
 
@@ -79,18 +69,28 @@ class _Measured(NamedTuple):
     contention: float
     session: float
     level: float
+    placed: Placed
     version: str
     slot: int
     seconds: int
+    again: bool
+    """Whether that version was the one built before as well."""
+
+    @property
+    def weight(self) -> float:
+        """How much a merge of that length says, beside its rounding."""
+        return _weight(self.seconds)
 
 
-class _Neighbour(NamedTuple):
-    """How a merge did against what was expected of it."""
+class _Now(NamedTuple):
+    """The circumstances to which what was measured is carried."""
 
-    residual: float
-    at: int
-    category: str
-    weight: float
+    contention: float
+    slope: float
+    session: float
+    level: float
+    stretch: float
+    again: bool
 
 
 class LocalModel:
@@ -100,13 +100,13 @@ class LocalModel:
         """`moves`: old CATEGORY/NAME → new, of package moves."""
         self._moves = moves or {}
         self._measured: dict[tuple[str, str], deque[_Measured]] = {}
-        self._pairs = _CONTENTION_WEIGHT
-        self._pairs_product = _CONTENTION_WEIGHT * _CONTENTION
-        self._neighbours: deque[_Neighbour] = deque(maxlen=_NEIGHBOURS)
-        self._level_weight = self._level_sum = 0.0
-        self._kinds: dict[tuple[int, int], tuple[float, float]] = {}
-        self._run: tuple[int, int] | None = None
-        self._run_count = self._run_sum = 0.0
+        self.sharing = Sharing()
+        self._session = Session(clip=0.4)
+        self._level = Level(clip=0.5, shrink=8.0)
+        self._stretches = Stretches()
+        self._stretch = Session(clip=0.6)
+        self._stretch_level = Level(clip=0.6, shrink=4.0)
+        self._correction = Correction(_BELIEVED, _STIFF)
         self._losses = [0.0] * len(EXPERTS)
         self.intervals = Intervals()
         self._all: deque[float] = deque(maxlen=200)
@@ -118,48 +118,33 @@ class LocalModel:
         measured = self._measured.get((renamed(merge.cp, self._moves), merge.kind))
         if not measured:
             return None
-        contention = self.contention(circumstances)
-        session, level = self._session(merge.category, circumstances.at), self._level
-        weights = self._weights(measured, merge, contention)
-        guesses = self._guesses(measured, weights, contention, session, level)
+        size = mean(one.log for one in measured)
+        now = _Now(
+            contention=self.sharing.expected(circumstances, math.exp(measured[-1].log)),
+            slope=self.sharing.slope(size),
+            session=self._session.fares(merge.category, circumstances.at),
+            level=self._level.value,
+            stretch=self._stretch.fares(merge.category, circumstances.at, self._stretch_level.value),
+            again=measured[-1].version == merge.version,
+        )
+        guesses, known = self._guesses(measured, _weights(measured, merge, now.contention), now)
         least = min(self._losses)
         trust = [math.exp(_SHARPNESS * (least - loss)) for loss in self._losses]
-        mean = _settled(trust, guesses)
+        likely = settled(trust, guesses)
         spread = _SPREADS[min(len(measured), len(_SPREADS)) - 1]
-        low, high = self.intervals.around(mean, spread)
+        low, high = self.intervals.around(likely, spread)
         return Forecast(
-            seconds=math.exp(mean),
+            seconds=math.exp(likely),
             low=low,
             high=high,
             method=EXPERTS[max(range(len(trust)), key=trust.__getitem__)],
             merges=len(measured),
-            mean=mean,
+            mean=likely,
             spread=spread,
             guesses=guesses,
-            alone=mean - self.slope * contention,
+            known=known,
+            alone=likely - now.slope * now.contention,
         )
-
-    def contention(self, circumstances: Circumstances) -> float:
-        """Return the logarithm of how many merges, on average, are likely to share the machine."""
-        if circumstances.shared is not None:
-            return circumstances.shared
-        at_work, jobs, size = circumstances.at_work, circumstances.jobs, circumstances.size
-        count, total = self._kinds.get(_kind(jobs, size), (0.0, 0.0))
-        usual = total / (count + 1.0)
-        if at_work is None:
-            # Not begun: what is usual for such a list, and never more than it has.
-            if jobs == 1:
-                return 0.0
-            most = math.log(max(1, min(jobs or size, size)))
-            return min(most, (total + 2.0 * 0.8 * most) / (count + 2.0))
-        if self._run == (jobs, size):
-            usual = (self._run_sum + _OWN_KIND * usual) / (self._run_count + _OWN_KIND)
-        return _RUNNING_NOW * math.log(max(1, at_work)) + (1.0 - _RUNNING_NOW) * usual
-
-    @property
-    def slope(self) -> float:
-        """By how much a merge takes longer when the machine is shared: logarithm per logarithm."""
-        return min(max(self._pairs_product / self._pairs, 0.0), 1.5)
 
     @property
     def typical(self) -> float | None:
@@ -169,7 +154,9 @@ class LocalModel:
     def known(self) -> Mapping[str, float]:
         """Return of each package what a source build takes here with nothing beside it, as logarithms."""
         return {
-            cp: median(one.log - one.session - self.slope * one.contention for one in measured)
+            cp: median(
+                one.log - one.session - self.sharing.slope(one.log) * one.contention for one in measured
+            )
             for (cp, kind), measured in self._measured.items()
             if kind == SOURCE and measured[-1].seconds >= TINY
         }
@@ -188,146 +175,115 @@ class LocalModel:
     ) -> None:
         """Take note of a merge that completed, and of how right the forecast of its beginning was."""
         log, contention = math.log(max(seconds, _LEAST)), math.log(max(1.0, concurrency or 1.0))
-        self._learn_kind(circumstances, contention)
+        self.sharing.learn(circumstances, contention, seconds)
         measured = self._measured.setdefault((renamed(merge.cp, self._moves), merge.kind), deque(maxlen=LAST))
-        session, level = self._session(merge.category, circumstances.at), self._level
+        latest = _Measured(
+            log=log,
+            contention=contention,
+            session=self._session.fares(merge.category, circumstances.at),
+            level=self._level.value,
+            placed=self._stretches.place(circumstances.at, ended_at),
+            version=merge.version,
+            slot=_new_slot(merge, measured),
+            seconds=seconds,
+            again=bool(measured) and measured[-1].version == merge.version,
+        )
         if merge.kind == SOURCE:
             self._all.append(log)
             if measured:
-                self._learn_circumstances(merge, measured, log, contention, seconds, ended_at, level)
-        if forecast is not None and merge.kind == SOURCE and seconds >= TINY:
-            self.intervals.learn(forecast.mean, forecast.spread, seconds, (forecast.low, forecast.high))
-            for index, guess in enumerate(forecast.guesses):
-                loss = min(_LOSS_LIMIT, abs(guess - log))
-                self._losses[index] = _LOSS_FADING * self._losses[index] + loss
-        slot = _new_slot(merge, measured)
-        measured.append(_Measured(log, contention, session, level, merge.version, slot, seconds))
+                self._learn_fortunes(merge, measured, latest, ended_at)
+            if forecast is not None and seconds >= TINY:
+                self._learn_trust(forecast, latest)
+        measured.append(latest)
 
-    def _learn_kind(self, circumstances: Circumstances, contention: float) -> None:
-        kind = _kind(circumstances.jobs, circumstances.size)
-        count, total = self._kinds.get(kind, (0.0, 0.0))
-        fading = 0.98 if count > 60 else 1.0
-        self._kinds[kind] = (fading * count + 1.0, fading * total + contention)
-        run = (circumstances.jobs, circumstances.size)
-        if self._run != run:
-            self._run, self._run_count, self._run_sum = run, 0.0, 0.0
-        self._run_count += 1.0
-        self._run_sum += contention
-
-    def _learn_circumstances(
-        self,
-        merge: Merge,
-        measured: Sequence[_Measured],
-        log: float,
-        contention: float,
-        seconds: int,
-        ended_at: int,
-        level: float,
+    def _learn_fortunes(
+        self, merge: Merge, measured: Sequence[_Measured], latest: _Measured, ended_at: int
     ) -> None:
-        before = measured[-1]
-        carried = contention - before.contention
-        if abs(carried) > 0.1 and min(seconds, before.seconds) >= TINY:
-            jump = min(max(log - before.log, -_JUMP), _JUMP)
-            self._pairs += carried * carried
-            self._pairs_product += carried * jump
-        weights = self._weights(measured, merge, contention)
-        slope = self.slope
-        expected = _robust_mean(
-            weights, [one.log + slope * (contention - one.contention) - one.session for one in measured]
+        """Learn how the machine fares from a package that was built before."""
+        before, size = measured[-1], mean(one.log for one in measured)
+        if min(latest.seconds, before.seconds) >= TINY:
+            self.sharing.compare(latest.contention - before.contention, latest.log - before.log, size)
+        slope, weights = self.sharing.slope(size), _weights(measured, merge, latest.contention)
+        carried = [one.log + slope * (latest.contention - one.contention) for one in measured]
+
+        def residual(*than: float) -> float:
+            expected = [log - other for log, other in zip(carried, than, strict=True)]
+            return latest.log - robust_mean(weights, expected, _FAR)
+
+        category, weight, level = merge.category, latest.weight, self._level.value
+        off = residual(*(self._stretches.value(one.placed) for one in measured))
+        self._stretch.learn(off, ended_at, category, weight)
+        self._stretch_level.learn(off, weight)
+        self._session.learn(residual(*(one.session for one in measured)), ended_at, category, weight)
+        off = residual(*(one.session + one.level - level for one in measured))
+        self._level.learn(off, weight, level)
+        compared = [*measured, latest][-_COMPARED:]
+        self._stretches.correct(
+            [(one.placed, one.log - slope * one.contention, one.weight) for one in compared]
         )
-        weight = 1.0 / (1.0 + (_SMALL / max(seconds, _LEAST)) ** 2)
-        residual = min(max(log - expected, -_SESSION_CLIP), _SESSION_CLIP)
-        self._neighbours.append(_Neighbour(residual, ended_at, merge.category, weight))
-        expected = _robust_mean(
-            weights,
-            [
-                one.log + slope * (contention - one.contention) - one.session - one.level + level
-                for one in measured
-            ],
-        )
-        residual = min(max(log - expected, -_LEVEL_CLIP), _LEVEL_CLIP)
-        self._level_weight = self._level_weight * _LEVEL_FADING + weight
-        self._level_sum = self._level_sum * _LEVEL_FADING + weight * (residual + level)
+
+    def _learn_trust(self, forecast: Forecast, latest: _Measured) -> None:
+        """Learn how right a forecast was, and each expert."""
+        self.intervals.learn(forecast.mean, forecast.spread, latest.seconds, (forecast.low, forecast.high))
+        for index, guess in enumerate(forecast.guesses):
+            loss = min(_LOSS_LIMIT, abs(guess - latest.log))
+            self._losses[index] = _LOSS_FADING * self._losses[index] + loss
+        self._correction.learn(forecast.known, latest.log - forecast.guesses[0], latest.weight)
 
     # Looking --------------------------------------------------------------------------------------------
 
-    @property
-    def _level(self) -> float:
-        return self._level_sum / (self._level_weight + _LEVEL_SHRINK)
-
-    def _session(self, category: str, at: int) -> float:
-        """Return how the machine fares just now against what is expected, as a logarithm."""
-        weights = total = 0.0
-        for fading, near in zip(_NEIGHBOUR_FADING, reversed(self._neighbours), strict=False):
-            weight = near.weight * fading
-            if at > near.at:
-                weight *= math.exp((near.at - at) / _SESSION_LASTS)
-            if near.category == category:
-                weight *= _SAME_CATEGORY
-            weights += weight
-            total += weight * near.residual
-        return total / (weights + _SESSION_SHRINK)
-
-    def _weights(self, measured: Sequence[_Measured], merge: Merge, contention: float) -> list[float]:
-        slot = _slot(merge, measured)
-        fading, weights = 1.0, []
-        for one in reversed(measured):
-            variance = _NOISE**2 + (_CARRYING * (contention - one.contention)) ** 2
-            if one.version != merge.version:
-                variance += _VERSION**2
-            if one.slot != slot:
-                variance += _SLOT**2
-            variance += (ROUNDING / max(one.seconds, _LEAST)) ** 2
-            weights.append(fading / variance)
-            fading *= FADING
-        weights.reverse()
-        return weights
-
     def _guesses(
-        self,
-        measured: Sequence[_Measured],
-        weights: Sequence[float],
-        contention: float,
-        session: float,
-        level: float,
-    ) -> tuple[float, ...]:
-        """Return what each of `EXPERTS` expects, as logarithms."""
-        slope = self.slope
-        carried = [one.log + slope * (contention - one.contention) for one in measured]
+        self, measured: Sequence[_Measured], weights: Sequence[float], now: _Now
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return what each of `EXPERTS` expects, as logarithms, and what the second one goes by."""
+        carried = [one.log + now.slope * (now.contention - one.contention) for one in measured]
         calm = [log - one.session for log, one in zip(carried, measured, strict=True)]
         levelled = [log - one.level for log, one in zip(calm, measured, strict=True)]
-        return (
-            _robust_mean(weights, calm) + session,
-            _robust_mean(weights, levelled) + level + session,
-            _robust_mean(weights, carried),
-            measured[-1].log,
-            math.log(max(_LEAST, median(one.seconds for one in measured))),
+        stretches = [self._stretches.value(one.placed) for one in measured]
+        freed = [log - value for log, value in zip(carried, stretches, strict=True)]
+        last, middle = measured[-1].log, math.log(max(_LEAST, median(one.seconds for one in measured)))
+        first = robust_mean(weights, freed, _FAR) + now.stretch
+        were = weighted_mean(weights, stretches)
+        known = (
+            now.stretch - were,
+            were,
+            now.contention - weighted_mean(weights, [one.contention for one in measured]),
+            last - first,
+            middle - first,
+            1.0,
+            now.again - weighted_mean(weights, [one.again for one in measured]),
         )
+        guesses = (
+            first,
+            first + self._correction.of(known),
+            robust_mean(weights, calm, _FAR) + now.session,
+            robust_mean(weights, levelled, _FAR) + now.level + now.session,
+            robust_mean(weights, carried, _FAR),
+            last,
+            middle,
+        )
+        return guesses, known
 
 
-def _robust_mean(weights: Sequence[float], values: Sequence[float]) -> float:
-    """Return the weighted mean, in which what lies far off weighs less (Huber), from three values on."""
-    mean = sum(w * value for w, value in zip(weights, values, strict=True)) / sum(weights)
-    if len(values) < 3:
-        return mean
-    for _ in range(3):
-        damped = [
-            w if abs(value - mean) <= _FAR else w * _FAR / abs(value - mean)
-            for w, value in zip(weights, values, strict=True)
-        ]
-        mean = sum(w * value for w, value in zip(damped, values, strict=True)) / sum(damped)
-    return mean
+def _weight(seconds: int) -> float:
+    return 1.0 / (1.0 + (_SMALL / max(seconds, _LEAST)) ** 2)
 
 
-def _settled(trust: Sequence[float], guesses: Sequence[float]) -> float:
-    """Return what experts say together: midway between their weighted mean and their weighted median."""
-    mean = sum(w * guess for w, guess in zip(trust, guesses, strict=True)) / sum(trust)
-    half = sum(trust) / 2.0
-    for guess, weight in sorted(zip(guesses, trust, strict=True)):
-        half -= weight
-        if half <= 0.0:
-            return (mean + guess) / 2.0
-    return mean
+def _weights(measured: Sequence[_Measured], merge: Merge, contention: float) -> list[float]:
+    """Return how much each counts for a merge in such company."""
+    slot = _slot(merge, measured)
+    fading, weights = 1.0, []
+    for one in reversed(measured):
+        variance = _NOISE**2 + (_CARRYING * (contention - one.contention)) ** 2
+        if one.version != merge.version:
+            variance += _VERSION**2
+        if one.slot != slot:
+            variance += _SLOT**2
+        variance += (ROUNDING / max(one.seconds, _LEAST)) ** 2
+        weights.append(fading / variance)
+        fading *= FADING
+    weights.reverse()
+    return weights
 
 
 def _slot(merge: Merge, measured: Sequence[_Measured]) -> int:
@@ -349,8 +305,3 @@ def _new_slot(merge: Merge, measured: Sequence[_Measured]) -> int:
     if measured and merge.replaces is None and all(one.version != merge.version for one in measured):
         return max(one.slot for one in measured) + 1
     return _slot(merge, measured)
-
-
-def _kind(jobs: int, size: int) -> tuple[int, int]:
-    """Return what kind of run it is: its `--jobs`, and the class of its size."""
-    return jobs, 0 if size < 2 else 1 if size < 5 else 2 if size < 20 else 3
