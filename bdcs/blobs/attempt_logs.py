@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class AttemptLogs:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
             try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # what was sent again may come beside the first
                 size = os.fstat(descriptor).st_size
                 if offset <= size < min(offset + len(text), self.largest):
                     size += os.write(descriptor, text[size - offset :][: self.largest - size])

@@ -2,6 +2,8 @@
 """Logs of attempts: everything arrives once and in order, whatever happens on the way."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bdcs.blobs.attempt_logs import AttemptLogs
@@ -81,3 +83,23 @@ async def test_a_log_may_be_full_within_a_character(tmp_path: Path) -> None:
     await running
     assert logs.size(1) == 5
     assert logs.read(1, 0, 100) == b"nine"
+
+
+def test_what_comes_twice_at_once_is_there_once(tmp_path: Path) -> None:
+    """A piece that was sent again may arrive while the first is being written."""
+    logs = AttemptLogs(tmp_path)
+    lines = [f"line {number}\n".encode() for number in range(300)]
+    text = b"".join(lines)
+    together = threading.Barrier(4)
+
+    def send() -> None:
+        offset = 0
+        for line in lines:
+            together.wait(60)
+            logs.append(1, offset, line)
+            offset += len(line)
+
+    with ThreadPoolExecutor(4) as threads:
+        for sending in [threads.submit(send) for _ in range(4)]:
+            sending.result()
+    assert logs.read(1, 0, len(text) + 1) == text
