@@ -73,11 +73,12 @@ class Shelf:
             if build_id is None
             else packages_index.path_of(parsed, build_id)
         )
-        self._place(target, path, content)
-        with transaction(self.engine) as connection:
-            found = targets.require(connection, target)
-            number = self._add(connection, found, parsed, path, content, build_id, **columns)
-            generations.advance(connection, found, [number], [], cause=Cause.PUBLISH, actor="admin")
+        with target_lock(IndexFiles.of(self.data, target).directory):  # or upkeep takes it for an orphan
+            self._place(target, path, content)
+            with transaction(self.engine) as connection:
+                found = targets.require(connection, target)
+                number = self._add(connection, found, parsed, path, content, build_id, **columns)
+                generations.advance(connection, found, [number], [], cause=Cause.PUBLISH, actor="admin")
         self.write_index(target)
         return path
 
