@@ -90,6 +90,13 @@ class Settings:
             " 0: never"
         },
     )
+    prebuild: int = field(
+        default=0,
+        metadata={
+            "doc": "minutes of builders a day, at each target, for what is likely to be asked for, while"
+            " nothing else is to be built; 0: never"
+        },
+    )
     lease: int = field(
         default=60,
         metadata={"doc": "seconds that a builder has a job without being heard of before another gets it"},
@@ -329,6 +336,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "grace": lambda name, value: _number(name, value, 0),
     "package_size": lambda name, value: _number(name, value, 1),
     "new_versions": lambda name, value: _number(name, value, 0),
+    "prebuild": lambda name, value: _number(name, value, 0),
     "lease": lambda name, value: _number(name, value, SHORTEST_LEASE),
     "failure_hours": lambda name, value: _number(name, value, 0),
     "trouble_minutes": lambda name, value: _number(name, value, 0),

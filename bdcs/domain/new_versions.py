@@ -84,11 +84,11 @@ def _takes(model: BuildSpecification, version: NewVersion) -> bool:
         and version.repository == model.repository
         and version.slot == model.slot.partition("/")[0]
         and Version.parse(version.cpv.version) > _version(model)
-        and _is_keyworded(model.keywords, version.keywords)
+        and is_keyworded(model.keywords, version.keywords)
     )
 
 
-def _is_keyworded(model: Iterable[str], new: Iterable[str]) -> bool:
+def is_keyworded(model: Iterable[str], new: Iterable[str]) -> bool:
     """Whether `new` is at least as stable on an architecture as `model` is: machines accept that much."""
     offered = set(new)
     for keyword in model:

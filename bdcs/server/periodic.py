@@ -20,6 +20,8 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.new_versions import NewVersions
+from bdcs.services.prebuild_demand import PrebuildKeeper
+from bdcs.services.prebuild_policy import Prebuilder
 from bdcs.services.predictions import PredictionKeeper
 from bdcs.services.refreshing import Refresher
 from bdcs.services.repository_keeper import RepositoryKeeper
@@ -37,11 +39,12 @@ def works(
     settings: Settings, transactions: Transactions, renewal: Renewal, here: str, *, has_tls: bool
 ) -> list[Coroutine[Any, Any, None]]:
     """Return all of it, to be run for as long as the server runs. `here`: the URL that is listened on."""
-    store = transactions.store
+    store, thresholds = transactions.store, Thresholds(settings.threshold)
     return [
         service_manager.keep_alive(),
         renewal.run(),
-        PredictionKeeper(store, Thresholds(settings.threshold), time.time).run(),
+        PredictionKeeper(store, thresholds, time.time).run(),
+        PrebuildKeeper(store, thresholds, time.time).run(),
         answers.drop_those_over(store),
         unused_names.drop_regularly(store),
         IndexKeeper(store, settings.data).run(),
@@ -51,6 +54,7 @@ def works(
         lost_attempts.look_regularly(transactions),
         _keep_catalogue(settings, store),
         NewVersions(transactions=transactions, days=settings.new_versions).run(),
+        Prebuilder(transactions=transactions, minutes=settings.prebuild, thresholds=thresholds).run(),
         *_watching(settings, store, settings.public_url or here),
         *_local_builders(settings, store, here, has_tls=has_tls),
     ]

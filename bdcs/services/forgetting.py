@@ -7,7 +7,7 @@ import time
 
 from sqlalchemy import Connection, delete, select
 
-from bdcs.services import builders, figures, predictions, proposals, requests, watches
+from bdcs.services import builders, figures, prebuild_demand, predictions, proposals, requests, watches
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine, tombstone
 from bdcs.store import tables
@@ -20,6 +20,7 @@ def forget(connection: Connection, machine: Machine) -> None:
     """
     figures.machine_leaves(connection, machine.id)
     predictions.machine_leaves(connection, machine.id)
+    prebuild_demand.machine_leaves(connection, machine.id)
     builders.machine_leaves(connection, machine)
     watches.machine_leaves(connection, machine.id)
     proposals.machine_leaves(connection, machine)

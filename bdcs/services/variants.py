@@ -85,11 +85,12 @@ def variants(
             or row.id in wanted
             or may_know(row.id)
         )
-        found[row.id] = _variant(iuse, use, default) if is_known else _HIDDEN
+        found[row.id] = described(iuse, use, default) if is_known else _HIDDEN
     return found
 
 
-def _variant(iuse: Sequence[str], use: Collection[str], default: Collection[str] | None) -> Variant:
+def described(iuse: Sequence[str], use: Collection[str], default: Collection[str] | None) -> Variant:
+    """Return all there is to tell of a choice of flags; `default` is the ebuild's own, where it is known."""
     flags = {flag: flag in use for flag in sorted(iuse)}
     other = {flag: is_on for flag, is_on in flags.items() if default is None or is_on != (flag in default)}
     return Variant(
