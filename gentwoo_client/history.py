@@ -26,7 +26,7 @@ from gentwoo_client.wire.version import compare_versions
 if TYPE_CHECKING:
     from gentwoo_client.wire.atom import Atom
 
-SEGMENT_SIZE: Final = 1 << 20
+SEGMENT_SIZE: Final = 1 << 19
 """Bytes of a plain log that one process takes at once."""
 
 ALONE_BELOW: Final = 16 << 20
@@ -443,16 +443,35 @@ def _cut(path: str, *, large: bool) -> Iterator[Segment]:
     begin, opening = 0, b""
     with open(path, "rb", buffering=0) as file:
         while size - begin > 2 * SEGMENT_SIZE:
-            file.seek(begin + SEGMENT_SIZE)
-            window = file.read(1 << 16)
-            start = window.find(b": Started emerge on")
-            end = window.find(b"\n", max(start, 0)) + 1
-            if not end:
+            end, line = _next_start(file, begin + SEGMENT_SIZE)
+            if not line:
                 break
-            yield Segment(path, begin, begin + SEGMENT_SIZE + end, opening)
-            opening = window[window.rfind(b"\n", 0, start) + 1 : end] if start >= 0 else b""
-            begin += SEGMENT_SIZE + end
+            yield Segment(path, begin, end, opening)
+            begin, opening = end, line
     yield Segment(path, begin, None, opening)
+
+
+_STARTED = b": Started emerge on"
+
+
+def _next_start(file: IO[bytes], begin: int) -> tuple[int, bytes]:
+    """Return where, from `begin` on, the line that starts a process ends, and that line.
+
+    The line is empty if there is none.
+    """
+    file.seek(begin)
+    window = b""
+    while block := file.read(_WINDOW):
+        window = window[-_WINDOW:] + block
+        begin += len(block)
+        start = window.find(_STARTED)
+        end = window.find(b"\n", start) + 1
+        if start >= 0 and end:
+            return begin - len(window) + end, window[window.rfind(b"\n", 0, start) + 1 : end]
+    return begin, b""
+
+
+_WINDOW = 1 << 16
 
 
 class _Relay:

@@ -9,7 +9,7 @@ Pure, as the tracker that does the work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from gentwoo_client.log import parser
 from gentwoo_client.log.files import in_order_of_time, read_blocks
@@ -64,29 +64,16 @@ class MergeReader(MergeTracker):
         self._tell_beginning(self._beginning(item), len(self._changes))
         return item
 
-    def _whole(
-        self,
-        at: int,
-        place: bytes,
-        cpv: bytes,
-        package: Package | None,
-        root: bytes,
-        path: bytes,
-        key: bytes,
-        old_at: bytes | None,
-        old: bytes | None,
-        gone_at: bytes,
-        done_at: bytes,
-    ) -> bool:
+    def _whole(self, package: Package, fields: tuple[Any, ...]) -> bool:
         before = len(self._changes)
-        if not super()._whole(at, place, cpv, package, root, path, key, old_at, old, gone_at, done_at):
+        if not super()._whole(package, fields):
             return False
-        assert package is not None
+        at, place, _, root = fields[:4]
         n, m = parser.PLACES[place]
         self._tell_beginning(
             Beginning(
                 package.category, package.name, package.version, parser.ROOTS[root],
-                at, 1, n, m, jobs_of(self._runs[0]),
+                int(at), 1, n, m, jobs_of(self._runs[0]),
             ),
             before,
         )  # fmt: skip

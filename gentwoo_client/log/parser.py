@@ -6,8 +6,9 @@ r"""The grammar of emerge.log, as one regular expression that eats whole lines.
 directly, so that the ten lines of an ordinary merge are three tokens. What a follower says is the same as if
 it stood alone; hence the log may be cut between any two lines.
 
-`match.lastindex` tells the kind (each alternative ends with an empty group of its name); `*_FIELDS` are the
-groups to ask for. Lines that say nothing about packages, that are damaged or unknown are `NOISE`.
+`match.lastindex`, the group that was closed last, tells the kind and how many of the usual followers there
+were; `*_FIELDS` are the groups to ask for. Lines that say nothing about packages, that are damaged or unknown
+are `NOISE`.
 
 Only whole records count, since the text of one may also stand inside the arguments of a command line. A
 stamp has at most ten digits, names are ASCII, no field holds a NUL; a CR before the LF (an edited log) is let
@@ -108,22 +109,21 @@ _START = (
             )
         )
     )
-    + rb"(?P<START>)"
 )  # fmt: skip
 
-_AUTOCLEAN = _in_place(b"late") + rb"(?P<AUTOCLEAN>)"
-_REMOVED = rb"unmerge success: " + _cpv(b"removed_cpv") + _LF + rb"(?P<REMOVED>)"
-_KEPT = rb"!!! unmerge FAILURE: " + _cpv(b"kept_cpv") + _LF + rb"(?P<KEPT>)"
-_COMPLETED = rb"::: completed emerge " + _item(b"completed") + rb"(?P<COMPLETED>)"
-_REPLACING = rb"=== Unmerging\.\.\. \(" + _cpv(b"replaced_cpv") + rb"\)" + _LF + rb"(?P<REPLACING>)"
-_REMOVING = rb"=== Unmerging\.\.\. \(" + _cpv(b"removal_cpv") + rb"\)" + _LF + rb"(?P<REMOVING>)"
-_COMMAND = rb"emerge (?P<command>[^\n]*)\n(?P<COMMAND>)"
+_AUTOCLEAN = _in_place(b"late")
+_REMOVED = rb"unmerge success: " + _cpv(b"removed_cpv") + _LF
+_KEPT = rb"!!! unmerge FAILURE: " + _cpv(b"kept_cpv") + _LF
+_COMPLETED = rb"::: completed emerge " + _item(b"completed")
+_REPLACING = rb"=== Unmerging\.\.\. \(" + _cpv(b"replaced_cpv") + rb"\)" + _LF
+_REMOVING = rb"=== Unmerging\.\.\. \(" + _cpv(b"removal_cpv") + rb"\)" + _LF
+_COMMAND = rb"emerge (?P<command>[^\n]*)\n"
 
 _PHASE = (
     rb"(?:===|---) " + _place(b"phase_place")
     + rb" (?P<phase>Merging(?: Binary)?|Compiling/(?:Merg|Packag)ing|Cleaning|Fetching Binary)"
     + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF
-    + _perhaps(_AT + rb" >>> " + _in_place(b"then")) + rb"(?P<PHASE>)"
+    + _perhaps(_AT + rb" >>> " + _in_place(b"then"))
 )  # fmt: skip
 
 _STATUS = rb"exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
@@ -132,16 +132,15 @@ _ENDING = (
     rb"(?P<ending>Finished\. Cleaning up\.\.\.|" + _STATUS + rb"|terminating\."
     rb"|RESTARTING emerge via exec\(\) after change of portage version\.)" + _LF
     + _perhaps(_time(b"exited_at") + rb" \*\*\* (?P<status>" + _STATUS + rb")" + _LF)
-    + _perhaps(_TERMINATED) + rb"(?P<ENDING>)"
+    + _perhaps(_TERMINATED)
 )  # fmt: skip
 
 _STARTED = (
-    rb"Started emerge on" + _REST
+    rb"Started emerge on" + _REST + rb"(?P<STARTED>)"
     + _perhaps(
         _AT + rb" \*\*\* emerge (?P<started_command>[^\n]*)\n"
         + _perhaps(rb"(?:" + _QUIET + rb")*" + _time(b"idle_until") + rb" \*\*\* terminating\." + _LF)
     )
-    + rb"(?P<STARTED>)"
 )  # fmt: skip
 
 TOKEN: Final = re.compile(
@@ -171,9 +170,13 @@ def _groups(names: str) -> tuple[int, ...]:
 
 STAMP: Final = TOKEN.groupindex["at"]
 
-START: Final = TOKEN.groupindex["START"]
-"""Work on an item begins; perhaps also Cleaning; perhaps also Compiling; perhaps also all the rest."""
-START_FIELDS: Final = _groups(
+START: Final = _groups("start_root cleaning start_path")
+"""Work on an item begins; perhaps also Cleaning; perhaps also Compiling."""
+START_FIELDS: Final = _groups("at start_place start_cpv start_root cleaning start_path")
+
+WHOLE: Final = TOKEN.groupindex["whole_done_at"]
+"""All of an item, from its beginning to its completion."""
+WHOLE_FIELDS: Final = _groups(
     "at start_place start_cpv start_root cleaning start_path"
     " whole_cp whole_old_at whole_old whole_gone_at whole_done_at"
 )
@@ -182,41 +185,51 @@ _IN_PLACE = (
     "{0}_cp {0}_slot {0}_old_at {0}_old {0}_gone_at {0}_done_at {0}_done_place {0}_done_cpv {0}_done_root"
 )
 
-PHASE: Final = TOKEN.groupindex["PHASE"]
-"""An item gets to fetching, compiling or merging; perhaps also what follows in `AUTOCLEAN`."""
-PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path then_cp")
+PHASE: Final = TOKEN.groupindex["phase_path"]
+"""An item gets to fetching, compiling or merging."""
+PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path")
+
+THEN: Final = _groups("then_slot then_gone_at")
+"""`PHASE`, and then `AUTOCLEAN`."""
+THEN_DONE: Final = TOKEN.groupindex["then_done_root"]
+"""`PHASE`, and then `AUTOCLEAN_DONE`."""
 THEN_FIELDS: Final = _groups(_IN_PLACE.format("then"))
 
-AUTOCLEAN: Final = TOKEN.groupindex["AUTOCLEAN"]
-"""Files are in place; perhaps also: the old instance was unmerged; perhaps also: the item is completed."""
+AUTOCLEAN: Final = _groups("late_slot late_gone_at")
+"""Files are in place; perhaps also: the old instance was unmerged."""
+AUTOCLEAN_DONE: Final = TOKEN.groupindex["late_done_root"]
+"""`AUTOCLEAN`, and the item is completed."""
 AUTOCLEAN_FIELDS: Final = _groups(_IN_PLACE.format("late"))
 
-REPLACING: Final = TOKEN.groupindex["REPLACING"]
+REPLACING: Final = TOKEN.groupindex["replaced_cpv"]
 """A removal in favour of another version begins (` === Unmerging...`)."""
 REPLACING_FIELDS: Final = _groups("at replaced_cpv")
 
-REMOVING: Final = TOKEN.groupindex["REMOVING"]
+REMOVING: Final = TOKEN.groupindex["removal_cpv"]
 """A removal in the manual form begins (`=== Unmerging...`, without the space in front)."""
 REMOVING_FIELDS: Final = _groups("at removal_cpv")
 
-REMOVED: Final = TOKEN.groupindex["REMOVED"]
+REMOVED: Final = TOKEN.groupindex["removed_cpv"]
 REMOVED_FIELDS: Final = _groups("at removed_cpv")
 
-KEPT: Final = TOKEN.groupindex["KEPT"]
+KEPT: Final = TOKEN.groupindex["kept_cpv"]
 """A removal failed."""
-KEPT_CPV: Final = TOKEN.groupindex["kept_cpv"]
 
-COMPLETED: Final = TOKEN.groupindex["COMPLETED"]
+COMPLETED: Final = TOKEN.groupindex["completed_root"]
 COMPLETED_FIELDS: Final = _groups("at completed_place completed_cpv completed_root")
 
-STARTED: Final = TOKEN.groupindex["STARTED"]
-"""A process begins; perhaps also its command line; perhaps also its end, with nothing of note between."""
-STARTED_FIELDS: Final = _groups("at started_command idle_until")
+STARTED: Final = _groups("STARTED started_command")
+"""A process begins; perhaps also its command line."""
+STARTED_FIELDS: Final = _groups("at started_command")
 
-COMMAND: Final = TOKEN.groupindex["COMMAND"]
+IDLE: Final = TOKEN.groupindex["idle_until"]
+"""A process, from its beginning to its end, with nothing of note between."""
+IDLE_FIELDS: Final = _groups("at idle_until")
+
+COMMAND: Final = TOKEN.groupindex["command"]
 COMMAND_FIELDS: Final = _groups("at command")
 
-ENDING: Final = TOKEN.groupindex["ENDING"]
+ENDING: Final = _groups("ending status terminated_at")
 """Finished, exiting, terminating or RESTARTING; perhaps also the exiting and terminating that follow."""
 ENDING_FIELDS: Final = _groups("at ending exited_at status terminated_at")
 

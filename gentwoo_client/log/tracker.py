@@ -259,33 +259,42 @@ class MergeTracker:
     # What a record says ---------------------------------------------------------------------------------
 
     def _on_start(self, match: Match) -> None:
-        """Handle ` >>> emerge (N of M) CPV to ROOT`, and what followed of the same item."""
-        stamp, place, cpv, root, cleaning, path, key, old_at, old, gone_at, done_at = match.group(
-            *parser.START_FIELDS
-        )
-        at = int(stamp)
+        """Handle ` >>> emerge (N of M) CPV to ROOT`, and perhaps Cleaning and Compiling of the same item."""
+        at, place, cpv, root, cleaning, path = match.group(*parser.START_FIELDS)
         package = parser.PACKAGES[cpv]
-        if done_at is not None and self._whole(
-            at, place, cpv, package, root, path, key, old_at, old, gone_at, done_at
-        ):
+        if package is None:
             return
-        item = None
-        if package is not None:
-            self._group = _START_ROOT
-            item = self._start(at, place, cpv, package, root)
+        self._group = _START_ROOT
+        item = self._start(int(at), place, cpv, package, root)
         if cleaning is None:
             return
-        if done_at is None and item is not None and not self._loose and self._runs[-1] is item.run:
+        if not self._loose and self._runs[-1] is item.run:
             item.install_type = "source"  # as below; the run has just been heard of
             item.built = path is not None
             item.ebuild = cleaning
             return
+        self._prepare(place, cpv, cleaning, path)
+
+    def _prepare(self, place: bytes, cpv: bytes, cleaning: bytes, path: bytes | None) -> None:
+        """The item just begun gets to Cleaning, and perhaps to Compiling."""
         self._group = _CLEANING
         self._reach(place, cpv, b"Cleaning", cleaning)
         if path is not None:
             self._group = _START_PATH
             self._reach(place, cpv, b"Compiling/Merging", path)
-        if done_at is not None:
+
+    def _on_whole(self, match: Match) -> None:
+        """Handle all of an item."""
+        fields: tuple[Any, ...] = match.group(*parser.WHOLE_FIELDS)
+        at, place, cpv, root, cleaning, path, key, old_at, old, gone_at, done_at = fields
+        package = parser.PACKAGES[cpv]
+        if package is None:
+            self._arrive(key, is_slotless=False)
+            self._replace(_WHOLE_GONE_AT, old_at, old, gone_at)
+        elif not self._whole(package, fields):
+            self._group = _START_ROOT
+            self._start(int(at), place, cpv, package, root)
+            self._prepare(place, cpv, cleaning, path)
             self._group = _WHOLE_KEY
             self._reach(place, cpv, b"Merging", path)
             self._arrive(key, is_slotless=False)
@@ -293,34 +302,20 @@ class MergeTracker:
             self._group = _WHOLE_DONE_AT
             self._complete(int(done_at), place, cpv, root)
 
-    def _whole(
-        self,
-        at: int,
-        place: bytes,
-        cpv: bytes,
-        package: Package | None,
-        root: bytes,
-        path: bytes,
-        key: bytes,
-        old_at: bytes | None,
-        old: bytes | None,
-        gone_at: bytes,
-        done_at: bytes,
-    ) -> bool:
+    def _whole(self, package: Package, fields: tuple[Any, ...]) -> bool:
         """Do at once what the handlers of each record would: an ordinary install while nothing else is open.
 
         Returns False, having done nothing, where it is anything else.
         """
-        if package is None or self._open:
-            return False
+        stamp, place, cpv, root_text, _, path, key, old_at, old, gone_at, done_at = fields
         category, name, version, own_key = package
-        if key != own_key or self._removals or self._loose or len(self._runs) != 1:
+        if self._open or key != own_key or self._removals or self._loose or len(self._runs) != 1:
             return False
-        end = int(done_at)
-        if at < self._now or at < self._boot or not 0 <= end - at < AT_WORK_FOR_AT_MOST:
+        at, end, now = int(stamp), int(done_at), self._now
+        if at < now or at < self._boot or not 0 <= end - at < AT_WORK_FOR_AT_MOST:
             return False
-        replaces = None
-        if old is not None and old_at is not None:
+        root, replaces = parser.ROOTS[root_text], None
+        if old is not None:
             gone = parser.PACKAGES[old]
             begin, past = int(old_at), int(gone_at)
             if gone is None or gone.key != key or not at <= begin <= past <= end:
@@ -329,25 +324,23 @@ class MergeTracker:
             self._group = _WHOLE_GONE_AT
             self._changes.append(
                 _new(LoggedChange, (
-                    "uninstall", category, name, replaces, parser.ROOTS[root], None, None,
+                    "uninstall", category, name, replaces, root, None, None,
                     "replaced", None, past, past - begin, 1.0, True, self._locate and self._end_of_record(),
                 ))
             )  # fmt: skip
         self._group = _WHOLE_DONE_AT
         self._changes.append(
             _new(LoggedChange, (
-                "install", category, name, version, parser.ROOTS[root],
-                path.decode("utf-8", "backslashreplace"), "source", None, replaces, end, end - at, 1.0, True,
-                self._locate and self._end_of_record(),
+                "install", category, name, version, root, path.decode("utf-8", "backslashreplace"),
+                "source", None, replaces, end, end - at, 1.0, True, self._locate and self._end_of_record(),
             ))
         )  # fmt: skip
         run = self._runs[0]
         run.n, run.m = parser.PLACES[place]
-        run.seen = end
+        run.seen = self._now = end
         self._area += end - at
-        self._time += end - self._now
-        self._now = end
-        self._last_done = (place, cpv, root)
+        self._time += end - now
+        self._last_done = (place, cpv, root_text)
         return True
 
     def _start(self, at: int, place: bytes, cpv: bytes, package: Package, root: bytes) -> _Item:
@@ -385,89 +378,19 @@ class MergeTracker:
 
     def _on_phase(self, match: Match) -> None:
         """Handle ` === (N of M) Merging (CPV::PATH)` and its like."""
-        place, phase, cpv, path, then = match.group(*parser.PHASE_FIELDS)
-        if then is not None and self._usual_end(match, parser.THEN_FIELDS, (place, cpv, phase, path)):
-            return
+        place, phase, cpv, path = match.group(*parser.PHASE_FIELDS)
         self._group = _PHASE_PATH
         self._reach(place, cpv, phase, path)
-        if then is not None:
-            self._in_place(match, parser.THEN_FIELDS)
 
-    def _usual_end(
-        self, match: Match, fields: tuple[int, ...], merging: tuple[bytes, bytes, bytes, bytes] | None
-    ) -> bool:
-        """Do at once what the handlers of each record would: the end of an item beside others.
+    def _on_then(self, match: Match) -> None:
+        """Handle a phase, and that files are in place."""
+        self._on_phase(match)
+        self._in_place(match, parser.THEN_FIELDS)
 
-        `merging` are place, CPV, phase and path of the phase just before. Returns False, having done nothing,
-        where it is anything else.
-        """
-        key, slot, old_at, old, gone_at, done_at, place, cpv, root_text = match.group(*fields)
-        same = self._open.get(key)
-        if same is None or len(same) != 1 or self._loose or done_at is None or not slot:
-            return False
-        item = same[0]
-        run = item.run
-        if item.cpv != cpv or item.root != root_text or item.in_place or not item.at_work:
-            return False
-        if merging is not None and (merging[0] != place or merging[1] != cpv or item.place != place):
-            return False
-        now, end, working = self._now, int(done_at), self._at_work
-        if end > self._deadline or now > end or run is self._limbo:
-            return False
-        root = parser.ROOTS[root_text]
-        category, name, version, _ = item.package
-        replaces = item.replaces
-        if old is not None:
-            gone = parser.PACKAGES[old]
-            begin, past = int(old_at), int(gone_at)
-            if gone is None or gone.key != key or not now <= begin <= past <= end:
-                return False
-            replaces = gone.version
-            if self._removals:
-                self._removals.pop(old, None)
-            self._group = fields[4]
-            self._changes.append(
-                _new(LoggedChange, (
-                    "uninstall", category, name, replaces, root, None, None, "replaced", None,
-                    past, past - begin, float(working), True, self._locate and self._end_of_record(),
-                ))
-            )  # fmt: skip
-        self._area += working * (end - now)
-        self._time += end - now
-        self._now = end
-        delta = concurrency = None
-        if end >= item.start:
-            delta = end - item.start
-            area, passed = self._area - item.area, self._time - item.time
-            # As `_mean`, and never less than itself.
-            concurrency = max(1.0, round(area / passed, 2)) if passed else float(working)
-        install_type, ebuild = item.install_type, item.ebuild
-        if merging is not None:
-            install_type = _PHASES[merging[2]][0]
-            if merging[2] in _OF_AN_EBUILD:
-                ebuild = merging[3]
-        self._group = fields[8]
-        self._changes.append(
-            _new(LoggedChange, (
-                "install", category, name, version, root,
-                ebuild.decode("utf-8", "backslashreplace") if ebuild else None,
-                "binary" if install_type == "binary" else "source", None, replaces, end, delta, concurrency,
-                True,
-                self._locate and self._end_of_record(),
-            ))
-        )  # fmt: skip
-        del self._open[key]
-        run.items.remove(item)
-        self._at_work = working - 1
-        if working == 1:
-            self._deadline = _NEVER
-        self._last_done = (place, cpv, root_text)
-        run.seen = end
-        runs = self._runs
-        if runs[-1] is not run:
-            runs.remove(run)
-            runs.append(run)
-        return True
+    def _on_then_done(self, match: Match) -> None:
+        """Handle a phase, and from there to the completion."""
+        self._on_phase(match)
+        self._finish(match, parser.THEN_FIELDS)
 
     def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
@@ -485,18 +408,80 @@ class MergeTracker:
                 return
 
     def _on_autoclean(self, match: Match) -> None:
-        """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, the replacement of the old version, and the completion."""
-        if not self._usual_end(match, parser.AUTOCLEAN_FIELDS, None):
-            self._in_place(match, parser.AUTOCLEAN_FIELDS)
+        """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, and perhaps the replacement of the old version."""
+        self._in_place(match, parser.AUTOCLEAN_FIELDS)
+
+    def _on_autoclean_done(self, match: Match) -> None:
+        """Handle the same, and then the completion."""
+        self._finish(match, parser.AUTOCLEAN_FIELDS)
+
+    def _finish(self, match: Match, fields: tuple[int, ...]) -> None:
+        """Handle the end of an item, at once where it is as usual, else record by record."""
+        key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
+        item, end = self._usual_item(key, cpv, root), int(done_at)
+        if (
+            item is None
+            or not slot
+            or not self._now <= end <= self._deadline
+            or (old is not None and not self._make_room(item, int(old_at), old, int(gone_at), end, fields[4]))
+        ):
+            self._in_place(match, fields)
+            self._group = fields[8]
+            self._complete(end, place, cpv, root)
+            return
+        passed = end - self._now
+        self._area += self._at_work * passed
+        self._time += passed
+        self._now = end
+        self._group = fields[8]
+        self._last_done = (place, cpv, root)
+        self._emit_install(item, end, known_end=True)
+        self._remove(item)
+        run = item.run
+        run.seen = end
+        if self._runs[-1] is not run:
+            self._heard_of(run)
+
+    def _usual_item(self, key: bytes, cpv: bytes, root: bytes) -> _Item | None:
+        """Return the only open item of that package, if it is at work as usual, beside others or alone."""
+        same = self._open.get(key)
+        if same is None or len(same) != 1 or self._loose:
+            return None
+        item = same[0]
+        if (
+            item.cpv != cpv
+            or item.root != root
+            or item.in_place
+            or not item.at_work
+            or item.run is self._limbo
+        ):
+            return None
+        return item
+
+    def _make_room(self, item: _Item, begin: int, old: bytes, past: int, end: int, group: int) -> bool:
+        """The package `old` goes for `item`. Returns False, having done nothing, if not as usual."""
+        gone = parser.PACKAGES[old]
+        category, name, _, key = item.package
+        if gone is None or gone.key != key or not self._now <= begin <= past <= end:
+            return False
+        item.replaces = gone.version
+        if self._removals:
+            self._removals.pop(old, None)
+        self._group = group
+        self._changes.append(
+            _new(LoggedChange, (
+                "uninstall", category, name, gone.version, parser.ROOTS[item.root], None, None, "replaced",
+                None, past, past - begin, float(self._at_work), True, self._locate and self._end_of_record(),
+            ))
+        )  # fmt: skip
+        return True
 
     def _in_place(self, match: Match, fields: tuple[int, ...]) -> None:
-        key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
+        """Files of an item are in place, and perhaps the old version went."""
+        key, slot, old_at, old, gone_at = match.group(*fields[:5])
         self._group = fields[1]
         self._arrive(key, is_slotless=not slot)
         self._replace(fields[4], old_at, old, gone_at)
-        if cpv is not None:
-            self._group = fields[8]
-            self._complete(int(done_at), place, cpv, root)
 
     def _arrive(self, key: bytes, *, is_slotless: bool) -> None:
         """An item of that package is in place."""
@@ -581,7 +566,7 @@ class MergeTracker:
 
     def _on_kept(self, match: Match) -> None:
         """Handle ` !!! unmerge FAILURE: CPV`."""
-        self._removals.pop(match[parser.KEPT_CPV], None)
+        self._removals.pop(match[parser.KEPT], None)
 
     def _on_completed(self, match: Match) -> None:
         """Handle ` ::: completed emerge (N of M) CPV to ROOT`."""
@@ -613,25 +598,27 @@ class MergeTracker:
             )  # fmt: skip
 
     def _on_started(self, match: Match) -> None:
-        """Handle `Started emerge on: …`, and what followed if that was only the command and `terminating`."""
-        stamp, command, idle_until = match.group(*parser.STARTED_FIELDS)
-        at = int(stamp)
-        if idle_until is not None and not self._runs and not self._closing:
-            # It was alone and merged nothing; as below.
-            until = int(idle_until)
-            self._finished.clear()
-            self._removals.clear()
-            self._area, self._time = 0, max(0, until - at)
-            self._now = self._terminated = until
-            self._last_done = None
-            return
+        """Handle `Started emerge on: …`, and perhaps the command."""
+        at, command = match.group(*parser.STARTED_FIELDS)
         self._group = parser.STAMP
-        self._begin_run(at)
+        self._begin_run(int(at))
         if command is not None:
-            self._command(at, command)
-        if idle_until is not None:
+            self._command(int(at), command)
+
+    def _on_idle(self, match: Match) -> None:
+        """Handle a process that merged nothing: `Started emerge on: …`, the command, `terminating`."""
+        at, until = match.group(*parser.IDLE_FIELDS)
+        if self._runs or self._closing:
+            self._on_started(match)
             self._group = _IDLE_UNTIL
-            self._terminate(int(idle_until))
+            self._terminate(int(until))
+            return
+        # It was alone; as above.
+        self._finished.clear()
+        self._removals.clear()
+        self._now = self._terminated = int(until)
+        self._area, self._time = 0, max(0, self._now - int(at))
+        self._last_done = None
 
     def _begin_run(self, at: int) -> None:
         """A process begins: a good moment to give up what is long dead."""
@@ -865,8 +852,7 @@ class MergeTracker:
         install_type = "binary" if item.install_type == "binary" else "source"
         delta = concurrency = None
         if known_end and at >= item.start:
-            delta = at - item.start
-            concurrency = 1.0 if self._area - item.area == self._time - item.time else self._concurrency(item)
+            delta, concurrency = at - item.start, self._concurrency(item)
         ebuild = item.ebuild
         self._changes.append(
             _change(
@@ -1092,16 +1078,21 @@ _PHASES: Final[dict[bytes, tuple[str, bool]]] = {
 """What a phase says of an item: its install type, and whether the fetch is behind it."""
 
 _HANDLER_OF: Final[dict[int, Callable[[MergeTracker, Match], None]]] = {
-    parser.START: MergeTracker._on_start,
+    **dict.fromkeys(parser.START, MergeTracker._on_start),
+    parser.WHOLE: MergeTracker._on_whole,
     parser.PHASE: MergeTracker._on_phase,
-    parser.AUTOCLEAN: MergeTracker._on_autoclean,
+    **dict.fromkeys(parser.THEN, MergeTracker._on_then),
+    parser.THEN_DONE: MergeTracker._on_then_done,
+    **dict.fromkeys(parser.AUTOCLEAN, MergeTracker._on_autoclean),
+    parser.AUTOCLEAN_DONE: MergeTracker._on_autoclean_done,
     parser.REPLACING: MergeTracker._on_replacing,
     parser.REMOVING: MergeTracker._on_removing,
     parser.REMOVED: MergeTracker._on_removed,
     parser.KEPT: MergeTracker._on_kept,
     parser.COMPLETED: MergeTracker._on_completed,
-    parser.STARTED: MergeTracker._on_started,
+    **dict.fromkeys(parser.STARTED, MergeTracker._on_started),
+    parser.IDLE: MergeTracker._on_idle,
     parser.COMMAND: MergeTracker._on_command,
-    parser.ENDING: MergeTracker._on_ending,
+    **dict.fromkeys(parser.ENDING, MergeTracker._on_ending),
 }
 _HANDLERS: Final = [_HANDLER_OF.get(kind) for kind in range(parser.TOKEN.groups + 1)]

@@ -267,6 +267,7 @@ def test_two_processes_write_what_one_does(
     assert show([str(log)], json_format(), alone.append, encoding="utf-8") > 1000
     monkeypatch.setattr(history, "ALONE_BELOW", 0)
     monkeypatch.setattr(history, "SEGMENT_SIZE", 4000)
+    monkeypatch.setattr(history, "_WINDOW", 700)
     output = tmp_path / "output"
     with output.open("wb", buffering=0) as file:
         show([str(log)], json_format(), file.write, encoding="utf-8")

@@ -318,3 +318,23 @@ def test_state_is_json_of_one_line() -> None:
     assert "\n" not in tracker.dump()
     assert json.loads(tracker.dump())["format"] == 1
     assert MergeTracker.load(tracker.dump()).dump() == tracker.dump()
+
+
+@pytest.mark.parametrize("old", [[], ["1| === Unmerging... (a/two-1)", "1| >>> unmerge success: a/two-1"]])
+def test_merge_within_a_second_is_told_alike_whole_or_line_by_line(old: list[str]) -> None:
+    """What ran beside it is then the number now, not a mean of no time."""
+    lines = log(
+        *begun(0, "--jobs=2 x"),
+        start(0, "a/one-1", "1 of 2"),
+        start(1, "a/two-2", "2 of 2"),
+        phase(1, "Merging", "a/two-2", "2 of 2"),
+        "1| >>> AUTOCLEAN: a/two:0",
+        *old,
+        done(1, "a/two-2", "2 of 2"),
+    )
+    changes = MergeTracker().feed(lines, locate=False)
+    assert (changes[-1].time_delta, changes[-1].concurrency) == (0, 2.0)
+    tracker = MergeTracker()
+    assert changes == [
+        change for line in lines.splitlines(True) for change in tracker.feed(line, locate=False)
+    ]
