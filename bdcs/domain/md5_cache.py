@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from bdcs.domain.needs import needs
 from bdcs.errors import InvalidCacheEntry
 
 LARGEST: Final = 1 << 20
@@ -27,7 +28,8 @@ _FLAGS = re.compile(r"(?:[+-]?[A-Za-z0-9][A-Za-z0-9+_@.-]{0,127}(?: |$))*")
 _KEYWORDS = re.compile(r"(?:[~-]?(?:[A-Za-z0-9_][A-Za-z0-9_-]{0,63}|\*)(?: |$))*")
 _HOMEPAGE = re.compile(r"(?:https?|ftp)://[!-~]+")
 _KEY = re.compile(r"[A-Z_a-z][A-Z_a-z0-9]*")
-_DEPENDENCIES: Final = ("BDEPEND", "DEPEND", "IDEPEND", "PDEPEND", "RDEPEND", "REQUIRED_USE")
+_NEEDS: Final = ("BDEPEND", "DEPEND", "IDEPEND", "PDEPEND", "RDEPEND")
+_DEPENDENCIES: Final = (*_NEEDS, "REQUIRED_USE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,15 @@ def read_entry(content: bytes) -> CacheEntry:
         homepage=_homepage(values.get("HOMEPAGE", "")),
         dependencies=digest.hexdigest(),
     )
+
+
+def read_needs(content: bytes) -> dict[tuple[str, str], str]:
+    """Return what a cache entry needs of each package, as `dependencies.needs` writes it.
+
+    Raises `InvalidCacheEntry`.
+    """
+    values = read_values(content)
+    return needs(values.get(key, "") for key in _NEEDS)
 
 
 def read_values(content: bytes) -> dict[str, str]:

@@ -17,8 +17,9 @@ from sqlalchemy import Connection, select
 from bdcs.domain.affected import Affected
 from bdcs.domain.statistics import ANY_VERSION, Topic, week_start
 from bdcs.domain.thresholds import ROUNDING, Thresholds
-from bdcs.services import catalogue
+from bdcs.services import catalogue, dependents
 from bdcs.services.catalogue import CataloguePackage, CatalogueVersion
+from bdcs.services.dependents import Dependents
 from bdcs.services.public_figures import PackageFigures, VersionFigure, fleet_figure, package_figures
 from bdcs.services.quarantine import is_shown
 from bdcs.store.tables import packages, statistic_cells
@@ -138,6 +139,33 @@ class Exposure:
             "threshold": self.threshold,
             "rounding": ROUNDING,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """Whom it would hurt if everything went that was asked about."""
+
+    exposure: Exposure
+    dependents: tuple[Dependents | None, ...]
+    """Of each package, in the order of the exposure's; None: no repository here has it."""
+
+    def to_document(self) -> dict[str, object]:
+        """The JSON document; null where a figure is not shown."""
+        pairs = zip(self.exposure.packages, self.dependents, strict=True)
+        more = {
+            "packages": [
+                {**each.to_document(), "dependents": who and who.to_document()} for each, who in pairs
+            ]
+        }
+        return {**self.exposure.to_document(), **more}
+
+
+def removal(connection: Connection, asked: Sequence[Affected], thresholds: Thresholds) -> Removal:
+    """Say whom it would hurt if the versions went that are `asked` about."""
+    return Removal(
+        exposure=exposure(connection, asked, thresholds),
+        dependents=tuple(dependents.of(connection, asked)),
+    )
 
 
 def exposure(connection: Connection, asked: Sequence[Affected], thresholds: Thresholds) -> Exposure:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple, Self
 from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, or_, select, update
 
 from bdcs.blobs.target_lock import target_lock
-from bdcs.domain.md5_cache import CacheEntry, read_entry
+from bdcs.domain.md5_cache import CacheEntry, read_entry, read_needs
 from bdcs.errors import (
     CollectorError,
     InvalidCacheEntry,
@@ -32,7 +32,7 @@ from bdcs.errors import (
     RepositoryUnusable,
     SyncFailed,
 )
-from bdcs.services import catalogue_packages, made_metadata, repositories, syncing
+from bdcs.services import catalogue_packages, dependents, made_metadata, repositories, syncing
 from bdcs.services.ebuild_trees import EbuildTree, Mark
 from bdcs.services.made_metadata import Made
 from bdcs.services.repositories import DIRECTORY, Repository
@@ -90,6 +90,8 @@ class _Read:
     mark: Mark
     entry: CacheEntry | None
     reason: str = ""
+    needs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """What it needs of which packages."""
 
     @property
     def columns(self) -> tuple[Any, ...]:
@@ -241,6 +243,8 @@ class Refresher:
                 ],
             )
             _change(connection, {known[one.path].id: one for one, _ in good if one.path in known})
+            needs = {(numbers[cpv[:2]], cpv.version): one.needs for one, cpv in good}
+            dependents.note(connection, repository.id, needs)
             insert_rows(
                 connection,
                 tables.catalogue_unreadable,
@@ -265,6 +269,7 @@ class Refresher:
             for start in range(0, len(gone), AT_ONCE):
                 which = versions.c.id.in_(gone[start : start + AT_ONCE])
                 touched.update(connection.scalars(select(versions.c.package_id).where(which)))
+                dependents.forget(connection, which)
                 connection.execute(delete(versions).where(which))
             catalogue_packages.settle(connection, touched)
             _forget_broken(connection, repository, mended)
@@ -298,7 +303,7 @@ def _read_one(tree: EbuildTree, path: str, mark: Mark, made: Made | None) -> _Re
         content, mark = tree.entry(path) if made is None else (made.content, made.mark)
         if split_cpv(path) is None:
             raise InvalidCacheEntry("its name is no CATEGORY/PF")
-        return _Read(path=path, mark=mark, entry=read_entry(content))
+        return _Read(path=path, mark=mark, entry=read_entry(content), needs=read_needs(content))
     except FileNotFoundError:
         return None
     except InvalidCacheEntry as error:

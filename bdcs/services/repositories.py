@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from bdcs.domain import ebuild_repositories as rules
 from bdcs.domain.ebuild_repositories import SyncType
 from bdcs.errors import NoSuchRepository, RepositoryExists, RepositoryRefused
-from bdcs.services import catalogue_packages
+from bdcs.services import catalogue_packages, dependents
 from bdcs.store.tables import (
     catalogue_repositories,
     catalogue_unreadable,
@@ -170,6 +170,7 @@ def remove(connection: Connection, repository: Repository) -> None:
     versions = catalogue_versions
     of_it = versions.c.repository_id == repository.id
     touched = set(connection.scalars(select(versions.c.package_id).where(of_it).distinct()))
+    dependents.forget(connection, of_it)
     connection.execute(delete(versions).where(of_it))
     connection.execute(
         delete(catalogue_unreadable).where(catalogue_unreadable.c.repository_id == repository.id)

@@ -170,6 +170,13 @@ figures = Table(
         sqlite_where=text("version_id IS NULL"),
         postgresql_where=text("version_id IS NULL"),
     ),
+    Index(
+        "ix_figures_published",
+        "published",
+        "package_id",
+        sqlite_where=text("version_id IS NULL"),
+        postgresql_where=text("version_id IS NULL"),
+    ),
 )
 
 fleet_figures = Table(
@@ -206,7 +213,7 @@ statistic_cells = Table(
     Column("published", Integer, nullable=False),
     Column("as_of", BigInteger, nullable=False),  # the last change that `published` knows of
     Column("gone", Integer, nullable=False),  # machines counted in `published` that were erased since
-    Index(None, "topic", "bucket"),
+    Index(None, "topic", "bucket", "published"),
     sqlite_with_rowid=False,
 )
 
@@ -230,7 +237,7 @@ package_statistics = Table(
     Column("released_at", BigInteger),  # null: never looked at
     Column("machines", Integer, nullable=False),  # its newest weekly figure, as published
     Column("earlier", Integer, nullable=False),  # the one some weeks before; 0: not shown
-    Column("seconds", Integer),  # to build it, the median of what is published
+    Column("seconds", Integer, index=True),  # to build it, the median of what is published
     sqlite_with_rowid=False,
 )
 
@@ -679,6 +686,17 @@ catalogue_versions = Table(
         sqlite_where=text("is_new"),
         postgresql_where=text("is_new"),
     ),
+)
+
+catalogue_dependencies = Table(
+    "catalogue_dependencies",
+    metadata,
+    # what versions of the catalogue need of a package, whether that is in the catalogue or not
+    Column("category", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version_id", Integer, ForeignKey("catalogue_versions.id"), primary_key=True, index=True),
+    Column("atoms", Text, nullable=False),  # bdcs.domain.needs
+    sqlite_with_rowid=False,
 )
 
 catalogue_unreadable = Table(

@@ -1,28 +1,31 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Pages for Gentoo developers: who would be hurt by a removal, and who still has what an advisory is about.
 
-Addresses that end in `.json` give what the API gives, from the same handlers.
+Addresses that end in `.json` give what the API gives, from the same handlers; those in `.csv` the tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from pydantic import BaseModel
 
 from bdcs.domain.affected import MOST_PACKAGES, TEXT_LENGTH, Affected, parse_affected
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import exposure
-from bdcs.services.exposure import Exposure, PackageExposure
+from bdcs.services.exposure import Exposure, PackageExposure, Removal
 from bdcs.store.store import Store
 from bdcs.web import formats
 from bdcs.web.charts import ColumnChart, Value, column_chart
-from bdcs.web.documents import ExposureDocument
+from bdcs.web.data_tables import csv_answer, json_answer
+from bdcs.web.documents import ExposureDocument, RemovalDocument
+from bdcs.web.exposure_tables import dependents_table, exposure_table
 from bdcs.web.openapi import Operation, Parameter
-from bdcs.web.rendering import PAGE_HEADERS, PUBLIC, Renderer
+from bdcs.web.rendering import Renderer
 from gentwoo_client.wire.errors import Malformed
 
 SECTION: Final = "Developers"
@@ -35,24 +38,26 @@ _ATOMS: Final = Parameter(
     required=True,
 )
 
+
+def _operation(name: str, summary: str, answer: type[BaseModel]) -> Operation:
+    return Operation(
+        method="GET",
+        path=f"/v1/{name}",
+        name=name,
+        summary=summary,
+        query=(_ATOMS,),
+        answers={200: answer},
+        problems=(400, 500, 503),
+    )
+
+
 OPERATIONS: Final = (
-    Operation(
-        method="GET",
-        path="/v1/exposure",
-        name="exposure",
-        summary="On how many machines the versions still are that are named",
-        query=(_ATOMS,),
-        answers={200: ExposureDocument},
-        problems=(400, 500, 503),
-    ),
-    Operation(
-        method="GET",
-        path="/v1/removal",
-        name="removal",
-        summary="On how many machines the versions are that would go, and what would be left to these",
-        query=(_ATOMS,),
-        answers={200: ExposureDocument},
-        problems=(400, 500, 503),
+    _operation("exposure", "On how many machines the versions still are that are named", ExposureDocument),
+    _operation(
+        "removal",
+        "On how many machines the versions are that would go, what would be left to these, and who depends"
+        " on them",
+        RemovalDocument,
     ),
 )
 
@@ -66,12 +71,14 @@ class DeveloperPages:
     renderer: Renderer
 
     def add_to(self, app: web.Application) -> None:
-        """Route the pages, and the same as JSON."""
+        """Route the pages, and the same as JSON and CSV."""
         app.router.add_get("/developers", self.developers)
         for name in ("exposure", "removal"):
             app.router.add_get(f"/{name}", getattr(self, name))
-            app.router.add_get(f"/{name}.json", self.document)
-            app.router.add_get(f"/v1/{name}", self.document)
+            for path in (f"/{name}.json", f"/v1/{name}"):
+                app.router.add_get(path, getattr(self, f"{name}_json"))
+            app.router.add_get(f"/{name}.csv", getattr(self, f"{name}_csv"))
+        app.router.add_get("/removal/dependents.csv", self.dependents_csv)
 
     async def developers(self, request: web.Request) -> web.Response:
         """What there is for developers."""
@@ -79,19 +86,39 @@ class DeveloperPages:
 
     async def exposure(self, request: web.Request) -> web.Response:
         """Who still has what an advisory is about."""
-        return await self._page(request, "exposure.html")
+        context = await self._context(request, self._exposure)
+        return self.renderer.page(request, "exposure.html", context)
+
+    async def exposure_json(self, request: web.Request) -> web.Response:
+        """The same as a document."""
+        return json_answer((await self._exposure(parse_affected(_question(request)))).to_document())
+
+    async def exposure_csv(self, request: web.Request) -> web.Response:
+        """The same as a table."""
+        return csv_answer(exposure_table(await self._exposure(parse_affected(_question(request)))))
 
     async def removal(self, request: web.Request) -> web.Response:
         """Who would be hurt by a removal."""
-        return await self._page(request, "removal.html")
+        context = await self._context(request, self._removal)
+        if context["found"] is not None:
+            context["charts"] = [_trend(each) for each in context["found"].exposure.packages]
+        return self.renderer.page(request, "removal.html", context)
 
-    async def document(self, request: web.Request) -> web.Response:
-        """Either as JSON."""
-        found = await self._find(parse_affected(_question(request)))
-        headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
-        return web.json_response(found.to_document(), headers=headers)
+    async def removal_json(self, request: web.Request) -> web.Response:
+        """The same as a document."""
+        return json_answer((await self._removal(parse_affected(_question(request)))).to_document())
 
-    async def _page(self, request: web.Request, template: str) -> web.Response:
+    async def removal_csv(self, request: web.Request) -> web.Response:
+        """The versions that would go, as a table."""
+        return csv_answer(exposure_table((await self._removal(parse_affected(_question(request)))).exposure))
+
+    async def dependents_csv(self, request: web.Request) -> web.Response:
+        """Who depends on them, as a table."""
+        return csv_answer(dependents_table(await self._removal(parse_affected(_question(request)))))
+
+    async def _context(
+        self, request: web.Request, find: Callable[[Sequence[Affected]], Awaitable[object]]
+    ) -> dict[str, Any]:
         question = _question(request)
         context: dict[str, Any] = {"section": SECTION, "question": question, "found": None, "problem": ""}
         context["query"] = urlencode({_ATOMS.name: question})
@@ -101,13 +128,14 @@ class DeveloperPages:
             except Malformed as error:
                 context["problem"] = error.detail
             else:
-                context["found"] = await self._find(asked)
-        if context["found"] is not None:
-            context["charts"] = [_trend(each) for each in context["found"].packages]
-        return self.renderer.page(request, template, context)
+                context["found"] = await find(asked)
+        return context
 
-    async def _find(self, asked: Sequence[Affected]) -> Exposure:
+    async def _exposure(self, asked: Sequence[Affected]) -> Exposure:
         return await self.store.read(lambda connection: exposure.exposure(connection, asked, self.thresholds))
+
+    async def _removal(self, asked: Sequence[Affected]) -> Removal:
+        return await self.store.read(lambda connection: exposure.removal(connection, asked, self.thresholds))
 
 
 def _question(request: web.Request) -> str:

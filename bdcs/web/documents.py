@@ -208,3 +208,37 @@ class ExposureDocument(BaseModel):
     packages: list[PackageExposureDocument]
     threshold: int = Field(description="Figures of fewer machines are not shown.")
     rounding: int
+
+
+class DependentDocument(BaseModel):
+    """A package that would miss what goes; null where a figure is not shown."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    category: str
+    name: str
+    versions: list[str] = Field(description="Versions that need what goes, and no version that stays.")
+    atoms: list[str] = Field(description="What they need.")
+    perhaps: bool = Field(description="Whether only with some USE flags, or as one of several.")
+    machines: Machines | None = Field(description="With the package in any version.")
+
+
+class DependentsDocument(BaseModel):
+    """Who in the repositories would miss what goes."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    count: int
+    first: list[DependentDocument]
+
+
+class PackageRemovalDocument(PackageExposureDocument):
+    """The answer for one package that is to go."""
+
+    dependents: DependentsDocument | None = Field(description="Null: no repository here has the package.")
+
+
+class RemovalDocument(ExposureDocument):
+    """Whom the removal of the named versions would hurt: machines, and packages that depend on them."""
+
+    packages: list[PackageRemovalDocument]  # type: ignore[assignment]  # with dependents, as said

@@ -41,13 +41,12 @@ from bdcs.web.assets import Assets
 from bdcs.web.charts import ColumnChart, Value, column_chart
 from bdcs.web.page_errors import LinkExpired, page_errors
 from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
-from bdcs.web.statistics import Statistics
+from bdcs.web.statistics import QUERY_LENGTH, Statistics
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire.cpv import is_category, is_name, split_cpv
 from gentwoo_client.wire.search import SearchAnswer
 from gentwoo_client.wire.version import Version
 
-QUERY_LENGTH: Final = 200
 NEWEST: Final = 10
 """Records on a machine's overview."""
 FOUND: Final = 25

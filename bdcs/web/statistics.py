@@ -3,23 +3,26 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from aiohttp import hdrs, web
+from aiohttp import web
+from pydantic import BaseModel
 
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import public_figures, statistics
+from bdcs.services.public_figures import PackageFigures
 from bdcs.services.statistics import COMPARED, Overview, PackageStatistics, Ranked, Sort
 from bdcs.store.store import Store
 from bdcs.web import formats
+from bdcs.web.data_tables import csv_answer, json_answer
 from bdcs.web.openapi import Operation, Parameter
-from bdcs.web.rendering import PAGE_HEADERS, PUBLIC, Renderer
+from bdcs.web.rendering import Renderer
 from bdcs.web.statistics_charts import (
     Histogram,
     Line,
@@ -36,19 +39,23 @@ from bdcs.web.statistics_documents import (
     RankingDocument,
 )
 from bdcs.web.statistics_tables import (
-    DataTable,
     comparison_table,
+    days_table,
     fleet_table,
     overview_document,
     package_document,
     package_tables,
+    packages_table,
     ranking_table,
+    side_by_side_table,
+    versions_table,
 )
 from gentwoo_client.wire.cpv import is_category, is_name, is_repository
 from gentwoo_client.wire.errors import Malformed, NotFound
 
 VIEWS: Final = ("versions", "failures", "times")
 HOME_ROWS: Final = 5
+QUERY_LENGTH: Final = 200  # characters of a search
 ADOPTION_LINES: Final = 4
 ADOPTION_DAYS: Final = 112
 MARKS: Final = (
@@ -68,57 +75,61 @@ _PACKAGES: Final = Parameter(
     required=True,
 )
 
+
+def _operation(
+    path: str,
+    name: str,
+    summary: str,
+    answer: type[BaseModel],
+    problem: int | None = None,
+    query: tuple[Parameter, ...] = (),
+) -> Operation:
+    problems = (500, 503) if problem is None else (problem, 500, 503)
+    return Operation(
+        method="GET",
+        path=path,
+        name=name,
+        summary=summary,
+        query=query,
+        answers={200: answer},
+        problems=problems,
+    )
+
+
 OPERATIONS: Final = (
-    Operation(
-        method="GET",
-        path="/v1/packages",
-        name="ranking_json",
-        summary="The first packages in an order",
-        query=(_SORT,),
-        answers={200: RankingDocument},
-        problems=(400, 500, 503),
+    _operation(
+        "/v1/packages", "ranking_json", "The first packages in an order", RankingDocument, 400, (_SORT,)
     ),
-    Operation(
-        method="GET",
-        path="/v1/packages/{category}/{name}/statistics",
-        name="package_json",
-        summary="History, adoption, build times and failures of a package",
-        answers={200: PackageStatisticsDocument},
-        problems=(404, 500, 503),
+    _operation(
+        "/v1/packages/{category}/{name}/statistics",
+        "package_json",
+        "History, adoption, build times and failures of a package",
+        PackageStatisticsDocument,
+        404,
     ),
-    Operation(
-        method="GET",
-        path="/v1/categories/{category}",
-        name="category_json",
-        summary="What is installed of a category",
-        answers={200: OverviewDocument},
-        problems=(404, 500, 503),
+    _operation(
+        "/v1/categories/{category}",
+        "category_json",
+        "What is installed of a category",
+        OverviewDocument,
+        404,
     ),
-    Operation(
-        method="GET",
-        path="/v1/repositories/{name}",
-        name="repository_json",
-        summary="What is installed from an ebuild repository",
-        answers={200: OverviewDocument},
-        problems=(404, 500, 503),
+    _operation(
+        "/v1/repositories/{name}",
+        "repository_json",
+        "What is installed from an ebuild repository",
+        OverviewDocument,
+        404,
     ),
-    Operation(
-        method="GET",
-        path="/v1/compare",
-        name="compare_json",
-        summary="Several packages, week by week",
-        query=(_PACKAGES,),
-        answers={200: ComparisonDocument},
-        problems=(400, 500, 503),
+    _operation(
+        "/v1/compare",
+        "compare_json",
+        "Several packages, week by week",
+        ComparisonDocument,
+        400,
+        (_PACKAGES,),
     ),
-    Operation(
-        method="GET",
-        path="/v1/fleet",
-        name="fleet_json",
-        summary="The fleet, week by week",
-        answers={200: FleetDocument},
-        problems=(500, 503),
-    ),
+    _operation("/v1/fleet", "fleet_json", "The fleet, week by week", FleetDocument),
 )
 
 
@@ -141,6 +152,7 @@ class Statistics:
         add("/packages/{category}.json", self.category_json)
         add("/packages/{category}.csv", self.category_csv)
         add("/packages/{category}/{name}/statistics.json", self.package_json)
+        add("/packages/{category}/{name}/installed.csv", self.versions_csv)
         add("/packages/{category}/{name}/{table}.csv", self.package_csv)
         add("/packages/{category}/{name}/{view}", self.package_view)
         add("/repositories/{name}.json", self.repository_json)
@@ -148,9 +160,11 @@ class Statistics:
         add("/repositories/{name}", self.repository)
         add("/compare.json", self.compare_json)
         add("/compare.csv", self.compare_csv)
+        add("/compare/now.csv", self.side_by_side_csv)
         add("/compare", self.compare)
         add("/fleet.json", self.fleet_json)
         add("/fleet.csv", self.fleet_csv)
+        add("/fleet/days.csv", self.days_csv)
         add("/fleet", self.fleet)
 
     async def home_context(self) -> dict[str, object]:
@@ -174,12 +188,9 @@ class Statistics:
         view = request.match_info["view"]
         if view not in VIEWS:
             raise web.HTTPNotFound
-        figures = await self.store.read(
-            lambda connection: public_figures.package_figures(connection, category, name, self.thresholds)
-        )
         found = await self._statistics(category, name)
         context: dict[str, Any] = {
-            "package": figures,
+            "package": await self._figures(category, name),
             "statistics": found,
             "view": view,
             "section": "Packages",
@@ -195,7 +206,7 @@ class Statistics:
     async def package_json(self, request: web.Request) -> web.Response:
         """All statistics of a package."""
         found = await self._statistics(*_names(request))
-        return _json(package_document(found, self.thresholds))
+        return json_answer(package_document(found, self.thresholds))
 
     async def package_csv(self, request: web.Request) -> web.Response:
         """One table of a package."""
@@ -203,7 +214,11 @@ class Statistics:
         table = tables.get(request.match_info["table"])
         if table is None:
             raise NotFound("a package has no such table")
-        return _csv(table)
+        return csv_answer(table)
+
+    async def versions_csv(self, request: web.Request) -> web.Response:
+        """Which versions machines have now, as a table."""
+        return csv_answer(versions_table(await self._figures(*_names(request))))
 
     async def ranking(self, request: web.Request) -> web.Response:
         """Risers, fallers, and what takes longest to build."""
@@ -214,20 +229,26 @@ class Statistics:
 
     async def ranking_json(self, request: web.Request) -> web.Response:
         """The same as a document."""
-        return _json({"packages": ranking_table(await self._ranking(_sort(request))).to_objects()})
+        return json_answer({"packages": ranking_table(await self._ranking(_sort(request))).to_objects()})
 
     async def ranking_csv(self, request: web.Request) -> web.Response:
-        """The same as a table."""
-        return _csv(ranking_table(await self._ranking(_sort(request))))
+        """The same as a table; with `q`, the packages that have it in their name."""
+        if "q" not in request.query:
+            return csv_answer(ranking_table(await self._ranking(_sort(request))))
+        query, after = (request.query.get(name, "")[:QUERY_LENGTH].strip() for name in ("q", "after"))
+        found = await self.store.read(
+            lambda connection: public_figures.package_list(connection, search=query, after=after)
+        )
+        return csv_answer(packages_table(found.rows))
 
     async def category_json(self, request: web.Request) -> web.Response:
         """What is installed of a category."""
         category = _category(request)
-        return _json(overview_document(category, await self._category_overview(category)))
+        return json_answer(overview_document(category, await self._category_overview(category)))
 
     async def category_csv(self, request: web.Request) -> web.Response:
         """The same as a table."""
-        return _csv(ranking_table((await self._category_overview(_category(request))).ranked))
+        return csv_answer(ranking_table((await self._category_overview(_category(request))).ranked))
 
     async def repository(self, request: web.Request) -> web.Response:
         """What is installed from an ebuild repository."""
@@ -238,11 +259,11 @@ class Statistics:
     async def repository_json(self, request: web.Request) -> web.Response:
         """The same as a document."""
         name = _repository(request)
-        return _json(overview_document(name, await self._repository_overview(name)))
+        return json_answer(overview_document(name, await self._repository_overview(name)))
 
     async def repository_csv(self, request: web.Request) -> web.Response:
         """The same as a table."""
-        return _csv(ranking_table((await self._repository_overview(_repository(request))).ranked))
+        return csv_answer(ranking_table((await self._repository_overview(_repository(request))).ranked))
 
     async def compare(self, request: web.Request) -> web.Response:
         """Up to six packages beside each other; without any, a form."""
@@ -254,7 +275,7 @@ class Statistics:
             "names": [f"{category}/{name}" for category, name in names],
             "found": found,
             "ahead": max(shown, key=lambda each: each.weeks[-1].machines) if shown else None,
-            "history": _history(shown[:5], named=True),
+            "history": _history(shown, named=True),
             "query": query,
             "most": COMPARED,
             "section": "Packages",
@@ -264,11 +285,15 @@ class Statistics:
     async def compare_json(self, request: web.Request) -> web.Response:
         """The same as a document."""
         table = comparison_table(await self._compared(_compared(request)))
-        return _json({"history": table.to_objects()})
+        return json_answer({"history": table.to_objects()})
 
     async def compare_csv(self, request: web.Request) -> web.Response:
         """The same as a table."""
-        return _csv(comparison_table(await self._compared(_compared(request))))
+        return csv_answer(comparison_table(await self._compared(_compared(request))))
+
+    async def side_by_side_csv(self, request: web.Request) -> web.Response:
+        """How they are now, as a table."""
+        return csv_answer(side_by_side_table(await self._compared(_compared(request))))
 
     async def fleet(self, request: web.Request) -> web.Response:
         """Machines seen, merges a day, hours compiled and saved."""
@@ -279,11 +304,20 @@ class Statistics:
     async def fleet_json(self, _request: web.Request) -> web.Response:
         """The same as a document."""
         found = await self.store.read(statistics.fleet)
-        return _json({"machines": found.machines or None, "weeks": fleet_table(found).to_objects()})
+        return json_answer({"machines": found.machines or None, "weeks": fleet_table(found).to_objects()})
 
     async def fleet_csv(self, _request: web.Request) -> web.Response:
         """The same as a table."""
-        return _csv(fleet_table(await self.store.read(statistics.fleet)))
+        return csv_answer(fleet_table(await self.store.read(statistics.fleet)))
+
+    async def days_csv(self, _request: web.Request) -> web.Response:
+        """Machines that reported on the last days, as a table."""
+        return csv_answer(days_table(await self.store.read(public_figures.overview)))
+
+    async def _figures(self, category: str, name: str) -> PackageFigures:
+        return await self.store.read(
+            lambda connection: public_figures.package_figures(connection, category, name, self.thresholds)
+        )
 
     async def _statistics(self, category: str, name: str) -> PackageStatistics:
         now = self.now()
@@ -346,16 +380,6 @@ def _compared(request: web.Request) -> list[tuple[str, str]]:
     return [(each[0], each[1]) for each in split]
 
 
-def _json(document: Mapping[str, object]) -> web.Response:
-    headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
-    return web.Response(body=json.dumps(document).encode(), content_type="application/json", headers=headers)
-
-
-def _csv(table: DataTable) -> web.Response:
-    headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
-    return web.Response(text=table.to_csv(), content_type="text/csv", charset="utf-8", headers=headers)
-
-
 def _week_points(starts: Sequence[int]) -> list[Point]:
     days = [_date(start) for start in starts]
     return [
@@ -374,10 +398,12 @@ def _history(found: Sequence[PackageStatistics], *, named: bool = False) -> Line
     if len(starts) < 2:
         return None
     lines = []
+    alike = Counter(each.name for each in found)
     for each in found:
         machines = {week.start: week.machines for week in each.weeks}
         values = tuple(float(machines[start]) if machines.get(start) else None for start in starts)
-        name = each.name if named else "machines"
+        full_name = f"{each.category}/{each.name}"
+        name = "machines" if not named else each.name if alike[each.name] == 1 else full_name
         lines.append(Line(name=name, values=values, texts=_counts(values)))
     return line_chart(_week_points(starts), lines)
 

@@ -16,6 +16,7 @@ from bdcs.web.charts import LABELS, Tick, per_cent, scale
 
 LABEL_GAP: Final = 6.0  # per cent of the height between the middles of two labels
 END_LENGTH: Final = 11  # characters of a label at a line's end
+COLOURS: Final = 5
 STRIPS: Final = 26  # at most so many strips that react to the pointer
 
 
@@ -40,7 +41,7 @@ class Line:
     texts: tuple[str, ...]
     """The values as people read them."""
     colour: int | None = None
-    """Which of the five; None: that of its place among the lines."""
+    """Which of the five; 0: the dashed one. None: that of its place among the lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,10 @@ def line_chart(
         raise ValueError("a chart needs at least one point")
     values = [value for line in lines for value in line.values if value is not None]
     step, fitting = scale(max(values, default=0.0)) if top is None else (top / 4, top)
-    named = [(line.colour or number, line) for number, line in enumerate(lines, 1)]
+    named = [
+        (line.colour if line.colour is not None else number if number <= COLOURS else 0, line)
+        for number, line in enumerate(lines, 1)
+    ]
     return LineChart(
         ticks=tuple(
             Tick(y=per_cent(100 - 100 * number * step / fitting), text=f"{number * step:,g}{unit}")

@@ -6,96 +6,94 @@ None stands for "not shown" (fewer machines than the threshold); in a duration, 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from bdcs.domain.thresholds import ROUNDING, Thresholds
-from bdcs.services.statistics import FleetStatistics, Overview, PackageStatistics, Ranked
-
-Value = str | int | float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataTable:
-    """Rows of values, and what their columns are called."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Value, ...], ...]
-
-    def to_objects(self) -> list[dict[str, Value]]:
-        """Each row as a JSON object."""
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-    def to_csv(self) -> str:
-        """The table as RFC 4180 has it; what is not shown is empty."""
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
-        return text.getvalue()
+from bdcs.services.public_figures import Overview as Home
+from bdcs.services.public_figures import PackageFigure, PackageFigures
+from bdcs.services.statistics import FailureFigure, FleetStatistics, Overview, PackageStatistics, Part, Ranked
+from bdcs.web.data_tables import DataTable, Value, shown
 
 
 def package_tables(found: PackageStatistics) -> dict[str, DataTable]:
-    """All tables of a package, by name."""
-    weeks = [day(week.start) for week in found.weeks]
+    """All tables of a package's statistics, by name."""
     return {
-        "history": _table(
-            ("week", "machines"), ((day(each.start), _shown(each.machines)) for each in found.weeks)
+        "history": DataTable.of(
+            ("week", "machines"), ((day(each.start), shown(each.machines)) for each in found.weeks)
         ),
-        "shares": _table(
-            ("week", "version", "machines"),
-            (
-                (week, each.version, _shown(machines))
-                for each in found.shares
-                for week, machines in zip(weeks, each.machines, strict=True)
-            ),
-        ),
-        "adoption": _table(
-            ("version", "since", "holders", "hours_to_10", "hours_to_50", "hours_to_90"),
-            (
-                (each.version, day(each.since), each.holders, *(_two_digits(hours) for hours in each.hours))
-                for each in found.adoption
-            ),
-        ),
-        "stuck": _table(
+        "shares": _shares(found),
+        "adoption": _adoption(found),
+        "stuck": DataTable.of(
             ("version", "machines", "peak", "newer", "newer_since"),
             ((each.version, each.machines, each.peak, each.newer, day(each.since)) for each in found.stuck),
         ),
-        "repositories": _table(
-            ("repository", "machines"), ((each.name, each.machines) for each in found.repositories)
+        "repositories": _parts("repository", found.repositories),
+        "origins": DataTable.of(
+            ("origin", "machines"), (("source", shown(found.source)), ("binary", shown(found.binary)))
         ),
-        "origins": _table(
-            ("origin", "machines"), (("source", _shown(found.source)), ("binary", _shown(found.binary)))
-        ),
-        "times": _table(
+        "times": DataTable.of(
             ("from_seconds", "to_seconds", "machines"),
             ((round(each.low, 1), round(each.high, 1), each.machines) for each in found.durations),
         ),
-        "failures": _table(
+        "failures": DataTable.of(
             ("version", "tried", "failed", "rate", "low", "high", "failing_since"),
-            (
-                (
-                    each.version,
-                    each.tried,
-                    _shown(each.failed),
-                    *(
-                        (None, None, None)
-                        if each.interval is None
-                        else map(_three_places, (each.interval.rate, each.interval.low, each.interval.high))
-                    ),
-                    None if each.since is None else day(each.since),
-                )
-                for each in found.failures
-            ),
+            map(_failure, found.failures),
         ),
-        "discarded": _table(("machines",), ((_shown(found.discarded),),)),
-        "downgrades": _table(
-            ("version", "machines"), ((each.name, each.machines) for each in found.downgrades)
-        ),
+        "discarded": DataTable.of(("machines",), ((shown(found.discarded),),)),
+        "downgrades": _parts("version", found.downgrades),
     }
+
+
+def _shares(found: PackageStatistics) -> DataTable:
+    weeks = [day(week.start) for week in found.weeks]
+    return DataTable.of(
+        ("week", "version", "machines"),
+        (
+            (week, each.version, shown(machines))
+            for each in found.shares
+            for week, machines in zip(weeks, each.machines, strict=True)
+        ),
+    )
+
+
+def _adoption(found: PackageStatistics) -> DataTable:
+    return DataTable.of(
+        ("version", "since", "holders", "hours_to_10", "hours_to_50", "hours_to_90"),
+        (
+            (each.version, day(each.since), each.holders, *map(_two_digits, each.hours))
+            for each in found.adoption
+        ),
+    )
+
+
+def _failure(each: FailureFigure) -> tuple[Value, ...]:
+    rates: tuple[Value, ...] = (None, None, None)
+    if each.interval is not None:
+        rates = tuple(round(rate, 3) for rate in (each.interval.rate, each.interval.low, each.interval.high))
+    since = None if each.since is None else day(each.since)
+    return each.version, each.tried, shown(each.failed), *rates, since
+
+
+def _parts(name: str, parts: Iterable[Part]) -> DataTable:
+    return DataTable.of((name, "machines"), ((each.name, each.machines) for each in parts))
+
+
+def versions_table(found: PackageFigures) -> DataTable:
+    """Which versions of a package machines have now."""
+    return DataTable.of(("version", "machines"), ((each.version, each.machines) for each in found.versions))
+
+
+def packages_table(rows: Iterable[PackageFigure]) -> DataTable:
+    """Packages that a search found."""
+    return DataTable.of(
+        ("category", "name", "machines"), ((each.category, each.name, each.machines) for each in rows)
+    )
+
+
+def days_table(found: Home) -> DataTable:
+    """Machines that reported on the last days."""
+    return DataTable.of(("day", "machines"), ((name, shown(machines)) for name, machines in found.days))
 
 
 def package_document(found: PackageStatistics, thresholds: Thresholds) -> dict[str, object]:
@@ -114,7 +112,7 @@ def package_document(found: PackageStatistics, thresholds: Thresholds) -> dict[s
 
 def ranking_table(rows: Iterable[Ranked]) -> DataTable:
     """Packages in an order."""
-    return _table(
+    return DataTable.of(
         ("category", "name", "machines", "change", "seconds"),
         ((each.category, each.name, each.machines, each.change, each.seconds) for each in rows),
     )
@@ -132,7 +130,7 @@ def overview_document(name: str, found: Overview) -> dict[str, object]:
 
 def fleet_table(found: FleetStatistics) -> DataTable:
     """The fleet's weeks."""
-    return _table(
+    return DataTable.of(
         ("week", "machines", "merges_a_day", "compiling_hours", "saved_hours"),
         ((day(each.start), each.machines, each.merges_a_day, each.hours, each.saved) for each in found.weeks),
     )
@@ -140,12 +138,30 @@ def fleet_table(found: FleetStatistics) -> DataTable:
 
 def comparison_table(found: Sequence[PackageStatistics]) -> DataTable:
     """Several packages, week by week."""
-    return _table(
+    return DataTable.of(
         ("week", "package", "machines"),
         (
-            (day(week.start), f"{each.category}/{each.name}", _shown(week.machines))
+            (day(week.start), f"{each.category}/{each.name}", shown(week.machines))
             for each in found
             for week in each.weeks
+        ),
+    )
+
+
+def side_by_side_table(found: Sequence[PackageStatistics]) -> DataTable:
+    """Several packages as they are now."""
+    return DataTable.of(
+        ("package", "machines", "change", "seconds", "source", "binary"),
+        (
+            (
+                f"{each.category}/{each.name}",
+                shown(each.weeks[-1].machines) if each.weeks else None,
+                each.trend,
+                None if each.typical is None else each.typical[1],
+                shown(each.source),
+                shown(each.binary),
+            )
+            for each in found
         ),
     )
 
@@ -155,17 +171,5 @@ def day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[Value, ...]]) -> DataTable:
-    return DataTable(columns=columns, rows=tuple(rows))
-
-
-def _shown(machines: int) -> int | None:
-    return machines or None
-
-
 def _two_digits(hours: float | None) -> float | None:
     return None if hours is None else float(f"{hours:.2g}")
-
-
-def _three_places(rate: float) -> float:
-    return round(rate, 3)

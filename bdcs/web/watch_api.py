@@ -21,6 +21,8 @@ from bdcs.services.watch_requests import WatchRequests
 from bdcs.services.watches import Happening
 from bdcs.store.store import Store
 from bdcs.web.bodies import require_type, signed_request
+from bdcs.web.data_tables import csv_answer
+from bdcs.web.exposure_tables import leaving_table
 from bdcs.web.openapi import Operation
 from bdcs.web.rendering import PRIVATE, PUBLIC, Renderer
 from gentwoo_client.wire.errors import NotFound, Unregistered
@@ -90,6 +92,7 @@ class WatchAPI:
         for operation in OPERATIONS:
             app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
         app.router.add_get("/leaving.json", self.leaving)
+        app.router.add_get("/leaving.csv", self.leaving_csv)
         app.router.add_get("/leaving", self.leaving_page)
         app.router.add_get("/watch", self.page)
         app.router.add_get("/watch/{feed}.atom", self.feed)
@@ -122,6 +125,13 @@ class WatchAPI:
         )
         body = json.dumps({"leaving": [each.to_json() for each in found]}).encode()
         return _validated(request, body, JSON, PUBLIC)
+
+    async def leaving_csv(self, _request: web.Request) -> web.Response:
+        """The same as a table."""
+        found = await self.store.read(
+            lambda connection: leaving_packages.with_figures(connection, self.thresholds)
+        )
+        return csv_answer(leaving_table(found))
 
     async def leaving_page(self, request: web.Request) -> web.Response:
         """What is leaving, for people."""

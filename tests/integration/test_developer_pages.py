@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from bdcs.web.documents import ExposureDocument
+from bdcs.web.documents import ExposureDocument, RemovalDocument
 from tests.ebuild_repositories import Tree
 from tests.fleet import all_merge, join
 from tests.integration.test_pages import Links, get, page, restart, text
@@ -28,12 +28,18 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     tree = Tree.create(home / "repo")
     for version, slot in (("3.11.9", "3.11"), ("3.12.8", "3.12"), ("3.13.0", "3.13"), ("3.13.1", "3.13")):
         tree.add(f"dev-lang/python-{version}", SLOT=f"{slot}/{slot}")
+    tree.add("app-misc/gamma-1.0", RDEPEND="dev-lang/python:3.11")
+    tree.add("app-misc/gamma-2.0", RDEPEND="old? ( <dev-lang/python-3.12[ssl] ) dev-lang/python")
+    tree.add(
+        "app-misc/builds-1.0", BDEPEND=">=dev-lang/python-3.12 || ( dev-lang/python:3.11 dev-lang/pypy )"
+    )
+    tree.add("app-misc/content-1.0", DEPEND=">=dev-lang/python-3.11", PDEPEND="!dev-lang/python:3.11")
     with Collector(home) as collector:
         members = join(collector.url, 30)
         all_merge(members[:10], "dev-lang/python-3.11.9")
         all_merge(members[10:20], "dev-lang/python-3.12.8")
         all_merge(members[20:], "dev-lang/python-3.13.0")
-        all_merge(members[:12], "app-misc/alpha-1.0")
+        all_merge(members[:12], "app-misc/alpha-1.0", "app-misc/gamma-1.0")
         all_merge(members[:9], "app-misc/beta-1.0")
         collector.bdcs("repository", "add", "gentoo", "--location", str(tree.root))
         collector.bdcs("repository", "sync", "gentoo")
@@ -44,7 +50,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 def ask(collector: Collector, what: str, atoms: str) -> dict[str, Any]:
     answer = request(collector.url, "GET", f"/v1/{what}?{urlencode({'atoms': atoms})}")
     assert answer.status == 200, answer
-    ExposureDocument.model_validate_json(answer.body)
+    {"exposure": ExposureDocument, "removal": RemovalDocument}[what].model_validate_json(answer.body)
     return answer.document
 
 
@@ -64,6 +70,44 @@ def test_who_would_be_left_on_what(collector: Collector) -> None:
         "3.13.0": {"kind": "update", "version": "3.13.1", "slot": "3.13"},
         "3.11.9": {"kind": "slot", "version": "3.13.1", "slot": "3.13"},
     }
+
+
+def test_who_depends_on_what_would_go(collector: Collector) -> None:
+    (package,) = ask(collector, "removal", "<dev-lang/python-3.12")["packages"]
+    assert package["dependents"] == {
+        "count": 2,
+        "first": [
+            {
+                "category": "app-misc",
+                "name": "gamma",
+                "versions": ["2.0", "1.0"],
+                "atoms": ["<dev-lang/python-3.12", "dev-lang/python:3.11"],
+                "perhaps": False,
+                "machines": 10,
+            },
+            {
+                "category": "app-misc",
+                "name": "builds",
+                "versions": ["1.0"],
+                "atoms": ["dev-lang/python:3.11"],
+                "perhaps": True,
+                "machines": None,
+            },
+        ],
+    }
+    both = ask(collector, "removal", "dev-lang/python app-misc/gamma")["packages"]
+    assert [each["name"] for each in both[0]["dependents"]["first"]] == ["builds", "content"], (
+        "gamma goes too"
+    )
+    assert both[1]["dependents"] == {"count": 0, "first": []}
+    assert ask(collector, "removal", "app-misc/beta")["packages"][0]["dependents"] is None
+    words = text(page(collector, "/removal?atoms=%3Cdev-lang%2Fpython-3.12"))
+    assert "2 packages of the repositories known here need what would go" in words
+    rows = (
+        get(collector, "/removal/dependents.csv?atoms=%3Cdev-lang%2Fpython-3.12").body.decode().splitlines()
+    )
+    assert rows[1].startswith("dev-lang/python,app-misc,gamma,2.0 1.0,")
+    assert "with some USE flags, or as one of several" in words
 
 
 def test_the_removal_of_a_whole_package_concerns_exactly_who_has_it(collector: Collector) -> None:

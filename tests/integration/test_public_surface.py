@@ -40,7 +40,7 @@ class Attack:
         self.own = self.join(OWN)
         for member in (*self.honest, *self.own):
             live(member)
-        for member in self.own[:8]:
+        for member in self.own[:7]:
             member.merge("app-misc/few-1.0")
         surface.watch("app-misc/alpha")
         surface.publish()

@@ -51,6 +51,13 @@ def test_what_is_not_shown_is_a_gap() -> None:
     assert [end.name for end in chart.ends] == ["a"]
 
 
+def test_the_sixth_line_is_the_dashed_one() -> None:
+    chart = line_chart(points(2), [line(f"{number}", number, number) for number in range(1, 7)])
+    assert [colour for colour, _ in chart.paths] == [1, 2, 3, 4, 5, 0]
+    assert {end.name: end.colour for end in chart.ends}["6"] == 0
+    assert next(dot.text for dot in chart.strips[0].dots) == "6 6"
+
+
 def test_names_at_the_ends_are_apart_and_fit() -> None:
     chart = line_chart(points(2), [line("x" * 40, 1, 50), line("b", 1, 50.5)], top=100)
     heights = sorted(float(end.y.rstrip("%")) for end in chart.ends)
