@@ -150,24 +150,41 @@ def package_list(
     query = (
         select(packages.c.category, packages.c.name, machines.label("machines"))
         .join(figures, figures.c.package_id == packages.c.id)
-        .where(_shown_packages())
         .order_by(machines.desc(), packages.c.category, packages.c.name)
         .limit(rows + 1)
     )
+    if (position := _position(after)) is not None:
+        query = query.where(_follows(machines, position))
     if search:
         query = query.where(
             (full_name if "/" in search else packages.c.name).icontains(search, autoescape=True)
         )
     if category:
         query = query.where(packages.c.category == category)
-    if (position := _position(after)) is not None:
-        query = query.where(_follows(machines, position))
+    if search or category:
+        query = query.where(_shown_packages())
+    else:
+        query = query.where(_is_near(connection, position[0] if position else None, fleet, rows))
     found = [
         PackageFigure(category=row.category, name=row.name, machines=row.machines)
         for row in connection.execute(query)
     ]
     shown = found[:rows]
     return PackageList(rows=tuple(shown), fleet=fleet, after=_mark(shown[-1]) if len(found) > rows else None)
+
+
+def _is_near(connection: Connection, machines: int | None, fleet: int, rows: int) -> ColumnElement[bool]:
+    """Whether a package may be among the first `rows` and one more that follow those on `machines`, or all.
+
+    Of all packages these few are found by the index on what is published; then they are sorted as shown.
+    """
+    shown = figures.c.published
+    lower = select(shown).where(_shown_packages())
+    if machines is not None:
+        lower = lower.where(shown < machines)
+    least = connection.scalar(lower.order_by(shown.desc()).limit(1).offset(rows))
+    near = _shown_packages() if least is None else _shown_packages(least)
+    return and_(near, shown <= machines) if machines is not None and machines < fleet else near
 
 
 def categories_of(connection: Connection, name: str) -> list[str]:
@@ -205,8 +222,9 @@ def nearest_packages(connection: Connection, search: str) -> list[str]:
     return [full_name for name in near for full_name in by_name[name]][:NEAREST]
 
 
-def _shown_packages() -> ColumnElement[bool]:
-    return and_(figures.c.version_id.is_(None), figures.c.published > 0, is_shown(figures.c.package_id))
+def _shown_packages(least: int = ROUNDING) -> ColumnElement[bool]:
+    """Whether a figure is a package's own and shown, and not below `least`."""
+    return and_(figures.c.version_id.is_(None), figures.c.published >= least, is_shown(figures.c.package_id))
 
 
 def _shown_machines(fleet: int) -> ColumnElement[int]:

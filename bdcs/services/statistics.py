@@ -56,6 +56,8 @@ RANKED: Final = 50
 STUCK_AFTER_WEEKS: Final = 8
 """A version is stuck when a newer one has been there for so long."""
 
+_CHANGE: Final = package_statistics.c.machines - package_statistics.c.earlier
+
 _CELLS: Final = statistic_cells.c
 _ANY: Final = "any"
 Cells = Mapping[tuple[int, str, int], int]
@@ -266,33 +268,48 @@ def package(
     )
 
 
-def ranking(
-    connection: Connection, sort: Sort, *, category: str = "", repository: str = "", rows: int = RANKED
-) -> tuple[Ranked, ...]:
+def ranking(connection: Connection, sort: Sort, *, rows: int = RANKED) -> tuple[Ranked, ...]:
     """The first packages in an order; only those that are shown."""
     counted = package_statistics.c
-    change = counted.machines - counted.earlier
-    query = _ranked_query(category, repository)
-    if sort is Sort.SLOWEST:
-        query = query.where(counted.seconds.is_not(None)).order_by(counted.seconds.desc())
+    if sort is Sort.INSTALLED:
+        query = _by_figure()
+    elif sort is Sort.SLOWEST:
+        query = _by_statistics().where(counted.seconds.is_not(None)).order_by(counted.seconds.desc())
     elif sort is Sort.RISERS:
-        query = query.where(change > 0).order_by(change.desc())
-    elif sort is Sort.FALLERS:
-        query = query.where(change < 0, counted.earlier > 0).order_by(change)
+        query = _by_statistics().where(_CHANGE > 0).order_by(_CHANGE.desc())
     else:
-        query = query.order_by(query.selected_columns.shown.desc())
+        query = _by_statistics().where(_CHANGE < 0, counted.earlier > 0).order_by(_CHANGE)
     query = query.order_by(packages.c.category, packages.c.name).limit(rows)
     return tuple(_ranked(row) for row in connection.execute(query))
 
 
 def category_overview(connection: Connection, category: str) -> Overview:
     """What is installed of a category."""
-    return _overview(connection, category=category)
+    query = _by_figure().where(packages.c.category == category)
+    whole = query.subquery()
+    totals = select(func.count(), func.coalesce(func.sum(whole.c.shown), 0)).select_from(whole)
+    return _overview(connection, query, totals)
 
 
 def repository_overview(connection: Connection, repository: str) -> Overview:
     """What is installed from an ebuild repository."""
-    return _overview(connection, repository=repository)
+    parts = and_(
+        _CELLS.topic == Topic.REPOSITORY,
+        _CELLS.bucket == select(repositories.c.id).where(repositories.c.name == repository).scalar_subquery(),
+        _CELLS.published > 0,
+        is_shown(_CELLS.package_id),
+    )
+    query = (
+        select(*_OF_PACKAGE, _CELLS.published.label("shown"))
+        .select_from(statistic_cells.join(packages, packages.c.id == _CELLS.package_id))
+        .outerjoin(package_statistics, package_statistics.c.package_id == packages.c.id)
+        .where(parts, _figure_of(_CELLS.package_id) > 0)
+        .order_by(_CELLS.published.desc())
+    )
+    totals = select(func.count(), func.coalesce(func.sum(_CELLS.published), 0)).where(
+        parts, _figure_of(_CELLS.package_id) > 0
+    )
+    return _overview(connection, query, totals)
 
 
 def compared(
@@ -513,41 +530,53 @@ def _failures(
     return tuple(found)
 
 
-def _overview(connection: Connection, *, category: str = "", repository: str = "") -> Overview:
-    query = _ranked_query(category, repository)
-    whole = query.subquery()
-    count, total = connection.execute(
-        select(func.count(), func.coalesce(func.sum(whole.c.shown), 0)).select_from(whole)
-    ).one()
-    ordered = query.order_by(query.selected_columns.shown.desc(), packages.c.category, packages.c.name)
-    rows = connection.execute(ordered.limit(RANKED))
-    return Overview(packages=count, installations=total, ranked=tuple(_ranked(row) for row in rows))
+def _overview(connection: Connection, query: Select[Any], totals: Select[Any]) -> Overview:
+    count, total = connection.execute(totals).one()
+    first = query.order_by(packages.c.category, packages.c.name).limit(RANKED)
+    return Overview(
+        packages=count,
+        installations=total,
+        ranked=tuple(_ranked(row) for row in connection.execute(first)),
+    )
 
 
-def _ranked_query(category: str, repository: str) -> Select[Any]:
-    shown: ColumnElement[int] = figures.c.published
-    query = (
-        select(
-            packages.c.category,
-            packages.c.name,
-            package_statistics.c.machines,
-            package_statistics.c.earlier,
-            package_statistics.c.seconds,
-        )
+_OF_PACKAGE: Final = (
+    packages.c.category,
+    packages.c.name,
+    package_statistics.c.machines,
+    package_statistics.c.earlier,
+    package_statistics.c.seconds,
+)
+
+
+def _by_figure() -> Select[Any]:
+    """Packages that are shown, the most installed first: by an index, so that the first ones cost little."""
+    return (
+        select(*_OF_PACKAGE, figures.c.published.label("shown"))
         .join(figures, and_(figures.c.package_id == packages.c.id, figures.c.version_id.is_(None)))
         .outerjoin(package_statistics, package_statistics.c.package_id == packages.c.id)
         .where(figures.c.published > 0, is_shown(packages.c.id))
+        .order_by(figures.c.published.desc())
     )
-    if repository:
-        query = (
-            query.join(statistic_cells, _CELLS.package_id == packages.c.id)
-            .join(repositories, repositories.c.id == _CELLS.bucket)
-            .where(_CELLS.topic == Topic.REPOSITORY, _CELLS.published > 0, repositories.c.name == repository)
-        )
-        shown = _CELLS.published
-    if category:
-        query = query.where(packages.c.category == category)
-    return query.add_columns(shown.label("shown"))
+
+
+def _by_statistics() -> Select[Any]:
+    """Packages that are shown, in an order for which `package_statistics` has an index."""
+    shown = _figure_of(package_statistics.c.package_id)
+    return (
+        select(*_OF_PACKAGE, shown.label("shown"))
+        .join(package_statistics, package_statistics.c.package_id == packages.c.id)
+        .where(shown > 0, is_shown(package_statistics.c.package_id))
+    )
+
+
+def _figure_of(package: ColumnElement[int]) -> ColumnElement[int]:
+    """What is published of a package as a whole."""
+    return (
+        select(figures.c.published)
+        .where(figures.c.package_id == package, figures.c.version_id.is_(None))
+        .scalar_subquery()
+    )
 
 
 def _ranked(row: Row[Any]) -> Ranked:
