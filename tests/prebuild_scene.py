@@ -8,8 +8,10 @@ scene.outlook().picks                                         # what everybody m
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,9 +174,9 @@ class Scene:
 
 
 @asynccontextmanager
-async def prepared(home: Path, *, minutes: int = 60) -> AsyncIterator[Scene]:
+async def prepared(home: Path, *, minutes: int = 60, **target: Any) -> AsyncIterator[Scene]:
     """A scene with `dev-libs/a-1` in its repository."""
-    rows = IndexRows.create(home / "data")
+    rows = IndexRows.create(home / "data", **target)
     tree = Tree.create(home / "repo")
     tree.add("dev-libs/a-1", IUSE="ssl doc")
     with transaction(rows.engine) as connection:
@@ -202,3 +204,55 @@ async def prepared(home: Path, *, minutes: int = 60) -> AsyncIterator[Scene]:
         await store.close()
         refresher.close()
         rows.engine.dispose()
+
+
+async def crowded(scene: Scene) -> None:
+    """Have machines ask for much, of which some is there; and have what nobody has built."""
+    flags = {"IUSE": "doc gtk qt6 ssl +wayland"}
+    slots = {"IUSE": "doc ssl", "SLOT": "3.14", "bound": '{"dev-libs/x:=": "0/1"}', "RDEPEND": "dev-libs/x:="}
+    scene.ask(range(1, 31), scene.made("www-client/browser-140.0", "wayland gtk", **flags))
+    scene.ask(range(31, 51), scene.made("www-client/browser-140.0", "wayland qt6", **flags))
+    scene.ask(range(51, 63), scene.made("www-client/browser-140.0", "gtk ssl", **flags))
+    scene.ask(range(63, 72), scene.made("www-client/browser-140.0", "doc", **flags))
+    scene.ask(range(1, 21), scene.made("dev-lang/snake-3.14.1", "ssl", **slots))
+    scene.end_jobs()
+    scene.ask(range(1, 26), scene.made("dev-libs/a-1", "ssl"))
+    scene.ask(range(1, 16), scene.made("sys-apps/a-package-with-quite-a-long-name-20260101_p3-r2", IUSE=""))
+    scene.end_jobs("cancelled")
+    for cpv in ("www-client/browser-140.0", "www-client/browser-141.0_p20260801"):
+        scene.tree.add(cpv, **{"IUSE": flags["IUSE"]})
+    scene.tree.add("dev-lang/snake-3.14.1", IUSE="doc ssl", SLOT="3.14")
+    scene.tree.add("sys-apps/a-package-with-quite-a-long-name-20260101_p3-r2")
+    scene.refresher.refresh("gentoo")
+    with transaction(scene.rows.engine) as connection:
+        connection.execute(insert(tables.fleet_figures).values(name="machines", published=200, gone=0))
+        for number, (package, machines, log) in enumerate(INSTALLED, 1):
+            category, _, name = package.partition("/")
+            connection.execute(insert(tables.packages).values(id=number, category=category, name=name))
+            connection.execute(insert(tables.figures).values(package_id=number, published=machines, gone=0))
+            values = {"major": "", "log": log, "spread": 1, "machines": machines, "as_of": 1, "gone": 0}
+            connection.execute(insert(tables.predictions).values(package_id=number, published_at=1, **values))
+    await scene.keeper.look()
+
+
+def left_behind(home: Path, *, is_crowded: bool) -> Path:
+    """Return the data of a collector at which that happened, or nothing; also beside a loop that runs."""
+
+    async def happen() -> None:
+        async with prepared(home) as scene:
+            if is_crowded:
+                await crowded(scene)
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lambda: asyncio.run(happen())).result()
+    return home / "data"
+
+
+INSTALLED = (
+    ("www-client/browser", 190, 880),
+    ("dev-lang/snake", 20, 600),
+    ("dev-libs/a", 150, 300),
+    ("sys-devel/compiler", 200, 850),
+    ("app-office/suite", 80, 900),
+)
+"""Packages on so many machines, and what they take: hundredths of the logarithm of seconds."""

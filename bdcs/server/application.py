@@ -47,6 +47,7 @@ from bdcs.web import (
     builds_api,
     developer_pages,
     metadata_api,
+    prebuild_pages,
     predictions_api,
     proposals_api,
     search_api,
@@ -69,6 +70,7 @@ from bdcs.web.listener import Listener
 from bdcs.web.metadata_api import MetadataAPI
 from bdcs.web.metrics import Metrics
 from bdcs.web.pages import add_pages
+from bdcs.web.prebuild_pages import PrebuildPages
 from bdcs.web.predictions_api import PredictionsAPI
 from bdcs.web.proposals_api import ProposalsAPI
 from bdcs.web.rendering import Renderer
@@ -92,6 +94,7 @@ OPERATIONS: Final = (
     *developer_pages.OPERATIONS,
     *watch_api.OPERATIONS,
     *statistics_api.OPERATIONS,
+    *prebuild_pages.OPERATIONS,
 )
 
 FIRST_STATES: Final = {"open": State.APPROVED, "required": State.AWAITING_APPROVAL, "closed": None}
@@ -135,6 +138,7 @@ async def compose(
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
     DeveloperPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
+    PrebuildPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
     authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
     _add_watching(app, store, authenticator, public_url, renderer, thresholds)
     serving = _add_binhost(app, settings, store, authenticator, public_url, renderer)

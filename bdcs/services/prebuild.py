@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Final
 
 from sqlalchemy import Connection, select, tuple_
@@ -162,8 +163,8 @@ def outlook(connection: Connection, places: Sequence[Place], thresholds: Thresho
             Coverage(
                 place=place,
                 variants=len(wants),
-                served=sum(machines[name] for name in _met(options, there)),
-                curve=_cumulated(step.gain for step in cover(possible, machines)),
+                served=min(place.machines, sum(machines[name] for name in _met(options, there))),
+                curve=_cumulated((step.gain for step in cover(possible, machines)), place.machines),
             )
         )
     return _ranked(tuple(coverage), by_place, candidates, met, _factors(connection, places))
@@ -221,12 +222,9 @@ def _met(options: Iterable[Option], digests: Collection[str]) -> set[str]:
     return {name for option in options if option.key in digests for name in option.serves}
 
 
-def _cumulated(gains: Iterable[int]) -> tuple[int, ...]:
-    total, sums = 0, []
-    for gain in gains:
-        total += gain
-        sums.append(total)
-    return tuple(sums)
+def _cumulated(gains: Iterable[int], most: int) -> tuple[int, ...]:
+    """Return the sums up to each gain; figures that were published at different times may add up to more."""
+    return tuple(min(most, total) for total in accumulate(gains))
 
 
 def _factors(connection: Connection, places: Sequence[Place]) -> dict[Key, float]:

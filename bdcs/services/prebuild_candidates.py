@@ -149,7 +149,7 @@ class Workshop:
             for digest, (target, one) in self._made.items():
                 if target.id == target_id:
                     spent = expected.get((one.cpv.category, one.cpv.name))
-                    saved = _typical(table, one) or spent
+                    saved = typical_seconds(table, one.cpv.cp, one.cpv.version) or spent
                     found[digest] = Candidate(
                         specification=one,
                         digest=digest,
@@ -283,10 +283,10 @@ def _may_try_again(row: Any, now: int) -> bool:
     return row.failed_until is None or row.failed_until <= now
 
 
-def _typical(table: FleetTable, one: BuildSpecification) -> int | None:
-    """Return the seconds that a package takes on a machine of median speed, where that is known."""
-    effects = table.packages.get(one.cpv.cp)
-    return None if effects is None else max(1, round(math.exp(effects.of(one.cpv.version).log)))
+def typical_seconds(table: FleetTable, package: str, version: str) -> int | None:
+    """Return what CATEGORY/NAME takes on a machine of median speed, where that is known."""
+    effects = table.packages.get(package)
+    return None if effects is None else max(1, round(math.exp(effects.of(version).log)))
 
 
 def _flags(iuse: Iterable[str]) -> set[str]:
