@@ -107,14 +107,26 @@ class Story:
 
     def keys(self, weeks: range, arrivals: Mapping[int, int]) -> set[Key]:
         """Every cell that the machine is in; versions without an arrival have no adoption."""
+        keys = self.timeless(arrivals)
+        for version, since, until in self.stays_in(weeks):
+            keys.update((Topic.HOLDS, version, week) for week in range(since, until))
+        return keys
+
+    def timeless(self, arrivals: Mapping[int, int]) -> set[Key]:
+        """Of these cells, all but those of a series."""
         keys = set(self.marks)
-        for version, since, until in self.stays:
-            last = weeks.stop if until is None else min(until, weeks.stop)
-            keys.update((Topic.HOLDS, version, week) for week in range(max(since, weeks.start), last))
         for version, first in self.first_installs.items():
             if version in arrivals:
                 keys.add((Topic.ADOPTED, version, adoption_bucket(first - arrivals[version])))
         return keys
+
+    def stays_in(self, weeks: range) -> Iterator[tuple[int, int, int]]:
+        """Yield each version that was there at the ends of some of `weeks`: the first, and the one after."""
+        for version, since, until in self.stays:
+            first = max(since, weeks.start)
+            last = weeks.stop if until is None else min(until, weeks.stop)
+            if first < last:
+                yield version, first, last
 
 
 def story(changes: Iterable[Change], ranks: Mapping[int, int]) -> Story:

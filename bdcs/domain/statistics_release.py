@@ -75,10 +75,7 @@ def release(
     stories = {machine: story(changes, ranks) for machine, changes in histories.items()}
     outcome = Release(dates=_dates(stories.values(), dates, thresholds))
     now, before = _arrivals(outcome.dates), _arrivals(dates)
-    members: dict[Key, set[int]] = defaultdict(set)
-    for machine, told in stories.items():
-        for key in told.keys(weeks, now):
-            members[key].add(machine)
+    members = _members(stories, weeks, now)
     past = _Past(histories, members, published, ranks, weeks, before, all_again=now != before)
     for key in sorted(members.keys() | published.keys()):
         if key[0] != Topic.HOLDS:
@@ -102,6 +99,28 @@ def was_counted(
     """Which of the `published` cells count the one machine that `changes` are of."""
     past = _Prefixes(changes, ranks, weeks, _arrivals(dates))
     return [key for key, each in published.items() if key in past.keys(each.as_of)]
+
+
+def _members(stories: Mapping[int, Story], weeks: range, arrivals: Mapping[int, int]) -> dict[Key, Set[int]]:
+    """Which machines are in each cell. Weeks of a series in which nobody came or left share one set."""
+    timeless: dict[Key, set[int]] = defaultdict(set)
+    came: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    left: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for machine, told in stories.items():
+        for key in told.timeless(arrivals):
+            timeless[key].add(machine)
+        for version, first, last in told.stays_in(weeks):
+            came[version][first].append(machine)
+            left[version][last].append(machine)
+    members: dict[Key, Set[int]] = dict(timeless)
+    for version, firsts in came.items():
+        holders = NOBODY
+        for week in weeks:
+            if week in firsts or week in left[version]:  # who leaves and comes again in a week is there
+                holders = holders.difference(left[version][week]).union(firsts[week])
+            if holders:
+                members[Topic.HOLDS, version, week] = holders
+    return members
 
 
 class _Prefixes:
@@ -151,6 +170,8 @@ class _Past:
         """The machines that the published figure of `key` counts and that are still known."""
         as_of = self.published[key].as_of
         later = self._changed_since(as_of)
+        if not later:
+            return self._members.get(key, NOBODY)
         then = {machine for machine in later if key in self._prefixes[machine].keys(as_of)}
         return then | (self._members.get(key, NOBODY) - later)
 
@@ -163,6 +184,8 @@ class _Past:
 
 
 def _cell(now: Set[int], then: Set[int], published: int | None, gone: int) -> Cell:
+    if now is then:
+        return Cell(present=len(now), joined=0, left=0, gone=gone, published=published)
     return Cell(
         present=len(now), joined=len(now - then), left=len(then - now), gone=gone, published=published
     )
