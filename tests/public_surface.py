@@ -75,7 +75,7 @@ class Surface:
     def __enter__(self) -> Self:
         self._thread.start()
         self._stack = contextlib.ExitStack()
-        self._run(self._start())
+        self.run(self._start())
         return self
 
     def __exit__(
@@ -85,7 +85,7 @@ class Surface:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._run(self._stop())
+            self.run(self._stop())
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -94,11 +94,11 @@ class Surface:
 
     def publish(self) -> None:
         """Publish whatever may be published now, and tell whoever watches."""
-        self._run(self._publish())
+        self.run(self._publish())
 
     def watch(self, package: str) -> None:
         """Have a feed tell of `package`; it is asked like everything else."""
-        watch = self._run(
+        watch = self.run(
             self.store.write(lambda connection: watches.add(connection, None, package, [], None, 0))
         )
         self._feeds.append(watch.feed)
@@ -153,7 +153,8 @@ class Surface:
         assert name in known, f"{template}: say what is asked in place of {{{name}}}"
         return known[name]
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do `work` beside the server, and wait for it."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=120)
 
     async def _start(self) -> None:
@@ -191,10 +192,12 @@ def _answer(connection: http.client.HTTPConnection, path: str) -> Answer:
 
 
 def _queries(template: str) -> Iterator[Sequence[tuple[str, str]]]:
-    """Yield what is asked at an address: what the operation of its name describes."""
+    """Yield what is asked at an address: what the operation of its name, or above it, describes."""
     noun = re.sub(r"\.(json|csv)$", "", template.removeprefix("/v1"))
     for operation in OPERATIONS:
-        if operation.method == "GET" and operation.path.removeprefix("/v1") == noun:
+        name = operation.path.removeprefix("/v1")
+        is_below = noun.startswith(f"{name}/") and "{" not in noun
+        if operation.method == "GET" and (noun == name or is_below):
             for parameter in operation.query:
                 yield from _asked(parameter)
     if noun in UNDESCRIBED:

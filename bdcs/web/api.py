@@ -9,13 +9,11 @@ import json
 import time
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from aiohttp import web
 
 from bdcs.domain.networks import Address, NetworkLimit
 from bdcs.domain.thresholds import Thresholds
-from bdcs.services.answers import Answer
 from bdcs.services.ingest import Ingest
 from bdcs.services.public_figures import package_figures
 from bdcs.services.registration import Registrar
@@ -25,14 +23,13 @@ from bdcs.web.clients import Clients
 from bdcs.web.documents import PackageDocument
 from bdcs.web.metrics import Metrics
 from bdcs.web.openapi import Operation
+from bdcs.web.operations import JSON, machine_of, response_of, route
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.cpv import is_category, is_name
-from gentwoo_client.wire.errors import NotFound, ProtocolError, TooManyRequests, Unregistered
-from gentwoo_client.wire.identity import parse_machine
+from gentwoo_client.wire.errors import NotFound, ProtocolError, TooManyRequests
 from gentwoo_client.wire.messages import MachineState, Registration, ReportLink, SegmentAnswer
 
 JOSE: Final = "application/jose"
-JSON: Final = "application/json"
 TOKEN_PROBLEMS: Final = (400, 401, 408, 413, 415, 500, 503)
 """What any request with a token may meet."""
 PACKAGE: Final = "/v1/packages/{category}/{name}"
@@ -108,15 +105,13 @@ class MachineAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            if operation.path.startswith("/v1/machines"):
-                app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        route(app, (each for each in OPERATIONS if each.path.startswith("/v1/machines")), self)
 
     async def push(self, request: web.Request) -> web.Response:
         """POST a segment."""
         started = time.perf_counter()
         try:
-            machine = _machine(request)
+            machine = machine_of(request)
             require_type(request, JOSE)
             network = self._network(request)
             body = await read_body(request, limits.ENCODED_BODY_SIZE)
@@ -154,27 +149,27 @@ class MachineAPI:
         """POST a public key."""
         require_type(request, JSON)
         signed = await signed_request(request, self.public_url, limits.REGISTRATION_SIZE)
-        return _response(await self.registrar.register(signed, self.clients.address(request)))
+        return response_of(await self.registrar.register(signed, self.clients.address(request)))
 
     async def machine_state(self, request: web.Request) -> web.Response:
         """GET a machine's state."""
-        machine = _machine(request)
-        return _response(
+        machine = machine_of(request)
+        return response_of(
             await self.registrar.state(machine, await signed_request(request, self.public_url, 0))
         )
 
     async def forget(self, request: web.Request) -> web.Response:
         """DELETE a machine."""
-        machine = _machine(request)
-        return _response(
+        machine = machine_of(request)
+        return response_of(
             await self.registrar.forget(machine, await signed_request(request, self.public_url, 0))
         )
 
     async def make_report_link(self, request: web.Request) -> web.Response:
         """POST nothing, get a link."""
-        machine = _machine(request)
+        machine = machine_of(request)
         signed = await signed_request(request, self.public_url, limits.REQUEST_SIZE)
-        return _response(await self.registrar.report_link(machine, signed))
+        return response_of(await self.registrar.report_link(machine, signed))
 
 
 def add_package_api(app: web.Application, store: Store, thresholds: Thresholds) -> None:
@@ -188,17 +183,3 @@ def add_package_api(app: web.Application, store: Store, thresholds: Thresholds) 
         return web.Response(body=json.dumps(found.to_document()).encode(), content_type=JSON)
 
     app.router.add_get(PACKAGE, package)
-
-
-def _machine(request: web.Request) -> UUID:
-    """Return the machine of the address. Raises `Unregistered` where no machine can have it."""
-    machine = parse_machine(request.match_info["uuid"])
-    if machine is None:
-        raise Unregistered("no machine can have this UUID")
-    return machine
-
-
-def _response(answer: Answer) -> web.Response:
-    if not answer.body:
-        return web.Response(status=answer.status)
-    return web.Response(status=answer.status, body=answer.body.encode(), content_type=JSON)

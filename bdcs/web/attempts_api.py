@@ -12,8 +12,9 @@ from aiohttp import web
 from bdcs.services.answers import SignedRequest
 from bdcs.services.attempting import Attempting
 from bdcs.web.bodies import require_type, signed_request
-from bdcs.web.builds_api import JSON, TOKEN_PROBLEMS, response_of, response_of_document
+from bdcs.web.builds_api import TOKEN_PROBLEMS
 from bdcs.web.openapi import Operation
+from bdcs.web.operations import JSON, response_of, response_of_document, route
 from bdcs.web.queries import WAIT, number_in_path, wait
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.build_messages import (
@@ -97,8 +98,7 @@ class AttemptsAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
         app.on_cleanup.append(self._close)
 
     async def _close(self, _app: web.Application) -> None:

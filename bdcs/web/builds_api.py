@@ -13,17 +13,17 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from bdcs.services.answers import Answer, SignedRequest
+from bdcs.services.answers import SignedRequest
 from bdcs.services.wishing import Wishing
 from bdcs.web.bodies import require_type, signed_request
 from bdcs.web.openapi import Operation, Parameter
+from bdcs.web.operations import JSON, response_of, response_of_document, route
 from bdcs.web.queries import WAIT, number, number_in_path, wait
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.build_messages import BuilderList, BuildList, BuildState, BuildWish, JobState
 from gentwoo_client.wire.errors import NotFound
 from gentwoo_client.wire.messages import parse_message
 
-JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 TOKEN_PROBLEMS: Final = (400, 401, 403, 404, 410, 500, 503)
 LARGE: Final = 64 * 1024  # bytes of a body that are worth a thread's attention
@@ -150,8 +150,7 @@ class BuildsAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
         app.on_cleanup.append(self._close)
 
     async def _close(self, _app: web.Application) -> None:
@@ -230,18 +229,6 @@ class BuildsAPI:
 
     async def _signed(self, request: web.Request) -> SignedRequest:
         return await signed_request(request, self.public_url, limits.REQUEST_SIZE)
-
-
-def response_of(answer: Answer) -> web.Response:
-    """Return what is answered."""
-    if not answer.body:
-        return web.Response(status=answer.status)
-    return web.Response(status=answer.status, body=answer.body.encode(), content_type=JSON)
-
-
-def response_of_document(document: dict[str, Any]) -> web.Response:
-    """Return a document as the answer."""
-    return web.Response(body=json.dumps(document).encode(), content_type=JSON)
 
 
 def _build(request: web.Request) -> str:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from bdcs.services.predictions import PredictionTable
 from bdcs.web.openapi import Operation
+from bdcs.web.operations import route
 
 MAX_AGE: Final = 3600  # seconds that others may keep it
 
@@ -52,8 +53,7 @@ class PredictionsAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_get(operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
 
     async def predictions(self, request: web.Request) -> web.Response:
         """GET the table; 304 where the reader has it already."""

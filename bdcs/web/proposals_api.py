@@ -10,8 +10,9 @@ from aiohttp import web
 
 from bdcs.services.proposals import Proposing
 from bdcs.web.bodies import require_type, signed_request
-from bdcs.web.builds_api import JSON, TOKEN_PROBLEMS, response_of
+from bdcs.web.builds_api import TOKEN_PROBLEMS
 from bdcs.web.openapi import Operation
+from bdcs.web.operations import JSON, response_of, route
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.build_messages import ProposalState, TargetProposal
 from gentwoo_client.wire.messages import parse_message
@@ -40,8 +41,7 @@ class ProposalsAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
 
     async def propose(self, request: web.Request) -> web.Response:
         """POST a proposal."""

@@ -14,6 +14,7 @@ from bdcs.services.searching import PAGE
 from bdcs.store.store import Store
 from bdcs.web.documents import SearchDocument
 from bdcs.web.openapi import Operation, Parameter
+from bdcs.web.operations import route
 from gentwoo_client.wire.errors import Malformed
 from gentwoo_client.wire.limits import SEARCH_LENGTH, SEARCH_PAGE
 
@@ -57,8 +58,7 @@ class SearchAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_get(operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
 
     async def search(self, request: web.Request) -> web.Response:
         """GET matches."""

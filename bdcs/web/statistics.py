@@ -22,6 +22,7 @@ from bdcs.store.store import Store
 from bdcs.web import formats
 from bdcs.web.data_tables import csv_answer, json_answer
 from bdcs.web.openapi import Operation, Parameter
+from bdcs.web.operations import route
 from bdcs.web.rendering import Renderer
 from bdcs.web.statistics_charts import (
     Histogram,
@@ -144,8 +145,7 @@ class Statistics:
 
     def add_to(self, app: web.Application) -> None:
         """Route everything; before the pages, whose addresses are less exact."""
-        for operation in OPERATIONS:
-            app.router.add_get(operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
         add = app.router.add_get
         add("/packages.json", self.ranking_json)
         add("/packages.csv", self.ranking_csv)

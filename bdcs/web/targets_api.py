@@ -24,6 +24,7 @@ from bdcs.store.store import Store
 from bdcs.web.binhost import admitted_target, credentials
 from bdcs.web.documents import BuildsDocument, TargetDocument, TargetsDocument
 from bdcs.web.openapi import Operation, Parameter
+from bdcs.web.operations import route
 from gentwoo_client.wire.errors import Malformed, NotFound
 from gentwoo_client.wire.targets import targets_to_json
 
@@ -87,8 +88,7 @@ class TargetsAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name."""
-        for operation in OPERATIONS:
-            app.router.add_get(operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
 
     async def targets(self, request: web.Request) -> web.Response:
         """GET all targets that the asker may read."""

@@ -9,14 +9,12 @@ import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
-from uuid import UUID
 from xml.etree import ElementTree
 
 from aiohttp import ETag, hdrs, web
 
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import leaving_packages, watches
-from bdcs.services.answers import Answer
 from bdcs.services.watch_requests import WatchRequests
 from bdcs.services.watches import Happening
 from bdcs.store.store import Store
@@ -24,14 +22,13 @@ from bdcs.web.bodies import require_type, signed_request
 from bdcs.web.data_tables import csv_answer
 from bdcs.web.exposure_tables import leaving_table
 from bdcs.web.openapi import Operation
+from bdcs.web.operations import JSON, machine_of, response_of, route
 from bdcs.web.rendering import PRIVATE, PUBLIC, Renderer
-from gentwoo_client.wire.errors import NotFound, Unregistered
-from gentwoo_client.wire.identity import parse_machine
+from gentwoo_client.wire.errors import NotFound
 from gentwoo_client.wire.limits import REQUEST_SIZE
 from gentwoo_client.wire.messages import LeavingList, NewWatch, WatchList, WatchRequest
 from gentwoo_client.wire.records import format_time
 
-JSON: Final = "application/json"
 ATOM: Final = "http://www.w3.org/2005/Atom"
 _PATH: Final = "/v1/machines/{uuid}/watches"
 _FEED: Final = re.compile(r"[a-z2-7]{48}")
@@ -89,8 +86,7 @@ class WatchAPI:
 
     def add_to(self, app: web.Application) -> None:
         """Route every operation to the method of its name, and the pages."""
-        for operation in OPERATIONS:
-            app.router.add_route(operation.method, operation.path, getattr(self, operation.name))
+        route(app, OPERATIONS, self)
         app.router.add_get("/leaving.json", self.leaving)
         app.router.add_get("/leaving.csv", self.leaving_csv)
         app.router.add_get("/leaving", self.leaving_page)
@@ -100,23 +96,23 @@ class WatchAPI:
 
     async def add_watch(self, request: web.Request) -> web.Response:
         """POST what is to be watched."""
-        machine = _machine(request)
+        machine = machine_of(request)
         require_type(request, JSON)
         signed = await signed_request(request, self.public_url, REQUEST_SIZE)
-        return _response(await self.requests.add(machine, signed))
+        return response_of(await self.requests.add(machine, signed))
 
     async def watches(self, request: web.Request) -> web.Response:
         """GET what is watched."""
-        machine = _machine(request)
-        return _response(
+        machine = machine_of(request)
+        return response_of(
             await self.requests.listed(machine, await signed_request(request, self.public_url, 0))
         )
 
     async def remove_watch(self, request: web.Request) -> web.Response:
         """DELETE a watch."""
-        machine = _machine(request)
+        machine = machine_of(request)
         signed = await signed_request(request, self.public_url, 0)
-        return _response(await self.requests.remove(machine, request.match_info["watch"], signed))
+        return response_of(await self.requests.remove(machine, request.match_info["watch"], signed))
 
     async def leaving(self, request: web.Request) -> web.Response:
         """GET what is leaving; 304 for who has that list already."""
@@ -201,17 +197,3 @@ def _validated(request: web.Request, body: bytes, media_type: str, cache: str) -
         response = web.Response(body=body, headers=headers, content_type=media_type, charset="utf-8")
     response.etag = etag
     return response
-
-
-def _machine(request: web.Request) -> UUID:
-    """Return the machine of the address. Raises `Unregistered` where no machine can have it."""
-    machine = parse_machine(request.match_info["uuid"])
-    if machine is None:
-        raise Unregistered("no machine can have this UUID")
-    return machine
-
-
-def _response(answer: Answer) -> web.Response:
-    if not answer.body:
-        return web.Response(status=answer.status)
-    return web.Response(status=answer.status, body=answer.body.encode(), content_type=JSON)

@@ -10,8 +10,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from sqlalchemy import insert
 
+from bdcs.store.engine import create_writer
+from bdcs.store.store import transaction
+from bdcs.store.tables import watch_events
 from dev.places import ROOT
+from tests.ebuild_repositories import Tree
 from tests.fleet import Member, all_merge, join
 from tests.packages import make_gpkg
 from tests.peer import request
@@ -35,6 +40,11 @@ SMALLEST_TARGET = 24  # px
 WIDTHS = (360, 1440)
 SCHEMES = ("light", "dark")
 MACHINE = "machine"
+FEED = "feed"
+COMPARED = (
+    "dev-lang/python", "app-misc/alpha", "sys-kernel/gentoo-kernel-bin", "app-misc/beta", "app-misc/gamma",
+    "app-misc/delta",
+)  # fmt: skip
 PATHS = [
     "/",
     "/packages",
@@ -71,7 +81,10 @@ PATHS = [
     "/removal",
     "/removal?atoms=dev-lang/python%20app-misc/alpha",
     "/watch",
+    FEED,
     "/leaving",
+    "/packages?sort=risers",
+    "/compare?" + "&".join(f"p={each}" for each in COMPARED),
     "/nothing",
 ]
 
@@ -91,6 +104,8 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collec
         busy.fail("www-client/firefox-144.0.2")
         busy.fail("dev-lang/rust-1.91.0", cause="interrupted")
         make_targets(collector, tmp_path_factory.mktemp("packages"))
+        make_catalogue(collector, tmp_path_factory.mktemp("repository"))
+        make_news(collector)
         for atom in ("<dev-lang/python-3.14", "www-client/firefox"):
             collector.bdcs("admin", "leaving", "add", atom, "--on", "2026-12-24", "--reason", "no upstream")
         collector.stop()
@@ -113,6 +128,31 @@ def make_targets(collector: Collector, directory: Path) -> None:
         path.unlink()
 
 
+def make_catalogue(collector: Collector, directory: Path) -> None:
+    """A repository in which some packages depend on others."""
+    tree = Tree.create(directory / "gentoo")
+    tree.add("dev-lang/python-3.13.9", SLOT="3.13")
+    for number in range(12):
+        tree.add(f"app-misc/user-{number}", RDEPEND="<dev-lang/python-3.14:3.13[ssl]")
+        tree.add(
+            f"app-misc/other-user-of-python-{number}-with-a-long-name-1.0", BDEPEND="a? ( dev-lang/python )"
+        )
+    collector.bdcs("repository", "add", "gentoo", "--location", str(tree.root))
+    collector.bdcs("repository", "sync", "gentoo")
+
+
+def make_news(collector: Collector) -> None:
+    """The operator's feed, and an event of each topic in it."""
+    collector.bdcs("admin", "watch", "add", "dev-lang/python")
+    writer = create_writer(collector.data / "bdcs.sqlite")
+    with transaction(writer) as connection:
+        for number, topic in enumerate(("adoption", "failures", "removal")):
+            text = f"dev-lang/python-3.14.{number} is on 10 of 10 machines, as is told of {topic}"
+            row = {"category": "dev-lang", "name": "python", "topic": topic, "text": text, "facts": "{}"}
+            connection.execute(insert(watch_events).values(**row, created_at=1_795_000_000 + number))
+    writer.dispose()
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
@@ -122,7 +162,10 @@ def browser() -> Iterator[Browser]:
 
 
 def address(collector: Collector, member: Member, path: str) -> str:
-    """The whole address of `path`; a machine's own page gets a fresh link."""
+    """The whole address of `path`; a machine's own page gets a fresh link, a feed's is its owner's."""
+    if path == FEED:
+        (line,) = collector.bdcs("admin", "watch", "list", "--json").stdout.splitlines()
+        return str(json.loads(line)["feed"]).removesuffix(".atom")
     if not path.startswith(MACHINE):
         return collector.url + path
     answer = member.peer.authorized("POST", member.peer.path + "/report-links")
