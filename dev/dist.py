@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make dist`: wheel and source archive of what is committed, the same bytes wherever they are made.
 
-All times are that of the last commit. The manifests of the ebuilds of this version are written as well: those
-name the source archive, which therefore does not hold the overlay.
+All times are that of the last commit that changed anything but the overlay. The Manifests of the ebuilds of
+this version are written as well: those name the source archive, which therefore does not hold the overlay.
+Commit them alone, and the archive of that commit is the one that they name; `make test-packaging` sees to it.
 """
 
 import gzip
@@ -22,13 +23,13 @@ DIST = ROOT / "dist"
 PACKAGES = ("app-portage/bdcs", "app-portage/gentwoo")
 
 
-def build(output: Path) -> tuple[Path, Path]:
-    """Write source archive and wheel of HEAD into `output`. Raises CalledProcessError."""
-    epoch = int(git("log", "-1", "--format=%ct"))
+def build(output: Path, commit: str = "HEAD") -> tuple[Path, Path]:
+    """Write source archive and wheel of a commit into `output`. Raises CalledProcessError."""
+    epoch = int(git("log", "-1", "--format=%ct", commit, "--", ".", ":(exclude)ebuild"))
     with tempfile.TemporaryDirectory() as directory:
         tree = Path(directory) / f"gentwoo-{VERSION}"
         tree.mkdir()
-        archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+        archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, stdout=subprocess.PIPE)
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(tree, filter="data")
         return build_tree(tree, epoch, output)

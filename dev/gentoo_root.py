@@ -26,25 +26,31 @@ PACKAGES = (
     " libxml2-utils mandoc openrc patch procps python3 python3-pip python3-setuptools python3-wheel"
     " shellcheck strace systemd util-linux wget xz-utils zsh zstd"
 )
+ATTEMPTS = 3
 FALLBACK_MIRROR = "http://deb.debian.org/debian"
 
 
 class RootFailed(Exception):
-    """The root could not be made here; the text says why."""
+    """The root could not be made; the text says why."""
+
+
+class Unavailable(RootFailed):
+    """What it is made of, or the right to make it, is not to be had here."""
 
 
 def base_root() -> Path:
-    """Return the root, made if need be. Raises `RootFailed`."""
+    """Return the root, made if need be. Raises `RootFailed`, or `Unavailable`."""
     root, stamp = PACKAGING / "root", PACKAGING / "root.stamp"
     made_from = "\n".join([SUITE, PACKAGES, LOCK.read_text(), Path(__file__).read_text()])
     if stamp.is_file() and stamp.read_text() == made_from:
         return root
     if os.geteuid() != 0:
-        raise RootFailed("only root can make a root file system with other users' files")
+        raise Unavailable("only root can make a root file system with other users' files")
     if not client_venv(PYTHON).is_dir():
-        raise RootFailed(f"there is no Python {PYTHON} to fetch the libraries for the root with")
-    remove(PACKAGING)
-    PACKAGING.mkdir()
+        raise Unavailable(f"there is no Python {PYTHON} to fetch the libraries for the root with")
+    stamp.unlink(missing_ok=True)
+    remove(root)
+    PACKAGING.mkdir(exist_ok=True)
     _debian(root)
     _libraries(root)
     _portage(root)
@@ -66,20 +72,24 @@ def remove(directory: Path) -> None:
 
 def _debian(root: Path) -> None:
     if shutil.which("mmdebstrap") is None:
-        raise RootFailed("there is no mmdebstrap")
-    include = ",".join(PACKAGES.split())
+        raise Unavailable("there is no mmdebstrap")
     # What it mounts is seen by nobody else, and is gone with it, however it ends.
     alone = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private")
-    _run(
-        *alone,
-        "mmdebstrap",
+    options = (
         "--mode=root",
         "--variant=minbase",
-        f"--include={include}",
-        SUITE,
-        root,
-        _mirror(),
+        f"--include={','.join(PACKAGES.split())}",
+        '--aptopt=Acquire::Retries "5"',
     )
+    for attempt in range(1, ATTEMPTS + 1):
+        remove(root)
+        try:
+            _run(*alone, "mmdebstrap", *options, SUITE, root, _mirror())
+        except RootFailed as error:
+            if attempt == ATTEMPTS:
+                raise Unavailable(str(error)) from error
+        else:
+            return
 
 
 def _mirror() -> str:
@@ -192,6 +202,9 @@ def _system(root: Path) -> None:
     (root / "etc/resolv.conf").write_text("")
     for name in ("hostname", "machine-id"):
         (root / "etc" / name).write_text({"hostname": "gentwoo-test\n", "machine-id": ""}[name])
+    # As Gentoo installs them; who is not root would compile all of it again at each start.
+    places = (f"/usr/local/lib/python{PYTHON}", "/usr/lib/python3", f"/opt/portage/lib/python{PYTHON}")
+    _run("chroot", root, "python3", "-m", "compileall", "-q", "-j", "2", *places)
 
 
 def _run(*command: str | Path) -> None:

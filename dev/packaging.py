@@ -1,24 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """`make test-packaging`: real emerge, OpenRC and systemd in throw-away roots.
 
-First it is tried what this machine can do of that, and what it cannot is said with its reason: a container
-may forbid namespaces, a network may have no Debian. Those tests are left out, all others have to pass.
+First it is tried what this machine can do of that. What it cannot is said with its reason, before the tests
+and once more after them, and is left out: a container may forbid namespaces, a network may have no Debian.
+Exit code 0: all that can be tested here passed, be it much or little. Anything else: a test failed, or the
+root could not be made although this machine has everything for it.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from dev.gentoo_root import RootFailed, base_root
+from dev.dist import git
+from dev.gentoo_root import RootFailed, Unavailable, base_root, remove
 from dev.places import PACKAGING, PKGCHECK, ROOT, VENV
 from tests.packaging.boot import boot
 from tests.packaging.container import Container
+from tests.packaging.layers import Layers
 
 PKGCHECK_REQUIREMENT = "pkgcheck==0.10.37"  # later ones want a bash that Debian does not have
-BOOT_TIMEOUT = 120.0
+BOOT_TIMEOUT = 300.0
 DEBIAN_PACKAGES = {
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
@@ -30,6 +36,15 @@ PROBE = 'open("/root/probed", "w").write("booted")'
 
 class Impossible(Exception):
     """This machine cannot do it; the text says why."""
+
+
+def history() -> None:
+    """See that the commits are there of which the Manifests speak. Raises `Impossible`."""
+    try:
+        if git("rev-parse", "--is-shallow-repository").strip() != "false":
+            raise Impossible("this clone is shallow")
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise Impossible(f"no clone of git: {error}") from error
 
 
 def pkgcheck() -> None:
@@ -44,43 +59,63 @@ def pkgcheck() -> None:
 
 
 def root() -> None:
-    """Make the root, and see that something can be run in it. Raises `Impossible`."""
+    """Make the root, and see that something can be run in it. Raises `Impossible`, and `RootFailed`."""
     if os.geteuid() != 0:
         raise Impossible("only root can")
     _install()
     try:
-        base = base_root()
-        with Container(base) as container:
-            container.run("emerge", "--version")
-    except (RootFailed, AssertionError, OSError) as error:
+        base_root()
+    except Unavailable as error:
         raise Impossible(str(error)) from error
+    _try_in_root("true")
+
+
+def traces() -> None:
+    """See that strace may look into what runs in a root. Raises `Impossible`."""
+    _try_in_root("runuser", "-u", "nobody", "--", "strace", "-D", "-f", "-o", "/dev/null", "true")
 
 
 def nspawn() -> None:
     """See that a systemd boots here. Raises `Impossible`."""
-    if shutil.which("systemd-nspawn") is None:
-        raise Impossible("there is no systemd-nspawn")
-    trial = PACKAGING / "trial"
     try:
-        shutil.rmtree(trial, ignore_errors=True)
-        _run("cp", "-a", "--reflink=auto", base_root(), trial)
-        said = boot(trial, PROBE, timeout=BOOT_TIMEOUT)
-        if not (trial / "root/probed").is_file():
-            raise Impossible(f"systemd does not boot: {said[-500:]}")
-    except (subprocess.TimeoutExpired, RootFailed, OSError) as error:
+        with _trial() as layers:
+            said = boot(layers, PROBE, timeout=BOOT_TIMEOUT)
+            if not (layers.changes / "root/probed").is_file():
+                raise Impossible(f"systemd does not boot: {said[-500:]}")
+    except (subprocess.TimeoutExpired, AssertionError, OSError) as error:
         raise Impossible(str(error)) from error
+
+
+def _try_in_root(*command: str) -> None:
+    try:
+        with _trial() as layers, Container(layers) as container:
+            container.run(*command)
+    except (AssertionError, OSError) as error:
+        raise Impossible(str(error)) from error
+
+
+@contextmanager
+def _trial() -> Iterator[Layers]:
+    """A root to try things in."""
+    directory = PACKAGING / "trial"
+    remove(directory)
+    try:
+        yield Layers.over((base_root(),), directory)
     finally:
-        shutil.rmtree(trial, ignore_errors=True)
+        remove(directory)
 
 
 def _install() -> None:
-    """Install Debian's packages for programs that are missing, where that is possible."""
+    """Install Debian's packages for programs that are missing. Raises `Impossible`."""
     missing = [package for program, package in DEBIAN_PACKAGES.items() if not shutil.which(program)]
-    if missing and shutil.which("apt-get"):
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        _run("apt-get", "update", "-qq", environment=environment)
-        install = ("apt-get", "install", "-y", "-qq", "--no-install-recommends")
-        _run(*install, *missing, environment=environment)
+    if not missing:
+        return
+    if shutil.which("apt-get") is None:
+        raise Impossible(f"missing here (names of Debian's packages): {' '.join(missing)}")
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    apt = ("apt-get", "-qq", "-o", "Acquire::Retries=5")
+    _run(*apt, "update", environment=environment)
+    _run(*apt, "install", "-y", "--no-install-recommends", *missing, environment=environment)
 
 
 def _run(*command: str | Path, environment: dict[str, str] | None = None) -> None:
@@ -98,38 +133,61 @@ def _run(*command: str | Path, environment: dict[str, str] | None = None) -> Non
         raise Impossible(f"{' '.join(map(str, command))} ended with {done.returncode}: {done.stdout[-500:]}")
 
 
-ABILITIES: dict[str, tuple[Callable[[], None], str]] = {
-    "pkgcheck": (pkgcheck, "the overlay as pkgcheck sees it"),
-    "root": (root, "emerge and OpenRC in a throw-away root"),
-    "nspawn": (nspawn, "a booted systemd"),
+ABILITIES: dict[str, tuple[Callable[[], None], str, str]] = {
+    "history": (history, "", "the release's Manifests"),
+    "pkgcheck": (pkgcheck, "", "the overlay as pkgcheck sees it"),
+    "root": (root, "", "emerge and OpenRC in a throw-away root"),
+    "traces": (traces, "root", "which files the daemon opens"),
+    "nspawn": (nspawn, "root", "a booted systemd"),
 }
-"""What may be possible: how to find out, and what is tested with it. `nspawn` needs `root`."""
+"""What may be possible: how to find out, what it needs besides, and what is tested with it."""
 
 
-def abilities() -> list[str]:
-    """What this machine can do; what it cannot is said."""
+def abilities() -> tuple[list[str], list[str]]:
+    """What this machine can do, and a line about each thing that it cannot. Raises `RootFailed`."""
     able: list[str] = []
-    for name, (find_out, what) in ABILITIES.items():
+    unable: list[str] = []
+    for name, (find_out, needed, what) in ABILITIES.items():
         try:
-            if name == "nspawn" and "root" not in able:
-                raise Impossible("there is no root to boot")
+            if needed and needed not in able:
+                raise Impossible("there is no root")
             find_out()
         except Impossible as error:
-            print(f"test-packaging: NOT TESTED HERE: {what}: {error}", flush=True)
+            unable.append(f"NOT TESTED HERE: {what}: {error}")
+            say(unable[-1])
         else:
-            print(f"test-packaging: {what}: can be tested here", flush=True)
+            say(f"{what}: can be tested here")
             able.append(name)
-    return able
+    return able, unable
+
+
+def say(text: str) -> None:
+    print(f"test-packaging: {text}", flush=True)
+
+
+def run_tests(able: list[str]) -> int:
+    """Run the tests of these abilities; return pytest's exit code."""
+    command = [str(VENV / "bin/python"), "-m", "pytest", "-p", "no:xdist", "tests/packaging"]
+    environment = {**os.environ, "GENTWOO_PACKAGING": " ".join(able)}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def main() -> int:
     os.umask(0o022)
-    able = abilities()
-    if not able:
-        return 0
-    command = [str(VENV / "bin/python"), "-m", "pytest", "-p", "no:xdist", "tests/packaging"]
-    environment = {**os.environ, "GENTWOO_PACKAGING": " ".join(able)}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+    PACKAGING.mkdir(exist_ok=True)
+    with (PACKAGING / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            for left in PACKAGING.glob("work-*"):
+                remove(left)
+            able, unable = abilities()
+        except RootFailed as error:
+            say(f"the root could not be made: {error}")
+            return 1
+        code = run_tests(able) if able else 0
+    for line in unable:
+        say(line)
+    return code
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 
 import os
 import subprocess
-from pathlib import Path
+
+from tests.packaging.container import Container
+from tests.packaging.layers import MOUNT, Layers
 
 UNIT = """\
 [Unit]
@@ -17,23 +19,31 @@ WantedBy=multi-user.target
 """
 
 
-def boot(root: Path, script: str, *, timeout: float) -> str:
+# systemd would take the file systems of the root for its own, so its mounts are those of nobody else.
+START = f"""\
+set -e
+{MOUNT}
+exec systemd-nspawn --register=no --keep-unit -q --boot --private-network --directory="$1"
+"""
+
+
+def boot(layers: Layers, script: str, *, timeout: float) -> str:
     """Return what was said. Raises `subprocess.TimeoutExpired`; the machine is then gone as well."""
-    (root / "root/probe.py").write_text(script)
-    # Debian's own, which knows no script of OpenRC's and fails.
-    helper = root / "usr/lib/systemd/systemd-sysv-install"
-    helper.unlink(missing_ok=True)
-    helper.symlink_to("/bin/true")
-    units = root / "etc/systemd/system"
-    (units / "probe.service").write_text(UNIT)
-    wants = units / "multi-user.target.wants"
-    wants.mkdir(exist_ok=True)
-    if not (wants / "probe.service").is_symlink():
-        (wants / "probe.service").symlink_to("../probe.service")
+    with Container(layers) as container:
+        _prepare(container, script)
     alone = ["setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
-    nspawn = ["systemd-nspawn", "--register=no", "--keep-unit", "-q", "--boot", "--private-network"]
     done = subprocess.run(
-        [*alone, "--mount-proc", "--propagation=private", *nspawn, f"--directory={root}"],
+        [
+            *alone,
+            "--mount-proc",
+            "--propagation=private",
+            "sh",
+            "-c",
+            START,
+            "sh",
+            str(layers.root),
+            layers.options,
+        ],
         env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -42,3 +52,16 @@ def boot(root: Path, script: str, *, timeout: float) -> str:
         check=False,
     )
     return done.stdout.decode(errors="replace")
+
+
+def _prepare(container: Container, script: str) -> None:
+    container.path("/root/probe.py").write_text(script)
+    # Debian's own, which knows no script of OpenRC's and fails.
+    helper = container.path("/usr/lib/systemd/systemd-sysv-install")
+    helper.unlink(missing_ok=True)
+    helper.symlink_to("/bin/true")
+    units = container.path("/etc/systemd/system")
+    (units / "probe.service").write_text(UNIT)
+    wants = units / "multi-user.target.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / "probe.service").symlink_to("../probe.service")

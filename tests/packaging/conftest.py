@@ -7,25 +7,26 @@ It hands the abilities over in GENTWOO_PACKAGING. Tests that need another one ar
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dev.dist import build_tree, manifest_line
-from dev.gentoo_root import base_root
+from dev.gentoo_root import base_root, remove
 from dev.places import PACKAGING, ROOT
 from tests.house.sources import committed
 from tests.packaging import stub_repository
 from tests.packaging.container import Container
+from tests.packaging.layers import Layers
 
 NEEDS = {
+    "test_manifests.py": "history",
     "test_overlay.py": "pkgcheck",
     "test_lint.py": "root",
     "test_emerge.py": "root",
     "test_openrc.py": "root",
-    "test_reads.py": "root",
+    "test_reads.py": "traces",
     "test_systemd.py": "nspawn",
 }
 ABILITIES = os.environ.get("GENTWOO_PACKAGING", "").split()
@@ -39,19 +40,13 @@ FEATURES = (
 COLLECTOR = "http://127.0.0.1:8642"
 
 
-def copied(source: Path, target: Path) -> Path:
-    """A copy of a whole root; where the file system can, without copying what is in the files."""
-    subprocess.run(["cp", "-a", "--reflink=auto", source, target], check=True)
-    return target
-
-
 @pytest.fixture(scope="session")
 def work() -> Iterator[Path]:
     """A directory on the disk that the roots are on; it is removed at the end."""
     directory = PACKAGING / f"work-{os.getpid()}"
     directory.mkdir()
     yield directory
-    shutil.rmtree(directory)
+    remove(directory)
 
 
 @pytest.fixture(scope="session")
@@ -65,10 +60,9 @@ def tree(work: Path) -> Path:
     return directory
 
 
-@pytest.fixture(scope="session")
-def gentoo(work: Path, tree: Path) -> Path:
-    """A root with Portage, the stand-in for Gentoo's repository, and what mirrors and our site have."""
-    root = copied(base_root(), work / "gentoo")
+def _furnish(container: Container, tree: Path) -> None:
+    """Give a root the stand-in for Gentoo's repository, and what mirrors and our site have."""
+    root = container.path("/")
     stub_repository.make(root / "var/db/repos/gentoo")
     portage = root / "etc/portage"
     stub_repository.put(
@@ -83,22 +77,22 @@ def gentoo(work: Path, tree: Path) -> Path:
     stub_repository.put(portage / "profile/package.provided", "".join(f"{name}-1\n" for name in provided))
     (portage / "make.profile").symlink_to("/var/db/repos/gentoo/profiles/default")
     source, _ = build_tree(tree, EPOCH, root / "var/cache/distfiles")
-    _publish(tree, manifest_line(source), root)
-    return root
+    _publish(container, tree, manifest_line(source))
 
 
-def _publish(tree: Path, manifest: str, root: Path) -> None:
+def _publish(container: Container, tree: Path, manifest: str) -> None:
     """Put the repository where `git clone https://example.org/gentwoo.git` finds it."""
-    site = root / "srv/gentwoo.git"
+    site = container.path("/srv/gentwoo.git")
     shutil.copytree(tree, site)
     for package in ("bdcs", "gentwoo"):
         (site / "ebuild/app-portage" / package / "Manifest").write_text(manifest)
-    git = ["git", "-C", str(site), "-c", "user.name=gentwoo", "-c", "user.email=gentwoo@example.org"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it is"]):
-        subprocess.run([*git, *words], check=True)
-    (root / "root/.gitconfig").write_text(
+    container.path("/root/.gitconfig").write_text(
         '[url "/srv/gentwoo.git"]\n\tinsteadOf = https://example.org/gentwoo.git\n[safe]\n\tdirectory = *\n'
+        "[user]\n\tname = gentwoo\n\temail = gentwoo@example.org\n"
     )
+    # Inside: seen from outside, git would follow the container's root to our own.
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "as it is"]):
+        container.run("git", "-C", "/srv/gentwoo.git", *words)
 
 
 def quickstart(number: int) -> str:
@@ -111,10 +105,14 @@ def quickstart(number: int) -> str:
 
 
 @pytest.fixture(scope="session")
-def installed(gentoo: Path) -> Path:
+def installed(work: Path, tree: Path) -> Layers:
     """A root into which the first three commands of the quickstart, and the collector, were merged."""
-    with Container(gentoo) as container:
+    layers = Layers.over((base_root(),), work / "installed")
+    with Container(layers) as container:
+        _furnish(container, tree)
         for number in (1, 2, 3):
             container.shell(quickstart(number))
         container.run("emerge", "--autounmask", "--autounmask-continue", "app-portage/bdcs")
-    return gentoo
+        # Which the real distutils-r1 does.
+        container.run("python3", "-m", "compileall", "-q", "/usr/lib/python3/dist-packages")
+    return layers

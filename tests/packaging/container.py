@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A root file system with processes of its own: mounts, processes and network of nobody else.
 
-    with Container(root) as container:
+    with Container(layers) as container:
         container.run("emerge", "app-portage/gentwoo")
 
 When it ends, the kernel ends all that runs in it, so that no supervisor or daemon is left behind.
@@ -17,10 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.packaging.layers import MOUNT, Layers
 from tests.waiting import until
 
-START = """\
+START = f"""\
 set -e
+{MOUNT}
 mount -t tmpfs -o mode=755 tmpfs "$1/dev"
 for name in null zero full random urandom tty; do
 	touch "$1/dev/$name"
@@ -38,13 +40,13 @@ mount -t proc proc "$1/proc"
 mount -t tmpfs -o mode=755 tmpfs "$1/run"
 mkdir -p "$1/run/lock"
 ip link set lo up
-echo ready
-exec chroot "$1" python3 -c "$2"
+exec chroot "$1" python3 -c "$3"
 """
 # As an init has to: what lost its parent is waited for, else a supervisor that ended would seem to live.
 INIT = """\
 import os, signal
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+os.write(1, b"ready\\n")
 while True:
     signal.sigwait([signal.SIGCHLD])
     try:
@@ -72,6 +74,8 @@ ENVIRONMENT = {
     "CLEAN_DELAY": "0",
     "NOCOLOR": "yes",
 }
+READY_TIMEOUT = 120.0
+COMMAND_TIMEOUT = 900.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +89,8 @@ class Done:
 class Container:
     """Use as a context manager. Needs root, util-linux and iproute2."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
 
@@ -105,23 +109,24 @@ class Container:
             "--ipc",
         ]
         self._process = subprocess.Popen(
-            [*alone, "--propagation=private", "sh", "-c", START, "sh", str(self.root), INIT],
+            [*alone, "--propagation=private", "sh", "-c", START, "sh", *self._words()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], 60)
+        ready, _, _ = select.select([self._process.stdout], [], [], READY_TIMEOUT)
         line = os.read(self._process.stdout.fileno(), 4096) if ready else b"nothing said"
         if line != b"ready\n":
             self.__exit__(None, None, None)
             raise AssertionError(f"no container: {line.decode(errors='replace')}")
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         self._pid = int(until(lambda: children.read_text().split(), what="the container's first process")[0])
-        # It says that it is ready before it has changed its root, and commands go where it is.
-        inside = Path(f"/proc/{self._pid}/root")
-        until(lambda: inside.samefile(self.root), what="the container's root")
         return self
+
+    def _words(self) -> tuple[str, str, str]:
+        """The arguments of `START`."""
+        return str(self.layers.root), self.layers.options, INIT
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -140,7 +145,9 @@ class Container:
         variables = [f"{name}={value}" for name, value in ENVIRONMENT.items()]
         return [*enter, "--root", "--wd", "env", "-i", *variables, *command]
 
-    def run(self, *command: str, check: bool = True, typed: str | None = None, timeout: float = 240) -> Done:
+    def run(
+        self, *command: str, check: bool = True, typed: str | None = None, timeout: float = COMMAND_TIMEOUT
+    ) -> Done:
         """Run a command to its end. `typed`: what a person types, on a terminal of its own."""
         argv = self.argv(*command) if typed is None else self.argv(*_on_a_terminal(command))
         done = subprocess.run(

@@ -15,7 +15,7 @@ from typing import Any
 RESULT = Path("/root/result.json")
 COLLECTOR = "http://127.0.0.1:8642"
 CONFIG = Path("/etc/gentwoo/gentwoo.toml")
-DEADLINE = 90.0
+DEADLINE = 180.0
 seen: dict[str, Any] = {}
 
 

@@ -6,20 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import COLLECTOR, copied
+from tests.packaging.conftest import COLLECTOR
 from tests.packaging.container import Container
+from tests.packaging.layers import Layers
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
-def container(installed: Path, work: Path) -> Iterator[Container]:
+def container(installed: Layers, work: Path) -> Iterator[Container]:
     """A copy of the root in which packages come and go, with a collector that is no service."""
-    with Container(copied(installed, work / "emerge")) as container:
+    with Container(installed.above(work / "emerge")) as container:
         container.shell("runuser -u bdcs -- bdcs serve > /var/log/bdcs.log 2>&1 &")
         log = container.path("/var/log/bdcs.log")
-        until(lambda: "listening on" in log.read_text(), 60, what="the collector")
+        until(lambda: "listening on" in log.read_text(), what="the collector")
         yield container
 
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import copied
 from tests.packaging.container import Container
+from tests.packaging.layers import Layers
 
-pytestmark = [pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
-def container(installed: Path, work: Path) -> Iterator[Container]:
+def container(installed: Layers, work: Path) -> Iterator[Container]:
     """A root with our packages merged, and their source below /srv/gentwoo.git."""
-    with Container(copied(installed, work / "lint")) as container:
+    with Container(installed.above(work / "lint")) as container:
         yield container
 
 

@@ -1,74 +1,72 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the daemon reads: every file that strace saw it open is one that it may read (docs/privacy.md).
+"""What the daemon reads as OpenRC's service: strace sees each file that it, or its child, opens."""
 
-Traced is the whole of it, the child that signs and sends included, while a merge is recorded and sent.
-"""
-
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.packaging.conftest import COLLECTOR, copied
+from tests.packaging.conftest import COLLECTOR
 from tests.packaging.container import Container
+from tests.packaging.layers import Layers
+from tests.packaging.traces import STRACE, Traces
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.timeout(2400)]
 
-OPENED = re.compile(r'(?:open|openat|openat2)\((?:AT_FDCWD|\d+[^,]*), "([^"]*)", ([^)]*)\) = \d')
-OURS = (
-    r"/etc/gentwoo/gentwoo\.toml",
-    r"/var/lib/gentwoo(/.*)?",
-    r"/var/log/?",
-    r"/var/log/emerge\.log[^/]*",
-    r"/var/db/pkg/[^/]+/[^/]+/repository",
-    r"/var/db/pkg(/[^/]+)?/?",
-    r"/var/db/repos/[^/]+/profiles/repo_name",
-    r"/var/db/repos/gentwoo/ebuild/profiles/repo_name",
-    r"/etc/portage/repos\.conf(/[^/]*)?",
-    r"/usr/share/portage/config/repos\.conf",
-)
-RUNTIME = (
-    r"/usr/(?!share/portage|src|local/portage).*",
-    r"/(lib|lib64|bin|sbin)/.*",
-    r"/etc/(ld\.so\.cache|localtime|hosts|host\.conf|resolv\.conf|nsswitch\.conf|gai\.conf|passwd|group|services)",
-    r"/etc/(ssl|python3[^/]*|ca-certificates[^/]*)(/.*)?",
-    r"/dev/(null|urandom|random)",
-    r"/proc/(self|\d+)/.*",
-    r"/proc/(stat|cpuinfo|meminfo|sys/.*|filesystems)",
-    r"/sys/(devices/system/cpu|fs/cgroup)(/.*)?",
-    r"/tmp(/.*)?",
-    r"/",
-)
+WRAPPER = f"""\
+#!/bin/sh
+[ "$*" = daemon ] || exec /usr/bin/gentwoo-itself "$@"
+exec {STRACE} /tmp/traces/gentwoo /usr/bin/gentwoo-itself "$@"
+"""
 
 
 @pytest.fixture(scope="module")
-def container(installed: Path, work: Path) -> Iterator[Container]:
-    with Container(copied(installed, work / "reads")) as container:
-        container.shell("runuser -u bdcs -- bdcs serve > /var/log/bdcs.log 2>&1 &")
-        log = container.path("/var/log/bdcs.log")
-        until(lambda: "listening on" in log.read_text(), 60, what="the collector")
+def container(installed: Layers, work: Path) -> Iterator[Container]:
+    """A machine whose service is started by its script, but with strace."""
+    with Container(installed.above(work / "reads")) as container:
+        container.begin_openrc()
+        container.run("rc-service", "bdcs", "start")
+        log = container.path("/var/log/messages")
+        until(lambda: "listening on" in log.read_text(errors="replace"), what="the collector")
         container.run("gentwoo", "register", "--non-interactive", "--collector", COLLECTOR)
+        container.run("mv", "/usr/bin/gentwoo", "/usr/bin/gentwoo-itself")
+        wrapper = container.path("/usr/bin/gentwoo")
+        wrapper.write_text(WRAPPER)
+        wrapper.chmod(0o755)
+        container.run("install", "-d", "-o", "gentwoo", "-m", "700", "/tmp/traces")
         yield container
 
 
-def test_the_daemon_opens_nothing_else(container: Container) -> None:
-    strace = "strace -f -qq -s 4096 -e trace=open,openat,openat2 -o /tmp/trace"
-    container.shell(f"runuser -u gentwoo -- {strace} gentwoo daemon > /var/log/daemon.log 2>&1 &")
+@pytest.fixture(scope="module")
+def traces(container: Container) -> Traces:
+    """From its start to its end; in between a merge was recorded and sent."""
 
     def sent() -> int:
         return len(container.run("runuser", "-u", "bdcs", "--", "bdcs", "export").output.splitlines())
 
-    before = until(sent, 120, what="the past at the collector")
+    container.run("rc-service", "gentwoo", "start")
+    before = until(sent, what="the past at the collector")
     container.run("emerge", "--oneshot", "acct-group/portage")
-    until(lambda: sent() > before, 120, what="the merge at the collector")
-    container.run("pkill", "-TERM", "-f", "^/usr/bin/python3.* /usr/bin/gentwoo daemon")
-    until(lambda: container.run("pgrep", "strace", check=False).code == 1, 60, what="its end")
-    trace = container.path("/tmp/trace")
+    until(lambda: sent() > before, what="the merge at the collector")
+    container.run("rc-service", "gentwoo", "stop")
+    until(lambda: container.run("pgrep", "strace", check=False).code == 1, what="the end of all processes")
+    return Traces.read(container.path("/tmp/traces"))
 
-    opened = {path for path, _ in OPENED.findall(trace.read_text())}
-    opened = {path for path in opened if path.startswith("/")}
-    allowed = re.compile("|".join((*OURS, *RUNTIME)))
-    assert "/var/log/emerge.log" in opened
-    assert sorted(path for path in opened if not allowed.fullmatch(path)) == []
+
+def test_it_was_seen_reading_the_log_and_the_package_database(traces: Traces) -> None:
+    assert {
+        "/var/log/emerge.log",
+        "/etc/gentwoo/gentwoo.toml",
+        "/var/lib/gentwoo/machine.key",
+    } <= traces.opened
+
+
+def test_the_daemon_opens_nothing_else(traces: Traces) -> None:
+    assert traces.unexpected() == []
+    assert traces.denied == ()
+
+
+def test_it_runs_nothing_but_itself(traces: Traces) -> None:
+    """And `ldconfig -p`, by which Python's ctypes finds the C library for pyinotify."""
+    assert {Path(program).name for program in traces.executed} <= {"gentwoo-itself", "python3", "ldconfig"}

@@ -9,17 +9,17 @@ import pytest
 
 from dev.places import ROOT
 from tests.packaging.boot import boot
-from tests.packaging.conftest import copied
+from tests.packaging.layers import Layers
 
-pytestmark = [pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.timeout(2400)]
 
 
 @pytest.fixture(scope="module")
-def seen(installed: Path, work: Path) -> dict[str, Any]:
+def seen(installed: Layers, work: Path) -> dict[str, Any]:
     """What the probe saw."""
-    root = copied(installed, work / "systemd")
-    said = boot(root, (ROOT / "tests/packaging/probe.py").read_text(), timeout=900)
-    result = root / "root/result.json"
+    layers = installed.above(work / "systemd")
+    said = boot(layers, (ROOT / "tests/packaging/probe.py").read_text(), timeout=900)
+    result = layers.changes / "root/result.json"
     assert result.is_file(), said[-4000:]
     document: dict[str, Any] = json.loads(result.read_text())
     assert not [name for name in document if name.startswith("error in")], document
