@@ -5,7 +5,7 @@ _bdcs()
 	local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]}
 	local path=bdcs words='' files='' skip='' word i
 	local -A known=()
-	for word in 'bdcs' 'bdcs serve' 'bdcs target' 'bdcs target add' 'bdcs target list' 'bdcs target show' 'bdcs target set' 'bdcs target remove' 'bdcs target log' 'bdcs target diff' 'bdcs target rollback' 'bdcs target keep' 'bdcs target withdraw' 'bdcs publish' 'bdcs import' 'bdcs prune' 'bdcs repository' 'bdcs repository add' 'bdcs repository list' 'bdcs repository status' 'bdcs repository sync' 'bdcs repository remove' 'bdcs export' 'bdcs check' 'bdcs anomalies' 'bdcs admin' 'bdcs admin machines' 'bdcs admin machines list' 'bdcs admin machines show' 'bdcs admin machines approve' 'bdcs admin machines refuse' 'bdcs admin machines quarantine' 'bdcs admin machines release' 'bdcs admin machines forget' 'bdcs admin builders' 'bdcs admin builders approve' 'bdcs admin builders revoke' 'bdcs admin builders list' 'bdcs admin proposals' 'bdcs admin proposals list' 'bdcs admin proposals accept' 'bdcs admin proposals refuse' 'bdcs admin tokens' 'bdcs admin tokens create' 'bdcs admin tokens list' 'bdcs admin tokens revoke' 'bdcs admin keys' 'bdcs admin keys create' 'bdcs admin keys import' 'bdcs admin keys list' 'bdcs admin keys export' 'bdcs admin keys extend' 'bdcs admin keys retire' 'bdcs admin keys trust' 'bdcs admin keys untrust' 'bdcs admin watch' 'bdcs admin watch add' 'bdcs admin watch list' 'bdcs admin watch remove' 'bdcs admin leaving' 'bdcs admin leaving add' 'bdcs admin leaving list' 'bdcs admin leaving remove' 'bdcs signer' 'bdcs builder' 'bdcs schema'; do known[$word]=1; done
+	for word in 'bdcs' 'bdcs serve' 'bdcs target' 'bdcs target add' 'bdcs target list' 'bdcs target show' 'bdcs target set' 'bdcs target remove' 'bdcs target log' 'bdcs target diff' 'bdcs target rollback' 'bdcs target keep' 'bdcs target withdraw' 'bdcs publish' 'bdcs import' 'bdcs prune' 'bdcs repository' 'bdcs repository add' 'bdcs repository list' 'bdcs repository status' 'bdcs repository sync' 'bdcs repository remove' 'bdcs prebuild' 'bdcs export' 'bdcs check' 'bdcs anomalies' 'bdcs admin' 'bdcs admin machines' 'bdcs admin machines list' 'bdcs admin machines show' 'bdcs admin machines approve' 'bdcs admin machines refuse' 'bdcs admin machines quarantine' 'bdcs admin machines release' 'bdcs admin machines forget' 'bdcs admin builders' 'bdcs admin builders approve' 'bdcs admin builders revoke' 'bdcs admin builders list' 'bdcs admin proposals' 'bdcs admin proposals list' 'bdcs admin proposals accept' 'bdcs admin proposals refuse' 'bdcs admin tokens' 'bdcs admin tokens create' 'bdcs admin tokens list' 'bdcs admin tokens revoke' 'bdcs admin keys' 'bdcs admin keys create' 'bdcs admin keys import' 'bdcs admin keys list' 'bdcs admin keys export' 'bdcs admin keys extend' 'bdcs admin keys retire' 'bdcs admin keys trust' 'bdcs admin keys untrust' 'bdcs admin watch' 'bdcs admin watch add' 'bdcs admin watch list' 'bdcs admin watch remove' 'bdcs admin leaving' 'bdcs admin leaving add' 'bdcs admin leaving list' 'bdcs admin leaving remove' 'bdcs signer' 'bdcs builder' 'bdcs schema'; do known[$word]=1; done
 	COMPREPLY=()
 	case $prev in
 		--config) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
@@ -35,6 +35,7 @@ _bdcs()
 		--sync-type) mapfile -t COMPREPLY < <(compgen -W 'local git rsync' -- "$cur"); return ;;
 		--sync-uri) :; return ;;
 		--location) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
+		--budget) :; return ;;
 		--since) :; return ;;
 		--only) mapfile -t COMPREPLY < <(compgen -W 'records binhost builds' -- "$cur"); return ;;
 		--quarantine) :; return ;;
@@ -52,12 +53,12 @@ _bdcs()
 		--socket) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--allow) :; return ;;
 		--collector) :; return ;;
-		--jobs) :; return ;;
+		--address) :; return ;;
 		--root) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--eprefix) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--readable) mapfile -t COMPREPLY < <(compgen -f -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
 		--hide) mapfile -t COMPREPLY < <(compgen -d -- "$cur"); compopt -o filenames 2>/dev/null; return ;;
-		--address) :; return ;;
+		--jobs) :; return ;;
 		--hours) :; return ;;
 		--disk) :; return ;;
 		--memory) :; return ;;
@@ -67,11 +68,11 @@ _bdcs()
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		word=${COMP_WORDS[i]}
 		if [[ $skip ]]; then skip=''; continue; fi
-		case $word in --config|--data|--store|--log-level|--listen|--public-url|--builder|--chost|--profile|--cflags|--cpu|--toolchain|--description|--signatures|--arch|--header|--from-portage|--limit|--note|--target|--upload|--keep|--age|--size|--sync-type|--sync-uri|--location|--since|--only|--quarantine|--release|--reason|--state|--name|--home|--passphrase-file|--email|--expires|--topic|--webhook|--on|--socket|--allow|--collector|--jobs|--root|--eprefix|--readable|--hide|--address|--hours|--disk|--memory|--log|--patience) skip=1 ;; -*) ;;
+		case $word in --config|--data|--store|--log-level|--listen|--public-url|--builder|--chost|--profile|--cflags|--cpu|--toolchain|--description|--signatures|--arch|--header|--from-portage|--limit|--note|--target|--upload|--keep|--age|--size|--sync-type|--sync-uri|--location|--budget|--since|--only|--quarantine|--release|--reason|--state|--name|--home|--passphrase-file|--email|--expires|--topic|--webhook|--on|--socket|--allow|--collector|--address|--root|--eprefix|--readable|--hide|--jobs|--hours|--disk|--memory|--log|--patience) skip=1 ;; -*) ;;
 		*) [[ ${known["$path $word"]-} ]] && path+=" $word" ;; esac
 	done
 	case $path in
-		'bdcs') words='serve target publish import prune repository export check anomalies admin signer builder schema --version --config --data --store --log-level --help' ;;
+		'bdcs') words='serve target publish import prune repository prebuild export check anomalies admin signer builder schema --version --config --data --store --log-level --help' ;;
 		'bdcs serve') words='--listen --public-url --builder --check --config --data --store --log-level --help' ;;
 		'bdcs target') words='add list show set remove log diff rollback keep withdraw --config --data --store --log-level --help' ;;
 		'bdcs target add') words='--chost --profile --cflags --cpu --toolchain --description --signatures --private --no-private --bindist --no-bindist --arch --header --from-portage --config --data --store --log-level --help' ;;
@@ -93,6 +94,7 @@ _bdcs()
 		'bdcs repository status') words='--json --config --data --store --log-level --help' ;;
 		'bdcs repository sync') words='--json --config --data --store --log-level --help' ;;
 		'bdcs repository remove') words='--config --data --store --log-level --help' ;;
+		'bdcs prebuild') words='--target --budget --coverage --queue --public --json --config --data --store --log-level --help' ;;
 		'bdcs export') words='--since --config --data --store --log-level --help' ;;
 		'bdcs check') words='--only --config --data --store --log-level --help' ;;
 		'bdcs anomalies') words='--quarantine --release --quarantined --reason --json --config --data --store --log-level --help' ;;
@@ -135,7 +137,7 @@ _bdcs()
 		'bdcs admin leaving list') words='--json --config --data --store --log-level --help' ;;
 		'bdcs admin leaving remove') words='--config --data --store --log-level --help' ;;
 		'bdcs signer') words='--socket --home --passphrase-file --allow --check --config --data --store --log-level --help' ;;
-		'bdcs builder') words='--collector --target --name --jobs --root --eprefix --readable --hide --address --attended --insecure --check --hours --disk --memory --log --patience --config --data --store --log-level --help' ;;
+		'bdcs builder') words='--collector --address --insecure --target --name --root --eprefix --readable --hide --jobs --attended --check --hours --disk --memory --log --patience --config --data --store --log-level --help' ;;
 		'bdcs schema') words='--config --data --store --log-level --help' ;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")

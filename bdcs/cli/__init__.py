@@ -27,6 +27,7 @@ COMMANDS = {
     "import": "bdcs.cli.importing",
     "prune": "bdcs.cli.prune",
     "repository": "bdcs.cli.repository",
+    "prebuild": "bdcs.cli.prebuild",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
     "anomalies": "bdcs.cli.anomalies",

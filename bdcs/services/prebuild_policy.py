@@ -31,7 +31,7 @@ from bdcs.services.prebuild import Pick
 from bdcs.services.prebuild_candidates import Want
 from bdcs.services.prebuild_demand import Demand
 from bdcs.services.targets import Target
-from bdcs.services.verdicts import Judge, Wish, wishes_of
+from bdcs.services.verdicts import Judge, Verdict, Wish, wishes_of
 from bdcs.services.waking import Transactions
 from bdcs.store.tables import attempts, jobs
 from gentwoo_client.wire.builds import BuildSpecification
@@ -96,14 +96,17 @@ class Prebuilder:
         for target, wish in plan:
             known = targets.find(book.connection, target.name)
             if known is not None and is_idle(book.connection, known, book.now):
+                verdicts = queue(book, known, [wish], fleet=self.thresholds.machines)
                 queued += [
-                    (cpv, target.name) for cpv in queue(book, known, [wish], fleet=self.thresholds.machines)
+                    (each.wish.specification.cpv, target.name)
+                    for each in verdicts
+                    if each.answer is Answer.QUEUED
                 ]
         return queued
 
 
-def queue(book: Jobs, target: Target, wishes: Sequence[Wish], *, fleet: int) -> list[CPV]:
-    """Queue, behind all that somebody asked for, what of `wishes` can be built; return what that is."""
+def queue(book: Jobs, target: Target, wishes: Sequence[Wish], *, fleet: int) -> list[Verdict]:
+    """Queue what of `wishes` can be built, behind all that was asked for; return what became of each."""
     judge = Judge(
         connection=book.connection,
         target=target,
@@ -113,13 +116,12 @@ def queue(book: Jobs, target: Target, wishes: Sequence[Wish], *, fleet: int) -> 
         fleet=fleet,
         policy=book.policy,
     )
-    verdicts = [each for each in judge.verdicts(wishes) if each.answer is Answer.QUEUED]
-    if not verdicts:
-        return []
-    cpvs = [verdict.wish.specification.cpv for verdict in verdicts]
-    atoms = [f"={cpv}" for cpv in cpvs]
-    requests.commit(book, target, verdicts, machine_id=None, atoms=atoms, origin=Origin.PREBUILD)
-    return cpvs
+    verdicts = judge.verdicts(wishes)
+    queued = [each for each in verdicts if each.answer is Answer.QUEUED]
+    if queued:
+        atoms = [f"={verdict.wish.specification.cpv}" for verdict in queued]
+        requests.commit(book, target, queued, machine_id=None, atoms=atoms, origin=Origin.PREBUILD)
+    return verdicts
 
 
 def is_idle(connection: Connection, target: Target, now: int) -> bool:
