@@ -12,14 +12,14 @@ as one that a fleet pushed into:
 
 import argparse
 import hashlib
-import itertools
 import math
 import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from functools import cmp_to_key
+from functools import cmp_to_key, lru_cache, partial
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -51,7 +51,8 @@ SPAN: Final = 400 * DAY
 PACKAGES: Final = 160
 """Of the log, those that were merged most often."""
 RECORDS: Final = 400  # of a segment
-SEGMENTS_AT_ONCE: Final = 200  # in a transaction
+TOLD_AT_ONCE: Final = 50
+"""Machines that one process tells of, and whose segments are stored in one transaction."""
 CONNECTIONS: Final = 16
 
 
@@ -308,32 +309,47 @@ def signed(
 
 
 def load_store(data: Path, audience: str, count: int, seed: int, until: int) -> int:
-    """Fill the store in the directory `data`; return how many records that were."""
-    engine = engines.create_writer(data / "bdcs.sqlite")
+    """Fill the store in the directory `data`, on all cores; return how many records that were."""
+    engine = engines.create_writer(data / engines.SQLITE_NAME)
     with engine.begin() as connection:
         schema.upgrade(connection)
-        codec = EvidenceCodec.load(connection)
         for number in range(count):
             raw = key_of(seed, number).public_key().public_bytes_raw()
             machines.enrol(connection, machine_uuid(raw), raw, State.APPROVED, now=until)
     writer = SegmentWriter(Names(), lambda: until)
-    repository = Repository(packages_of_the_log(Random(seed), until))
-    coming = (
+    some = [range(first, min(first + TOLD_AT_ONCE, count)) for first in range(0, count, TOLD_AT_ONCE)]
+    stored = 0
+    with ProcessPoolExecutor() as pool:
+        for batch in pool.map(partial(_told, data, audience, seed, until), some):
+            with engine.begin() as connection:
+                outcomes = writer.store(connection, batch)
+            writer.names.committed()
+            assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
+            stored += sum(len(each.records) for each in batch)
+    engine.dispose()
+    return stored
+
+
+def _told(data: Path, audience: str, seed: int, until: int, numbers: range) -> list[Arrived]:
+    """The segments of these machines."""
+    repository, codec = _known(data, seed, until)
+    return [
         arrived(segment, compact, codec)
-        for number in range(count)
+        for number in numbers
         for segment, compact in signed(
             key_of(seed, number), audience, simulated(repository, seed, number, until)
         )
-    )
-    stored = 0
-    while batch := list(itertools.islice(coming, SEGMENTS_AT_ONCE)):
-        with engine.begin() as connection:
-            outcomes = writer.store(connection, batch)
-        writer.names.committed()
-        assert all(isinstance(outcome, Accepted) for outcome in outcomes), outcomes
-        stored += sum(len(each.records) for each in batch)
+    ]
+
+
+@lru_cache(maxsize=1)
+def _known(data: Path, seed: int, until: int) -> tuple[Repository, EvidenceCodec]:
+    """What a process needs for every machine."""
+    engine = engines.create_reader(data / engines.SQLITE_NAME)
+    with engine.connect() as connection:
+        codec = EvidenceCodec.load(connection)
     engine.dispose()
-    return stored
+    return Repository(packages_of_the_log(Random(seed), until)), codec
 
 
 def arrived(segment: Segment, compact: bytes, codec: EvidenceCodec) -> Arrived:
