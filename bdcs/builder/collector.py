@@ -7,7 +7,8 @@ their own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -31,9 +32,13 @@ from gentwoo_client.wire.build_messages import (
     Published,
 )
 from gentwoo_client.wire.cpv import CPV
+from gentwoo_client.wire.errors import InvalidTarget
 from gentwoo_client.wire.messages import Message
+from gentwoo_client.wire.targets import Target
 
 M = TypeVar("M", bound=Message)
+
+log = logging.getLogger(__name__)
 
 GPKG: Final = "application/vnd.gentoo.gpkg"
 WAIT: Final = 25
@@ -54,6 +59,24 @@ class BuilderAPI(CollectorAPI):
     def reached(self, url: str) -> str:
         """Return where what the collector calls `url` is reached from here."""
         return self._address + url.removeprefix(self.audience) if url.startswith(self.audience) else url
+
+    async def public_targets(self, names: Collection[str]) -> tuple[Target, ...]:
+        """Return those of these targets that are for everybody.
+
+        One that cannot be is passed over: whatever is to be built for it fails, and says why.
+        """
+        answer = await self.request("GET", "/v1/targets", limit=limits.TARGETS_SIZE)
+        listed = answer.document.get("targets") if isinstance(answer.document, dict) else None
+        if not isinstance(listed, list):
+            raise CollectorBroken(f"{self.audience}: what it says of its targets is not understood")
+        found = []
+        for document in listed:
+            if isinstance(document, dict) and document.get("name") in names:
+                try:
+                    found.append(Target.from_json(document))
+                except InvalidTarget as error:
+                    log.warning("target %s is not one to build for: %s", document["name"], error)
+        return tuple(found)
 
     async def claim(self, claim: Claim) -> Lease | None:
         """Return a lease as soon as there is work; None where there was none for a while."""

@@ -191,12 +191,16 @@ class Worker:
             self._give_back()
 
     def _see_whether_attended(self) -> None:
-        """Leave where nobody holds the other end of standard input any more."""
+        """Leave at once where nobody holds the other end of standard input any more.
+
+        Whoever comes after him starts a builder of his own, which can begin only when this one has gone.
+        """
         fd = sys.stdin.fileno()
         if not os.read(fd, 4096):
             asyncio.get_running_loop().remove_reader(fd)
             log.warning("whoever started this is gone")
             self.leave()
+            self._give_back()
 
     def _give_back(self) -> None:
         for attempt in self._attempts:
@@ -219,13 +223,12 @@ class Worker:
         while True:
             try:
                 await calls.register()
-                targets = await calls.targets()
+                targets = await calls.public_targets(self._configuration.targets)
                 break
             except TryLater as error:
                 await pause.after(error)
         for target in targets:
-            if target.name in self._configuration.targets:
-                check_profile(self._configuration.build_root, target)
+            check_profile(self._configuration.build_root, target)
         log.info(
             "builder %s (%s) builds for %s",
             self._configuration.name,

@@ -25,6 +25,8 @@ from bdcs.services.jobs import in_flight
 from bdcs.services.targets import Target
 from bdcs.store.tables import builds, jobs, members, requests
 from gentwoo_client.wire.builds import BuildSpecification, difference, needed_by
+from gentwoo_client.wire.errors import InvalidParameter
+from gentwoo_client.wire.parameters import check_flags
 
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 NEAR: Final = 5
@@ -151,8 +153,8 @@ class Judge:
             return _refused(wish, Refusal.PARAMETER, reason)
         if wish.digest in published:
             return Verdict(wish=wish, answer=Answer.PUBLISHED, build=published[wish.digest])
-        if self.objection is not None:
-            return _refused(wish, Refusal.PARAMETER, self.objection)
+        if objection := self.objection or flags_objection(self.target):
+            return _refused(wish, Refusal.PARAMETER, objection)
         if wish.digest in flying:
             return Verdict(wish=wish, answer=Answer.JOINED, job=flying[wish.digest])
         restricted = [word for word in RESTRICTED if word in wish.specification.restrict.split()]
@@ -261,6 +263,15 @@ class Judge:
             return expected.get((cpv.category, cpv.name)) if verdict.answer is Answer.QUEUED else None
 
         return [replace(verdict, expected_seconds=seconds(verdict)) for verdict in verdicts]
+
+
+def flags_objection(target: Target) -> str | None:
+    """Return why no builder builds with the target's flags: they could run code, say; None where any does."""
+    try:
+        check_flags("cflags", target.cflags)
+    except InvalidParameter as error:
+        return f"nothing can be built for {target.name}: {error.detail}"
+    return None
 
 
 def near_misses(

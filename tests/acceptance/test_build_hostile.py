@@ -186,6 +186,12 @@ def forge(binhost: Binhost, specification: dict[str, Any]) -> None:
         connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", list(row.values()))
 
 
+def set_flags(binhost: Binhost, cflags: str) -> None:
+    """Give the target other flags, past everything that looks at them."""
+    with closing(sqlite3.connect(binhost.data / "bdcs.sqlite", timeout=60)) as connection, connection:
+        connection.execute("UPDATE targets SET cflags = ? WHERE name = ?", [cflags, TARGET])
+
+
 def jobs(binhost: Binhost) -> list[tuple[str, str | None, str | None]]:
     """State, kind of failure and reason of all."""
     with closing(sqlite3.connect(binhost.data / "bdcs.sqlite", timeout=60)) as connection:
@@ -196,14 +202,14 @@ def test_a_builder_does_not_run_what_a_forged_job_says(binhost: Binhost, tmp_pat
     world = World.create(tmp_path / "w")
     world.ebuild(CPV)
     canary = tmp_path / "canary"
-    forged = list(documents(str(canary)))
+    forged, known = list(documents(str(canary))), len(jobs(binhost))
     for document in forged:
         forge(binhost, document)
     with running_builder(binhost, world, tmp_path / "b", TARGET) as builder:
         until(
             lambda: all(state == "failed" for state, _, _ in jobs(binhost)), 200, what="the end of all jobs"
         )
-        for (_, failure, text), document in zip(jobs(binhost), forged, strict=True):
+        for (_, failure, text), document in zip(jobs(binhost)[known:], forged, strict=True):
             assert failure == "refused", (text, document)
             assert text is not None
             assert "this builder does not build that" in text
@@ -226,6 +232,26 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 """What Python itself reports (PEP 578) whenever a process is to be started."""
+
+
+def test_a_builder_does_not_build_with_flags_that_run_code(binhost: Binhost, tmp_path: Path) -> None:
+    """It begins all the same, says so of each job, and goes on."""
+    world = World.create(tmp_path / "w")
+    world.ebuild(CPV)
+    canary, known = tmp_path / "canary", len(jobs(binhost))
+    set_flags(binhost, f"-O2 $(touch {canary})")  # no target can have these
+    with running_builder(binhost, world, tmp_path / "b", TARGET) as builder:
+        for flags in (f"-O2 $(touch {canary})", f"-fplugin={canary}"):
+            set_flags(binhost, flags)
+            forge(binhost, specification(CPV, target=TARGET).to_json())
+            until(lambda: all(state == "failed" for state, _, _ in jobs(binhost)), 200, what="its end")
+        assert ">>> builder:" not in builder.output
+    set_flags(binhost, CFLAGS)
+    for (_, failure, text), why in zip(jobs(binhost)[known:], ("the character '$'", "-fplugin"), strict=True):
+        assert failure == "refused"
+        assert f"this builder does not build that: cflags: {why}" in (text or "")
+    assert not canary.exists()
+    assert not world.log.exists()
 
 
 def test_the_collector_runs_nothing_of_a_package(tmp_path: Path) -> None:

@@ -161,13 +161,24 @@ def test_it_leaves_with_the_collector_and_gives_back_what_it_builds(
     assert [attempt["state"] for attempt in attempts][-1] == "published"
 
 
-def test_it_leaves_when_the_collector_is_killed(binhost: Binhost, peer: Peer) -> None:
+def test_it_leaves_at_once_when_the_collector_is_killed(binhost: Binhost, world: World, peer: Peer) -> None:
+    """… also in the midst of a build: else the next collector's could not begin until that has ended."""
     if not builders_of(binhost):
         binhost.add_target("here")
+    flag = world.root / "second-flag"
+    phase = f'[[ -e "${{EPREFIX}}/{flag.name}" ]] || sleep {MARK}'
+    world.ebuild("app-misc/slow-1.1", phases={"src_compile": phase})
+    state = asked(peer, specification("app-misc/slow-1.1", target="here"))
+    until(lambda: sleepers(MARK), 120, what="the build at work")
     builder = builder_of(binhost)
     binhost.collector.kill()
+    until(lambda: not sleepers(MARK), 120, what="the end of the build")
     until(lambda: not Path(f"/proc/{builder}").exists(), 120, what="the end of the builder")
+    flag.touch()
     binhost.collector.start()
+    assert published(peer, call(peer, "GET", f"/v1/builds/{state['id']}")), server(binhost).output
+    attempts = call(peer, "GET", f"/v1/jobs/{state['packages'][0]['job']}")["attempts"]
+    assert [attempt["state"] for attempt in attempts] == ["lost", "published"]
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,7 @@ def shelf(collector: Collector) -> Shelf:
     shelf.add_target(TARGET, signatures="optional", cflags="-O2 -pipe")
     shelf.add_target("empty", signatures="optional")
     shelf.add_target("hidden", signatures="optional", private=True)
+    shelf.add_target("wild", signatures="optional", cflags="-O2 -fplugin=/tmp/x.so")
     shelf.add_token("hidden", "friend", "sesame-sesame-sesame")
     return shelf
 
@@ -128,6 +129,7 @@ def test_what_is_refused(collector: Collector, builder: HandBuilder, machine: Wi
             "rustflags": "",
         }
         assert refusal(parameters=parameters) == "parameter"
+    assert refusal(target="wild") == "parameter"
     answer = machine.wish(specification("app-misc/x-1"), packages=[{"target": TARGET}])
     assert (answer.status, answer.slug) == (400, "malformed")
 
