@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import socket
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bdcs.errors import EXIT_CONFIGURATION, EXIT_DONE, EXIT_USAGE, BuilderStopped
 from bdcs.settings import Settings
@@ -30,8 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f" --data, {DATA} unless given. A first SIGTERM lets what is being built end, a second one gives it"
         " back."
     )
-    parser.add_argument("--collector", metavar="URL", required=True, help="the collector's public_url")
-    parser.add_argument(
+    _add_whom(parser)
+    _add_place(parser)
+    _add_conduct(parser)
+    _add_limits(parser.add_argument_group("limits of one build"))
+
+
+def _add_whom(parser: argparse.ArgumentParser) -> None:
+    """Add what says whom it builds for."""
+    add = parser.add_argument
+    add("--collector", metavar="URL", required=True, help="the collector's public_url")
+    add(
+        "--address",
+        metavar="URL",
+        help="where the collector is reached, if not at its public_url, as http://127.0.0.1:8642",
+    )
+    add("--insecure", action="store_true", help="accept plain http to another machine: anybody could answer")
+    add(
         "--target",
         metavar="NAME",
         dest="targets",
@@ -39,59 +54,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="target to build for; may be repeated",
     )
-    parser.add_argument(
+    add(
         "--name",
         default=socket.gethostname().partition(".")[0],
         help="what people call it (default: %(default)s)",
     )
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, default=1, help="packages built at once (default: %(default)s)"
-    )
-    parser.add_argument(
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
+    """Add what says where it builds, and what builds see."""
+    add = parser.add_argument
+    add(
         "--root",
         metavar="DIR",
         type=Path,
         default=Path("/"),
         help="system to build in, as an unpacked stage 3 (default: /); nothing in it changes",
     )
-    parser.add_argument(
+    add(
         "--eprefix", metavar="DIR", type=Path, help="Gentoo Prefix to build in instead; nothing in it changes"
     )
-    parser.add_argument(
+    more: dict[str, Any] = {"type": Path, "nargs": "+", "action": "extend", "default": []}
+    add(
         "--readable",
         metavar="PATH",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
+        **more,
         help="what builds may read besides, as a shared directory with ebuild repositories",
     )
-    parser.add_argument(
+    add(
         "--hide",
         metavar="DIR",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
+        **more,
         help="what builds find empty besides, where --root has secrets in unusual places",
     )
-    parser.add_argument(
-        "--address",
-        metavar="URL",
-        help="where the collector is reached, if not at its public_url, as http://127.0.0.1:8642",
-    )
-    parser.add_argument(
+
+
+def _add_conduct(parser: argparse.ArgumentParser) -> None:
+    """Add what says how it works, and until when."""
+    add = parser.add_argument
+    add("--jobs", metavar="N", type=int, default=1, help="packages built at once (default: %(default)s)")
+    add(
         "--attended",
         action="store_true",
-        help="leave, as after SIGTERM, when standard input ends: for a program that starts this",
+        help="leave at once, as after a second SIGTERM, when standard input ends: for who starts it",
     )
-    parser.add_argument(
-        "--insecure", action="store_true", help="accept plain http to another machine: anybody could answer"
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="only see whether it could start, and say why not"
-    )
-    _add_limits(parser.add_argument_group("limits of one build"))
+    add("--check", action="store_true", help="only see whether it could start, and say why not")
 
 
 def _add_limits(group: argparse._ArgumentGroup) -> None:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bdcs.cli import target_generations
+from bdcs.cli.actions import Actions
 from bdcs.errors import EXIT_DONE, TargetRefused
 from bdcs.settings import Settings
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 HELP = "make and change targets, and look at and go back in their history"
 
-Run = Callable[[argparse.Namespace, Settings], int]
 
 _DESCRIPTION = (
     "A target is one tree of the binhost: packages for one CHOST, profile, set of compiler flags and"
@@ -36,16 +35,7 @@ _CHECKED = ("chost", "profile", "cflags")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     parser.description = _DESCRIPTION
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, text: str, run: Run, *, named: bool = True) -> argparse.ArgumentParser:
-        added = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
-        if named:
-            added.add_argument("name", metavar="NAME", help="the target's name")
-        added.set_defaults(act=run)
-        return added
+    action = Actions.of(parser, name="the target's name").add
 
     adding = action("add", "make a target", _add)
     _add_settings(adding)
@@ -152,7 +142,15 @@ def _add(arguments: argparse.Namespace, settings: Settings) -> int:
         target = targets.add(connection, arguments.name, now=time.time(), header=header, **given)
     print(f"target {target.name}: {target.chost}, {target.profile}, {target.cflags}")
     print(f"it is served at /binhost/{target.name}/; `bdcs publish FILE… --target {target.name}` fills it")
+    _tell_of_flags(target)
     return EXIT_DONE
+
+
+def _tell_of_flags(target: Target) -> None:
+    from bdcs.services.verdicts import flags_objection
+
+    if objection := flags_objection(target):
+        print(f"… but {objection}")
 
 
 def _example(found: PortageSettings) -> dict[str, str]:
@@ -238,15 +236,19 @@ def _set(arguments: argparse.Namespace, settings: Settings) -> int:
     print(f"target {after.name}: {', '.join(names) + ' changed' if names else 'nothing to change'}")
     if unsigned and after.signatures == "required":
         print(f"… but {unsigned} of its packages are not signed: `bdcs target withdraw` takes them out")
+    if "cflags" in names:
+        _tell_of_flags(after)
     return EXIT_DONE
 
 
 def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
+    from bdcs.blobs.configured import blobs_of
     from bdcs.cli.existing import existing_store
     from bdcs.services import target_changes
 
     engine = existing_store(settings, writing=True)
-    target_changes.remove(engine, settings.data, arguments.name, force=arguments.force)
+    blobs = blobs_of(settings)
+    target_changes.remove(engine, settings.data, blobs, arguments.name, force=arguments.force)
     print(f"target {arguments.name} is removed")
     return EXIT_DONE
 

@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Iterator
 from typing import Final
 
+from bdcs.services import programs
+
 NATIVE: Final = frozenset({"-march=native", "-mcpu=native", "-mtune=native"})
-TIMEOUT: Final = 60.0  # seconds
 
 
 def explicit_flags(chost: str, cflags: str) -> str:
@@ -27,15 +28,7 @@ def explicit_flags(chost: str, cflags: str) -> str:
     # -### prints the call of the compiler proper, with everything resolved, and runs nothing.
     command = [compiler, "-###", *native, "-E", "-x", "c", os.devnull]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
+        done = programs.ask(command)
     except (OSError, subprocess.TimeoutExpired):
         return cflags
     resolved = list(_machine_flags(done.stderr))

@@ -17,10 +17,10 @@ from typing import Final
 
 from bdcs.domain.targets import HEADER_KEYS, VALUES_PREFIX
 from bdcs.errors import PortageFailed
+from bdcs.services import programs
 from bdcs.services.native_flags import explicit_flags
 
 PORTAGE_BIN: Final = Path("/usr/bin")
-TIMEOUT: Final = 60.0  # seconds
 
 _FURTHER_KEYS: Final = ("USE_EXPAND_UNPREFIXED",)
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]*")
@@ -57,15 +57,7 @@ def portage_settings(portage_bin: Path = PORTAGE_BIN) -> PortageSettings:
 def _variables(portage_bin: Path, names: Sequence[str]) -> dict[str, str]:
     command = [str(portage_bin / "portageq"), "envvar", "-v", *names]
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
+        done = programs.ask(command)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PortageFailed(f"{command[0]}: {getattr(error, 'strerror', None) or error}") from error
     # It exits with 1 where a variable is not set, and says nothing then; an error it explains.
