@@ -7,10 +7,10 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bdcs.cli.actions import Actions
 from bdcs.errors import EXIT_DONE
 from bdcs.settings import Settings
 
@@ -28,22 +28,11 @@ _DESCRIPTION = (
     " at local directories every two minutes, and asks an rsync mirror once a day, unless it is your own."
 )
 
-Run = Callable[[argparse.Namespace, Settings], int]
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the actions and their options."""
     parser.description = _DESCRIPTION
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, text: str, run: Run, *, named: bool = True) -> argparse.ArgumentParser:
-        added = actions.add_parser(
-            name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-        )
-        if named:
-            added.add_argument("name", metavar="NAME", help="the repository's name, as it calls itself")
-        added.set_defaults(act=run)
-        return added
+    action = Actions.of(parser, name="the repository's name, as it calls itself").add
 
     adding = action("add", "add a repository", _add)
     adding.add_argument(
@@ -110,12 +99,18 @@ def _list(arguments: argparse.Namespace, settings: Settings) -> int:
 
     with transaction(existing_store(settings)) as connection:
         found = repositories.listed(connection)
+        unreadable = repositories.unreadable_counts(connection)
     if arguments.json:
-        _print_json({"repositories": [repository.to_json() for repository in found]})
+        documents = [
+            {**repository.to_json(), "unreadable": unreadable.get(repository.id, 0)} for repository in found
+        ]
+        _print_json({"repositories": documents})
         return EXIT_DONE
     width = max((len(repository.name) for repository in found), default=0)
     for repository in found:
         print(f"{repository.name:<{width}}  {repository.sync_type:<5}  {_state(repository)}")
+        if count := unreadable.get(repository.id):
+            print(f"{'':<{width}}         … but {_spoilt(count)}: `bdcs repository status {repository.name}`")
     return EXIT_DONE
 
 
@@ -180,6 +175,11 @@ def _state(repository: Repository) -> str:
     return f"{amount}; as of {format_time(repository.read_at)}"
 
 
+def _spoilt(count: int) -> str:
+    files = "1 file" if count == 1 else f"{count} files"
+    return f"{files} of metadata/md5-cache cannot be read, so that those packages are not known"
+
+
 def _print_status(repository: Repository, count: int, first: list[Unreadable]) -> None:
     lines = {
         "repository": repository.name,
@@ -198,7 +198,7 @@ def _print_status(repository: Repository, count: int, first: list[Unreadable]) -
             f" `egencache --update --repo {repository.name}` where Portage is"
         )
     if count:
-        print(f"{count} files of metadata/md5-cache cannot be read:")
+        print(f"{_spoilt(count)}:")
         for each in first:
             print(f"  {each.path}: {each.reason}")
 

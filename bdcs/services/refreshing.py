@@ -14,6 +14,7 @@ All of it blocks; the server does it in a thread (`services.repository_keeper`).
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -43,7 +44,10 @@ from bdcs.store.store import transaction
 from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import CPV, split_cpv
 
+log = logging.getLogger(__name__)
+
 AT_ONCE: Final = 500
+NAMED: Final = 5  # entries that nothing could be learnt from, of those that the log names
 """Cache entries in one transaction."""
 LOCKS: Final = ".locks"
 
@@ -208,22 +212,25 @@ class Refresher:
         marks = listing.entries | {path: one.mark for path, one in made.items()}
         last_marks = broken | {path: row.mark for path, row in known.items()}
         to_read = sorted(path for path, mark in marks.items() if mark != last_marks.get(path))
-        added = changed = unreadable = 0
+        added = changed = 0
         lost: list[int] = []
+        spoilt: list[_Read] = []
         for start in range(0, len(to_read), AT_ONCE):
             paths = to_read[start : start + AT_ONCE]
             read = [one for path in paths if (one := _read_one(tree, path, marks[path], made.get(path)))]
             good = [one for one in read if one.entry is not None]
             changed += sum(one.path in known for one in good)
             added += sum(one.path not in known for one in good)
-            unreadable += len(read) - len(good)
+            spoilt += [one for one in read if one.entry is None]
             lost += [known[one.path].id for one in read if one.entry is None and one.path in known]
             self._write(repository, known, read)
         gone = [row.id for path, row in known.items() if path not in marks]
         mended = [path for path in broken if path not in marks]
         uncached = len(listing.missing) - len(made)
         self._finish(repository, uncached, revision, made, gone=[*gone, *lost], mended=mended)
-        return Refreshed(added=added, changed=changed, removed=len(gone) + len(lost), unreadable=unreadable)
+        _tell_of_spoilt(repository, spoilt)
+        removed = len(gone) + len(lost)
+        return Refreshed(added=added, changed=changed, removed=removed, unreadable=len(spoilt))
 
     def _write(self, repository: Repository, known: Mapping[str, _Known], read: Sequence[_Read]) -> None:
         """Write down what was read; versions whose entry is spoilt now stay until the end."""
@@ -308,6 +315,21 @@ def _read_one(tree: EbuildTree, path: str, mark: Mark, made: Made | None) -> _Re
         return None
     except InvalidCacheEntry as error:
         return _Read(path=path, mark=mark, entry=None, reason=error.reason)
+
+
+def _tell_of_spoilt(repository: Repository, spoilt: Sequence[_Read]) -> None:
+    """Say of entries that nothing could be learnt from what is wrong with them, whenever they change."""
+    for one in spoilt[:NAMED]:
+        log.warning(
+            "repository %s: the cache entry of %s is passed over: %s", repository.name, one.path, one.reason
+        )
+    if len(spoilt) > NAMED:
+        log.warning(
+            "repository %s: so are %d more; `bdcs repository status %s` names the first of them",
+            repository.name,
+            len(spoilt) - NAMED,
+            repository.name,
+        )
 
 
 def _known(connection: Connection, repository: Repository) -> dict[str, _Known]:

@@ -156,6 +156,13 @@ def unreadable(connection: Connection, repository: Repository, limit: int) -> tu
     return count, [Unreadable(path=row.path, reason=row.reason) for row in rows]
 
 
+def unreadable_counts(connection: Connection) -> dict[int, int]:
+    """Return, by the repository's number, how many files of its metadata cache nothing can be learnt from."""
+    table = catalogue_unreadable
+    rows = connection.execute(select(table.c.repository_id, func.count()).group_by(table.c.repository_id))
+    return dict(row.tuple() for row in rows)
+
+
 def tried(connection: Connection, repository: Repository, problem: str | None, now: float) -> None:
     """Note that it was looked at just now, and why that came to nothing if it did."""
     which = catalogue_repositories.c.id == repository.id

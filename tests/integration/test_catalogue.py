@@ -174,7 +174,9 @@ def test_two_repositories_have_the_same_package(stocks: Catalogue, tree: Tree, t
 # Hostile and broken repositories.
 
 
-def test_broken_entries_are_told_of_and_the_others_read(stocks: Catalogue, tree: Tree) -> None:
+def test_broken_entries_are_told_of_and_the_others_read(
+    stocks: Catalogue, tree: Tree, caplog: pytest.LogCaptureFixture
+) -> None:
     good = tree.add("dev-libs/good-1")
     tree.add("dev-libs/bad-1").write_text("no line of a cache\n")
     tree.add("dev-libs/noslot-1").write_text("EAPI=8\n")
@@ -184,10 +186,14 @@ def test_broken_entries_are_told_of_and_the_others_read(stocks: Catalogue, tree:
     (tree.root / "dev-libs/odd/odd-one.ebuild").write_text("")
     stocks.add("gentoo", location=tree.root)
     assert stocks.refresher.refresh("gentoo") == Refreshed(added=1, unreadable=4)
+    assert "cache entry of dev-libs/noslot-1 is passed over: it has no SLOT" in caplog.text
+    caplog.clear()
     assert stocks.refresher.refresh("gentoo") == Refreshed(), "what is broken is not read again either"
     with stocks.reading() as connection:
         count, first = repositories.unreadable(connection, stocks.status(), 10)
+        assert repositories.unreadable_counts(connection) == {stocks.status().id: 4}
     assert count == 4
+    assert not caplog.text, "it was said before"
     assert {each.path for each in first} == {
         "dev-libs/bad-1",
         "dev-libs/huge-1",
