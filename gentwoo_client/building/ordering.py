@@ -61,7 +61,9 @@ class Order:
     wanted: Wanted
     mode: Mode
     yes: bool = False
-    """Never ask."""
+    """Never ask: it is agreed."""
+    non_interactive: bool = False
+    """Never ask, also on a terminal: what somebody would have to agree to ends it."""
     retry: bool = False
     """Try again what failed not long ago."""
     installs: bool = False
@@ -103,7 +105,7 @@ def carry_out(settings: Settings, order: Order) -> dict[str, Any]:
 
 def may_ask(order: Order) -> bool:
     """Whether somebody is there who can be asked, and wants to be."""
-    return not order.yes and sys.stdin.isatty()
+    return not order.yes and not order.non_interactive and sys.stdin.isatty()
 
 
 def ask(question: str, *, default: bool) -> bool:
@@ -236,7 +238,10 @@ def _may_go_on(order: Order) -> bool:
     if not order.installs or order.yes:
         return True
     if not may_ask(order):
-        raise UsageError("nobody is here to say whether to go on", advice="add --yes")
+        raise UsageError(
+            "nobody is here to say whether to go on",
+            advice="add --yes; `gentwoo build --plan` only shows what is there and what would be built",
+        )
     return ask("Go on?", default=True)
 
 

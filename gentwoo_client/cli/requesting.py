@@ -22,7 +22,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--yes", action="store_true", help="never ask; agree to what is told to the collector"
     )
+    add_non_interactive(parser)
     parser.add_argument("--retry", action="store_true", help="have built again what failed not long ago")
+
+
+def add_non_interactive(parser: argparse.ArgumentParser) -> None:
+    """Add what scripts say."""
+    parser.add_argument(
+        "--non-interactive",
+        action="store_true",
+        help="never ask; where something would have to be agreed to, stop and say so, unless --yes is given",
+    )
 
 
 def add_install_options(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +57,7 @@ def order(
         wanted=wanted,
         mode=mode,
         yes=arguments.yes,
+        non_interactive=arguments.non_interactive,
         retry=arguments.retry,
         installs=installs,
         quiet=getattr(arguments, "json", False),

@@ -247,6 +247,8 @@ def test_it_goes_back_to_the_version_before(bench: Bench, client: Client) -> Non
     assert "nothing that is lower" in client.run("downgrade", "--yes", "app-misc/moving", code=1).stderr
     client.run("upgrade", "--yes", "app-misc/moving")
     assert client.world.is_installed("app-misc/moving-2.0")
+    code, output = converse(client, "remove", "--non-interactive", "app-misc/moving", talk=[])
+    assert (code, "add --yes" in output) == (2, True), output
     client.run("remove", "--yes", "app-misc/moving")
     assert not client.world.is_installed("app-misc/moving-2.0")
 
@@ -328,6 +330,8 @@ def test_the_questions_of_a_terminal(bench: Bench, client: Client) -> None:
     code, output = converse(client, "install", "app-misc/asked", talk=talk)
     assert (code, "Nothing was done" in output) == (1, True), output
     assert "To be built for amd64, 1; how long is not known" in output
+    code, output = converse(client, "install", "--non-interactive", "app-misc/asked", talk=[])
+    assert (code, "Go on?" in output, "add --yes" in output) == (2, False, True), output
     talk = [("Go on? [Y/n]", "y\n"), ("1st in the queue", "\x03")]
     code, output = converse(client, "install", "app-misc/asked", talk=talk)
     assert code == 130, output
