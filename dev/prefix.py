@@ -11,6 +11,7 @@ import textwrap
 from pathlib import Path
 
 from dev.places import PORTAGE, ROOT
+from tests.ebuild_repositories import make_cache
 from tests.world import World
 
 PREFIX = ROOT / ".run" / "prefix"
@@ -27,7 +28,10 @@ COMMANDS = ("ebuild", "emaint", "emerge", "portageq", "python3")
 
 
 def make(directory: Path) -> World:
-    """Make the Prefix. Packages are built for any x86-64 CPU, and verified by whoever runs emerge."""
+    """Make the Prefix. Packages are built for any x86-64 CPU, and verified by whoever runs emerge.
+
+    Its repository has the metadata cache that a catalogue reads.
+    """
     world = World.create(directory)
     world.ebuild("app-misc/alpha-1.0")
     world.ebuild("app-misc/beta-2.1", rdepend="app-misc/alpha")
@@ -47,6 +51,7 @@ def make(directory: Path) -> World:
         )
     for name in COMMANDS:
         write_command(world, name)
+    make_cache(world)
     return world
 
 

@@ -251,6 +251,23 @@ def make_target(job: Job, portage_bin: Path) -> bool:
     return True
 
 
+def list_repositories(job: Job, portage_bin: Path, prefix: str) -> None:
+    """Have the catalogue know the ebuild repositories of Portage, for searching and for new versions.
+
+    Those without a metadata cache are left out: nothing that is asked for could be found in them.
+    """
+    known = {entry["name"] for entry in json.loads(job.bdcs("repository", "list", "--json"))["repositories"]}
+    root, portageq = prefix or "/", portage_bin / "portageq"
+    try:
+        names = finish(portageq, "get_repos", root).split()
+        places = [finish(portageq, "get_repo_path", root, name).strip() for name in names]
+        for name, place in zip(names, map(Path, places), strict=True):
+            if name not in known and (place / "metadata/md5-cache").is_dir():
+                job.bdcs("repository", "add", name, "--location", place)
+    except CannotRun as error:
+        print(f"The catalogue does not know what could be built:\n{error}", file=sys.stderr)
+
+
 def set_up_binhost(job: Job) -> None:
     """Have the Prefix that is our own take packages from here: whose key it is, is known."""
     keys = json.loads(job.bdcs("admin", "keys", "list", "--home", job.signer, "--json"))["keys"]
@@ -308,6 +325,8 @@ def run(job: Job) -> None:
     next(lines)
     job.gentwoo("register", "--non-interactive")
     has_target = portage_bin is not None and make_target(job, portage_bin)
+    if has_target and portage_bin is not None:
+        list_repositories(job, portage_bin, prefix)
     if has_target and is_ours(prefix):
         set_up_binhost(job)
     job.start("daemon", "gentwoo", "--config", job.config, "daemon")

@@ -15,6 +15,7 @@ import pytest
 from dev import prefix
 from dev.places import ROOT
 from tests.processes import GENTWOO, Process, environment, free_port, run
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -63,6 +64,8 @@ def test_where_portage_is_at_hand_packages_are_built_and_install(port: int, tmp_
     with Process(RUN, log=tmp_path / "run.log", env=settings) as job:
         job.until_printed("a builder makes what is asked for", 120)
         config = ROOT / f".run/{port}/gentwoo.toml"
+        search = [*GENTWOO, "--config", str(config), "search", "beta"]
+        until(lambda: "app-misc/beta" in run(search).stdout, what="the Prefix's repository in the catalogue")
         done = run([*GENTWOO, "--config", config, "install", "--yes", "app-misc/beta"], timeout=240)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{job.output}"
         assert world.is_installed("app-misc/alpha-1.0")
