@@ -70,6 +70,8 @@ class JobView:
     build_path: str | None
     """Where the file is that came of it, below the target."""
     build_id: int | None
+    left_out: tuple[str, ...]
+    """What the last attempt had to build as well and must not be passed on, where the reader may know."""
 
     @property
     def cpv(self) -> str:
@@ -228,6 +230,7 @@ def _view(
         built_against=specification["built_against"],
         build_path=row.path,
         build_id=row.build_id,
+        left_out=() if variant.is_hidden or not tried else tuple(json.loads(tried[-1].left_out or "[]")),
     )
 
 

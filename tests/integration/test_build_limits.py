@@ -20,6 +20,7 @@ from gentwoo_client.wire.errors import TooManyRequests, from_document
 from tests.builds import TARGET, HandBuilder, Wisher, metadata, specification
 from tests.packages import gpkg
 from tests.peer import Answer
+from tests.peer import request as get
 from tests.processes import Collector
 from tests.shelf import Shelf
 from tests.waiting import until
@@ -170,6 +171,8 @@ def test_what_was_left_out_is_told(machine: Wisher, builder: HandBuilder) -> Non
     job = machine.send_json("GET", f"/v1/jobs/{package['job']}").document
     assert job["attempts"][0]["left_out"] == left_out
     assert job["attempts"][0]["log_deleted_at"] is None
+    page = get(machine.collector, "GET", f"/jobs/{package['job']}").body.decode()
+    assert "sys-libs/closed-2.0, app-misc/fonts-1-r3: built as well, and not to be redistributed" in page
 
 
 def put(builder: HandBuilder, cpv: str, content: bytes, sent: bytes) -> tuple[socket.socket, bytes]:
