@@ -56,11 +56,11 @@ _gentwoo()
 		'gentwoo binhost status') words='--json --config --state-dir --log-level --help' ;;
 		'gentwoo binhost remove') words='--json --keep-keys --config --state-dir --log-level --help' ;;
 		'gentwoo search') words='--limit --collector --json --config --state-dir --log-level --help' ;;
-		'gentwoo install') words='--oneshot --yes --retry --no-wait --config --state-dir --log-level --help' ;;
-		'gentwoo upgrade') words='--all --yes --retry --no-wait --config --state-dir --log-level --help' ;;
-		'gentwoo downgrade') words='--yes --retry --no-wait --config --state-dir --log-level --help' ;;
-		'gentwoo remove') words='--yes --config --state-dir --log-level --help' ;;
-		'gentwoo build') words='--plan --wait --no-wait --target --json --yes --retry --config --state-dir --log-level --help' ;;
+		'gentwoo install') words='--oneshot --yes --non-interactive --retry --no-wait --config --state-dir --log-level --help' ;;
+		'gentwoo upgrade') words='--all --yes --non-interactive --retry --no-wait --config --state-dir --log-level --help' ;;
+		'gentwoo downgrade') words='--yes --non-interactive --retry --no-wait --config --state-dir --log-level --help' ;;
+		'gentwoo remove') words='--yes --non-interactive --config --state-dir --log-level --help' ;;
+		'gentwoo build') words='--plan --wait --no-wait --target --json --yes --non-interactive --retry --config --state-dir --log-level --help' ;;
 		'gentwoo builds') words='show log cancel retry --json --config --state-dir --log-level --help' ;;
 		'gentwoo builds show') words='--json --config --state-dir --log-level --help' ;;
 		'gentwoo builds log') words='-f --follow --attempt --config --state-dir --log-level --help' ;;
@@ -72,7 +72,7 @@ _gentwoo()
 		'gentwoo set add') words='--config --state-dir --log-level --help' ;;
 		'gentwoo set remove') words='--config --state-dir --log-level --help' ;;
 		'gentwoo set list') words='--json --config --state-dir --log-level --help' ;;
-		'gentwoo set build') words='--plan --wait --no-wait --target --json --yes --retry --config --state-dir --log-level --help' ;;
+		'gentwoo set build') words='--plan --wait --no-wait --target --json --yes --non-interactive --retry --config --state-dir --log-level --help' ;;
 		'gentwoo notifications') words='--json --clear --watch --config --state-dir --log-level --help' ;;
 		'gentwoo parameters') words='--json --config --state-dir --log-level --help' ;;
 	esac
