@@ -80,6 +80,7 @@ def _debian(root: Path) -> None:
         "--variant=minbase",
         f"--include={','.join(PACKAGES.split())}",
         '--aptopt=Acquire::Retries "5"',
+        "--dpkgopt=force-unsafe-io",
     )
     for attempt in range(1, ATTEMPTS + 1):
         remove(root)
