@@ -45,6 +45,10 @@ class Habits:
     speed: float = 0.0
     cached: float = 0.0
     """Share of rebuilds that a compiler cache makes quick."""
+    after_the_last: float = 0.0
+    """Share of merges that depend on the one before them in the list …"""
+    after_another: float = 0.0
+    """… and share of those that depend on another earlier one."""
 
 
 REGIMES = {
@@ -77,7 +81,7 @@ class _Package:
 @dataclass(slots=True, eq=False)
 class _Item:
     package: _Package
-    place: int
+    position: int
     left: float
     lock: float
     started_at: float
@@ -141,16 +145,21 @@ class _Machine:
 
     def run(self, now: float, size: int, jobs: int) -> tuple[float, list[Happening]]:
         """One emerge: return when it ends, and what is logged."""
-        waiting = list(enumerate(self._chosen(size), 1))
+        waiting = list(enumerate(self._chosen(size)))
+        needed = self._needed(size)
+        done: set[int] = set()
         building: list[_Item] = []
         installing: list[_Item] = []
         began: list[_Item] = []
         order: list[tuple[float, bool, _Item, int]] = []
         free_at = 0.0
         while waiting or building or installing:
-            while waiting and len(building) < jobs and not (jobs == 1 and installing):
-                place, package = waiting.pop(0)
-                item = self._item(package, place, now)
+            while len(building) < jobs and not (jobs == 1 and installing):
+                ready = next((each for each in waiting if needed[each[0]] <= done), None)
+                if ready is None:
+                    break
+                waiting.remove(ready)
+                item = self._item(*ready, now)
                 building.append(item)
                 began.append(item)
                 order.append((now, True, item, len(building) + len(installing)))
@@ -168,6 +177,7 @@ class _Machine:
                 free_at = item.done_at = max(now, free_at) + item.lock
                 installing.append(item)
             while installing and installing[0].done_at <= now + 1e-6:
+                done.add(installing[0].position)
                 order.append((now, False, installing.pop(0), 0))
         return now, list(self._told(order, began, size, jobs))
 
@@ -179,7 +189,18 @@ class _Machine:
                 chosen.append(package)
         return chosen
 
-    def _item(self, package: _Package, place: int, now: float) -> _Item:
+    def _needed(self, size: int) -> list[set[int]]:
+        """Of each position of a list, those that must be done before."""
+        habits, source = self._habits, self._source
+        needed: list[set[int]] = [set() for _ in range(size)]
+        for position in range(1, size):
+            if habits.after_the_last and source.random() < habits.after_the_last:
+                needed[position].add(position - 1)
+            if habits.after_another and source.random() < habits.after_another:
+                needed[position].add(source.randrange(position))
+        return needed
+
+    def _item(self, position: int, package: _Package, now: float) -> _Item:
         habits, source = self._habits, self._source
         fading = math.exp(-max(0.0, now - self._session_at) / 7200)
         self._session = self._session * fading + source.gauss(
@@ -199,7 +220,7 @@ class _Machine:
         lock = min(seconds * LOCK, 1 + seconds * 0.02)
         return _Item(
             package=package,
-            place=place,
+            position=position,
             left=seconds - lock,
             lock=lock,
             started_at=now,
@@ -210,12 +231,14 @@ class _Machine:
         self, order: Sequence[tuple[float, bool, _Item, int]], items: Sequence[_Item], size: int, jobs: int
     ) -> Iterator[Happening]:
         phase = self._source.random()
+        started = 0
         for at, begins, item, at_work in order:
             package, stamp = item.package, int(at + phase)
             version = str(item.version)
             if begins:
+                started += 1
                 yield Beginning(
-                    package.category, package.name, version, "/", stamp, at_work, item.place, size, jobs
+                    package.category, package.name, version, "/", stamp, at_work, started, size, jobs
                 )
                 continue
             took = max(1e-6, item.done_at - item.started_at)

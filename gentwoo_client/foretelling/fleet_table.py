@@ -7,7 +7,6 @@ Nobody learns what this machine is about to build, since it asks for all of it. 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -67,6 +66,8 @@ def _is_there(settings: Settings) -> bool:
 
 
 def _place(collector: str) -> str:
+    import hashlib
+
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = hashlib.sha256(collector.encode()).hexdigest()[:16]
     return f"{base}/gentwoo/predictions-{name}.json"

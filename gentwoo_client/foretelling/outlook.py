@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gentwoo_client.foretelling.running import RunningList
 from gentwoo_client.portage.pretended import PretendedMerge
@@ -19,8 +18,7 @@ BOTH: Final = "history and fleet"
 UNKNOWN: Final = "unknown"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ahead:
+class Ahead(NamedTuple):
     """One merge that is not done."""
 
     merge: Merge
@@ -43,8 +41,7 @@ class Ahead:
         return HISTORY if self.forecast.merges else FLEET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class Outlook(NamedTuple):
     """A list, and when it is done."""
 
     now: float

@@ -14,7 +14,7 @@ from gentwoo_client.prediction.merges import SOURCE, Circumstances, Merge
 if TYPE_CHECKING:
     from gentwoo_client.log.tracker import LoggedChange
 
-FORETOLD: Final = 3000
+FORETOLD: Final = 1200
 """Happenings, the latest, in which merges are foretold in order to learn how right that is: the losses and
 residuals of earlier ones have faded."""
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gentwoo_client.log.merges import Beginning, MergeReader
 from gentwoo_client.prediction.merges import BINARY, SOURCE, Merge
@@ -19,8 +18,7 @@ from gentwoo_client.wire.cpv import split_cpv
 _LARGEST: Final = 16 << 20  # bytes of mtimedb
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(NamedTuple):
     """A merge at work, or (`beginning` None) one to come."""
 
     merge: Merge
@@ -28,8 +26,7 @@ class Running:
     beginning: Beginning | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningList:
+class RunningList(NamedTuple):
     """What emerge still has to do."""
 
     merges: tuple[Running, ...]

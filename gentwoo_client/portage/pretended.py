@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gentwoo_client.prediction.merges import BINARY, SOURCE
 from gentwoo_client.wire.cpv import CPV, NAME, VERSION, split_cpv
@@ -38,8 +37,7 @@ _BUILD_ID = re.compile(r"-[0-9]+")
 _REVERSED: Final = "in reverse order:"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PretendedMerge:
+class PretendedMerge(NamedTuple):
     """One package that would be merged."""
 
     cpv: CPV

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
 
+from gentwoo_client.prediction.averages import mean, median
 from gentwoo_client.prediction.history import Estimated
 from gentwoo_client.prediction.merges import SOURCE, TINY
 
@@ -41,11 +41,11 @@ def errors(pairs: Iterable[tuple[float, float]]) -> Errors | None:
     logs = [abs(math.log(max(predicted, 0.5) / actual)) for predicted, actual in known]
     return Errors(
         merges=len(known),
-        mean=fmean(relative),
+        mean=mean(relative),
         median=median(relative),
-        factor=math.exp(fmean(logs)),
-        within_half=fmean(log <= math.log(1.5) for log in logs),
-        within_double=fmean(log <= math.log(2.0) for log in logs),
+        factor=math.exp(mean(logs)),
+        within_half=mean(log <= math.log(1.5) for log in logs),
+        within_double=mean(log <= math.log(2.0) for log in logs),
         bias=sum(predicted for predicted, _ in known) / sum(actual for _, actual in known),
     )
 
@@ -59,10 +59,10 @@ def coverage(estimated: Sequence[Estimated]) -> float | None:
     """Return the share of merges that took as long as their interval says; None without any."""
     if not estimated:
         return None
-    return fmean(one.forecast.low <= one.seconds <= one.forecast.high for one in estimated)
+    return mean(one.forecast.low <= one.seconds <= one.forecast.high for one in estimated)
 
 
 def half_width(estimated: Sequence[Estimated]) -> float | None:
     """Return by what factor an interval reaches up and down, on average; None without any."""
     ends = [(max(one.forecast.low, 0.5), max(one.forecast.high, 1.0)) for one in estimated]
-    return math.exp(fmean(math.log(high / low) / 2.0 for low, high in ends)) if ends else None
+    return math.exp(mean(math.log(high / low) / 2.0 for low, high in ends)) if ends else None

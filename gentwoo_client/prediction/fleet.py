@@ -19,10 +19,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from statistics import median
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
+from gentwoo_client.prediction.averages import median
 from gentwoo_client.prediction.merges import ROUNDING, Forecast
 
 FORMAT: Final = 1
@@ -35,6 +34,9 @@ FAR: Final = 0.5
 """Residuals beyond weigh less (Huber)."""
 ROUNDS: Final = 15
 
+KNOWN: Final = 2
+"""Merges here beyond which the fleet has nothing to add."""
+
 PACKAGES: Final = 200_000
 """Most packages of a table."""
 _NAME_LENGTH: Final = 200
@@ -42,6 +44,8 @@ _EARLY: Final = 1.2816  # quantile of 10 %
 _UNKNOWN_SPEED: Final = 0.7  # standard deviation of the speed of machines
 _UNKNOWN_SLOPE: Final = 0.15
 _OWN_NOISE: Final = 0.18  # of a single build here
+_MANY: Final = 200
+"""Calibrating packages of which one weighs no more than the rounding of the table."""
 _MAJOR = re.compile(r"[0-9]+")
 
 
@@ -49,8 +53,7 @@ class InvalidTable(ValueError):
     """What should be a table of predictions is none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class Effect(NamedTuple):
     """What a package, or a major version of it, takes."""
 
     log: float
@@ -58,8 +61,7 @@ class Effect:
     machines: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageEffects:
+class PackageEffects(NamedTuple):
     """A package, and its major versions where these differ."""
 
     whole: Effect
@@ -76,8 +78,7 @@ def major(version: str) -> str:
     return match[0].lstrip("0") or "0" if match else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetTable:
+class FleetTable(NamedTuple):
     """The table in force."""
 
     fitted_at: int
@@ -120,19 +121,20 @@ class FleetTable:
     def calibrate(self, known: Mapping[str, float]) -> Calibration:
         """Return where a machine stands that has these packages (CATEGORY/NAME → logarithm of seconds)."""
         pairs = {cp: (self.packages[cp].whole.log, log) for cp, log in known.items() if cp in self.packages}
-        speed, slope = place(pairs.values())
-        return Calibration(table=self, pairs=pairs, speed=speed, slope=slope)
+        return Calibration(self, pairs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """The place of one machine in the fleet."""
 
-    table: FleetTable
-    pairs: Mapping[str, tuple[float, float]]
-    """Of each package that calibrates it: what the fleet says, and what it takes here."""
-    speed: float
-    slope: float
+    __slots__ = ("_table", "_without", "pairs", "slope", "speed")
+
+    def __init__(self, table: FleetTable, pairs: Mapping[str, tuple[float, float]]) -> None:
+        """`pairs`: of each package that calibrates it, what the fleet says and what it takes here."""
+        self._table = table
+        self.pairs = pairs
+        self.speed, self.slope = place(pairs.values())
+        self._without: dict[str, tuple[float, float]] = {}
 
     @property
     def count(self) -> int:
@@ -145,13 +147,11 @@ class Calibration:
         `shared` is added to the logarithm: what other merges at work will cost. The package itself never
         calibrates its own forecast.
         """
-        effects = self.table.packages.get(cp)
+        effects = self._table.packages.get(cp)
         if effects is None:
             return None
         effect = effects.of(version)
-        speed, slope = self.speed, self.slope
-        if cp in self.pairs:
-            speed, slope = place(pair for other, pair in self.pairs.items() if other != cp)
+        speed, slope = self._place_without(cp)
         count = self.count - (cp in self.pairs)
         alone = ORIGIN + speed + slope * (effect.log - ORIGIN)
         mean = alone + shared
@@ -172,6 +172,14 @@ class Calibration:
             spread=spread,
             alone=alone,
         )
+
+    def _place_without(self, cp: str) -> tuple[float, float]:
+        """Return speed and slope by all packages but `cp`; of very many, one makes no difference."""
+        if cp not in self.pairs or self.count > _MANY:
+            return self.speed, self.slope
+        if cp not in self._without:
+            self._without[cp] = place(pair for other, pair in self.pairs.items() if other != cp)
+        return self._without[cp]
 
 
 def place(pairs: Iterable[tuple[float, float]]) -> tuple[float, float]:
@@ -199,7 +207,7 @@ def joined(own: Forecast | None, fleet: Forecast | None) -> Forecast | None:
     """Return what both say together: by how sure each is, and the fleet only beside one or two merges."""
     if own is None or fleet is None:
         return own or fleet
-    if own.merges > 2:
+    if own.merges > KNOWN:
         return own
     sure, other = own.merges / _OWN_NOISE**2, 1.0 / fleet.spread**2
     share = other / (sure + other)
@@ -220,8 +228,10 @@ def _huber(residual: float) -> float:
 
 
 def _effects(rows: Any) -> PackageEffects:
+    if len(rows) == 1:
+        return PackageEffects(_effect(rows[0]), {})
     whole, *others = rows
-    return PackageEffects(whole=_effect(whole), majors={_key(row[0]): _effect(row[1:]) for row in others})
+    return PackageEffects(_effect(whole), {_key(row[0]): _effect(row[1:]) for row in others})
 
 
 def _effect(row: Any) -> Effect:
@@ -229,7 +239,7 @@ def _effect(row: Any) -> Effect:
     log, spread = float(log), float(spread)
     if not (-3.0 <= log <= 16.0 and 0.0 <= spread <= 5.0):
         raise InvalidTable(f"an effect that cannot be: {row!r:.80}")
-    return Effect(log=log, spread=spread, machines=_count(machines))
+    return Effect(log, spread, _count(machines))
 
 
 def _row(effect: Effect) -> list[float | int]:

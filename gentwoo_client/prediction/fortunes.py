@@ -8,50 +8,64 @@ built again: so it is kept apart from them, and corrected whenever one of them i
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Sequence
+from math import exp, log
+from operator import mul
 from typing import Final, NamedTuple
 
-_NEIGHBOURS: Final = 20
+_NEIGHBOURS: Final = 12
 _FADING: Final = tuple(2.0 ** (-k / 5.0) for k in range(_NEIGHBOURS))
-_LASTS: Final = 3600.0 / math.log(2.0)  # seconds; halves in an hour
+_LASTS: Final = 3600.0 / log(2.0)  # seconds; halves in an hour
 _SAME_CATEGORY: Final = 1.5
 _SHRINK: Final = 2.0
+_CLIP: Final = 0.4
+_CLIP_FREED: Final = 0.6
+
+
+_COMPARED: Final = 8
+"""Merges of a package, the latest, that say what the stretches were like in which they were built."""
+_NEAR: Final = tuple(0.8 ** abs(distance) * (distance != 0) for distance in range(-_COMPARED, _COMPARED + 1))
+"""What a merge says of what another one takes, so many before or after it."""
 
 
 class _Neighbour(NamedTuple):
     residual: float
+    freed: float
     at: int
     category: str
     weight: float
 
 
 class Session:
-    """How it fares just now, by the last merges: each counts less with every one after it, and with time."""
+    """How it fares just now, by the last merges: each counts less with every one after it, and with time.
 
-    def __init__(self, clip: float) -> None:
-        """`clip`: by how much one of them may be off."""
-        self._clip = clip
+    In two ways: against what was expected by how it fared before (`residual`), and against what was expected
+    by what the stretches of work were like (`freed`).
+    """
+
+    def __init__(self) -> None:
         self._neighbours: deque[_Neighbour] = deque(maxlen=_NEIGHBOURS)
 
-    def learn(self, residual: float, at: int, category: str, weight: float) -> None:
+    def learn(self, residual: float, freed: float, *, at: int, category: str, weight: float) -> None:
         """Take note of a merge that ended."""
-        residual = min(max(residual, -self._clip), self._clip)
-        self._neighbours.append(_Neighbour(residual, at, category, weight))
+        residual = min(max(residual, -_CLIP), _CLIP)
+        freed = min(max(freed, -_CLIP_FREED), _CLIP_FREED)
+        self._neighbours.appendleft(_Neighbour(residual, freed, at, category, weight))
 
-    def fares(self, category: str, at: int, usual: float = 0.0) -> float:
-        """Return how it fares then; `usual` where nothing was built for long."""
-        weights, total = _SHRINK, _SHRINK * usual
-        for fading, near in zip(_FADING, reversed(self._neighbours), strict=False):
-            weight = near.weight * fading
-            if at > near.at:
-                weight *= math.exp((near.at - at) / _LASTS)
-            if near.category == category:
+    def fares(self, category: str, at: int, usual: float = 0.0) -> tuple[float, float]:
+        """Return how it fares then, in both ways; `usual` is the second where nothing was built for long."""
+        weights, residuals, all_freed = _SHRINK, 0.0, _SHRINK * usual
+        for fading, (residual, freed, ended_at, of, weight) in zip(_FADING, self._neighbours, strict=False):
+            weight *= fading
+            if at > ended_at:
+                weight *= exp((ended_at - at) / _LASTS)
+            if of == category:
                 weight *= _SAME_CATEGORY
             weights += weight
-            total += weight * near.residual
-        return total / weights
+            residuals += weight * residual
+            all_freed += weight * freed
+        return residuals / weights, all_freed / weights
 
 
 class Level:
@@ -60,7 +74,7 @@ class Level:
     _FADING: Final = 2.0 ** (-1.0 / 30.0)
 
     def __init__(self, clip: float, shrink: float) -> None:
-        """`clip`: as of `Session`; `shrink`: how many merges it takes to be believed by half."""
+        """`clip`: by how much a merge may be off; `shrink`: how many of them make it believed by half."""
         self._clip, self._shrink = clip, shrink
         self._weight = self._sum = 0.0
 
@@ -89,16 +103,14 @@ class Placed:
 class Stretches:
     """What stretches of work were like: effects of a stretch, where a package has an effect of its own.
 
-    Least squares of both together, by turns: a merge speaks of its stretch as far as other merges of its
-    package say what that takes.
+    Least squares of both together, a package at a time: a merge speaks of its stretch as far as other merges
+    of its package say what that takes.
     """
 
     _PAUSE: Final = 1800  # seconds without work, after which another stretch begins
     _LONGEST: Final = 30  # merges
     _SHRINK: Final = 3.0
     _FAR: Final = 0.35
-    _TURNS: Final = 2
-    _NEAR: Final = 0.8  # weight of a merge for what one before or after it takes
 
     def __init__(self) -> None:
         self._sums: list[tuple[float, float]] = [(0.0, 0.0)]
@@ -121,16 +133,16 @@ class Stretches:
 
     def correct(self, merges: Sequence[tuple[Placed, float, float]]) -> None:
         """Learn from merges of one package, in order: of each its place, logarithm of seconds, and weight."""
-        for _ in range(self._TURNS):
-            freed = [log - self.value(placed) for placed, log, _ in merges]
-            for index, (placed, log, weight) in enumerate(merges):
-                near = [self._NEAR ** abs(index - other) for other in range(len(merges))]
-                others = sum(near) - 1.0
-                total = sum(w * value for w, value in zip(near, freed, strict=True)) - freed[index]
-                told = log - total / others
-                off = abs(told - self.value(placed))
-                weight *= others / (others + 1.0) * (1.0 if off <= self._FAR else self._FAR / off)
-                self._tell(placed, weight * told, weight)
+        merges = merges[-_COMPARED:]
+        count = len(merges)
+        freed = [took - self.value(placed) for placed, took, _ in merges]
+        for index, (placed, took, weight) in enumerate(merges):
+            near = _NEAR[_COMPARED - index : _COMPARED - index + count]
+            others = sum(near)
+            told = took - sum(map(mul, near, freed)) / others
+            off = abs(told - self.value(placed))
+            weight *= others / (others + 1.0) * (1.0 if off <= self._FAR else self._FAR / off)
+            self._tell(placed, weight * told, weight)
 
     def _tell(self, placed: Placed, pull: float, weight: float) -> None:
         total, weights = self._sums[placed.stretch]

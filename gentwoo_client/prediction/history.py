@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from gentwoo_client.prediction.averages import median
-from gentwoo_client.prediction.fleet import Calibration, FleetTable, joined
+from gentwoo_client.prediction.fleet import KNOWN, Calibration, FleetTable, joined
 from gentwoo_client.prediction.lists import Lists
 from gentwoo_client.prediction.merges import BINARY, SOURCE, Circumstances, Forecast, Merge, renamed
 from gentwoo_client.prediction.model import LocalModel
@@ -87,7 +87,8 @@ class Walk:
         if foretell:
             circumstances = circumstances._replace(left=self._left(circumstances))
             for kind in (SOURCE, BINARY):
-                forecast = self.foretell(merge._replace(kind=kind), circumstances)
+                which = merge if merge.kind == kind else merge._replace(kind=kind)
+                forecast = self.foretell(which, circumstances)
                 if forecast is not None:
                     forecasts[kind] = forecast
                 past = self._past(merge, kind)
@@ -135,7 +136,7 @@ class Walk:
     def foretell(self, merge: Merge, circumstances: Circumstances) -> Forecast | None:
         """Return what is to be expected of a merge, by this machine's history and by the fleet's."""
         own = self.model.foretell(merge, circumstances)
-        if self._table is None or merge.kind != SOURCE:
+        if self._table is None or merge.kind != SOURCE or (own is not None and own.merges > KNOWN):
             return own
         log = math.log(self.model.typical or _TYPICAL) if own is None else own.mean
         sharing = self.model.sharing
@@ -209,7 +210,10 @@ class Walk:
 
     def _left(self, circumstances: Circumstances) -> tuple[float, ...]:
         """Return how many seconds each other merge at work likely still takes."""
-        others = islice(reversed(self._begun.values()), max(0, (circumstances.at_work or 1) - 1))
+        count = (circumstances.at_work or 1) - 1
+        if count <= 0:
+            return ()
+        others = islice(reversed(self._begun.values()), count)
         usual = self.model.sharing.usual_seconds
         return tuple(
             left_of(

@@ -8,7 +8,6 @@ what they depend on. How much that shortens or lengthens a list is learned from 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Final
 
 from gentwoo_client.prediction.merges import Circumstances
@@ -20,15 +19,16 @@ _SHRINK: Final = 1.0
 _FARTHEST: Final = 0.7
 
 
-@dataclass(slots=True)
 class _Open:
-    jobs: int
-    size: int
-    started_at: int
-    begun: int = 0
-    seconds: dict[int, int] = field(default_factory=dict)
-    """By the order of their starts."""
-    places: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The list that is being merged."""
+
+    __slots__ = ("begun", "jobs", "places", "seconds", "size", "started_at")
+
+    def __init__(self, jobs: int, size: int, started_at: int) -> None:
+        self.jobs, self.size, self.started_at = jobs, size, started_at
+        self.begun = 0
+        self.seconds: dict[int, int] = {}  # by the order of their starts
+        self.places: dict[tuple[str, str], int] = {}
 
 
 class Lists:

@@ -38,18 +38,15 @@ from gentwoo_client.prediction.sharing import Sharing
 LAST: Final = 15
 """Merges of a package that are remembered."""
 
-FADING: Final = 0.9
+FADING: Final = 0.85
 """Weight of a merge beside the one after it."""
 
 _NOISE: Final = 0.25  # standard deviation of a repetition
 _CARRYING: Final = 0.6  # … per unit of contention that it had to be carried
 _VERSION: Final = 0.2  # … of another version
 _SLOT: Final = 0.3  # … of another slot, where the package has several
-_FAR: Final = 0.3  # beyond that, weight falls with distance
+_FAR: Final = 0.2  # beyond that, weight falls with distance
 _SMALL: Final = 2.24  # seconds; of a merge this short half is rounding
-_COMPARED: Final = 8
-"""Merges of a package, the latest, that say what the stretches were like in which they were built."""
-
 _LOSS_FADING: Final = 0.97
 _LOSS_LIMIT: Final = 1.0
 _SHARPNESS: Final = 2.5
@@ -101,10 +98,9 @@ class LocalModel:
         self._moves = moves or {}
         self._measured: dict[tuple[str, str], deque[_Measured]] = {}
         self.sharing = Sharing()
-        self._session = Session(clip=0.4)
+        self._session = Session()
         self._level = Level(clip=0.5, shrink=8.0)
         self._stretches = Stretches()
-        self._stretch = Session(clip=0.6)
         self._stretch_level = Level(clip=0.6, shrink=4.0)
         self._correction = Correction(_BELIEVED, _STIFF)
         self._losses = [0.0] * len(EXPERTS)
@@ -119,12 +115,13 @@ class LocalModel:
         if not measured:
             return None
         size = mean(one.log for one in measured)
+        session, stretch = self._session.fares(merge.category, circumstances.at, self._stretch_level.value)
         now = _Now(
             contention=self.sharing.expected(circumstances, math.exp(measured[-1].log)),
             slope=self.sharing.slope(size),
-            session=self._session.fares(merge.category, circumstances.at),
+            session=session,
             level=self._level.value,
-            stretch=self._stretch.fares(merge.category, circumstances.at, self._stretch_level.value),
+            stretch=stretch,
             again=measured[-1].version == merge.version,
         )
         guesses, known = self._guesses(measured, _weights(measured, merge, now.contention), now)
@@ -180,7 +177,7 @@ class LocalModel:
         latest = _Measured(
             log=log,
             contention=contention,
-            session=self._session.fares(merge.category, circumstances.at),
+            session=self._session.fares(merge.category, circumstances.at)[0],
             level=self._level.value,
             placed=self._stretches.place(circumstances.at, ended_at),
             version=merge.version,
@@ -210,16 +207,20 @@ class LocalModel:
             expected = [log - other for log, other in zip(carried, than, strict=True)]
             return latest.log - robust_mean(weights, expected, _FAR)
 
-        category, weight, level = merge.category, latest.weight, self._level.value
-        off = residual(*(self._stretches.value(one.placed) for one in measured))
-        self._stretch.learn(off, ended_at, category, weight)
-        self._stretch_level.learn(off, weight)
-        self._session.learn(residual(*(one.session for one in measured)), ended_at, category, weight)
+        weight, level = latest.weight, self._level.value
+        freed = residual(*(self._stretches.value(one.placed) for one in measured))
+        self._stretch_level.learn(freed, weight)
+        self._session.learn(
+            residual(*(one.session for one in measured)),
+            freed,
+            at=ended_at,
+            category=merge.category,
+            weight=weight,
+        )
         off = residual(*(one.session + one.level - level for one in measured))
         self._level.learn(off, weight, level)
-        compared = [*measured, latest][-_COMPARED:]
         self._stretches.correct(
-            [(one.placed, one.log - slope * one.contention, one.weight) for one in compared]
+            [(one.placed, one.log - slope * one.contention, one.weight) for one in (*measured, latest)]
         )
 
     def _learn_trust(self, forecast: Forecast, latest: _Measured) -> None:

@@ -10,17 +10,16 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-_EIGHTY = 2.563  # standard deviations that 80 % span
-_WIDEST = 0.6
+_EIGHTY: Final = 2.563  # standard deviations that 80 % span
+_WIDEST: Final = 0.6
 
-COMMON = 0.15
+COMMON: Final = 0.15
 """Share of a total by which all of its members are wrong together."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
+class Planned(NamedTuple):
     """One merge of a list."""
 
     seconds: float
@@ -30,8 +29,7 @@ class Planned:
     running: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
+class Schedule(NamedTuple):
     """Seconds from now."""
 
     ends: tuple[float, ...]
