@@ -25,7 +25,7 @@ from bdcs.domain.ebuild_repositories import SyncType
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import forgetting, machines, prebuild, prebuild_demand, repositories, requests, targets
-from bdcs.services.jobs import Jobs
+from bdcs.services.jobs import Jobs, finish_requests
 from bdcs.services.prebuild import Outlook
 from bdcs.services.prebuild_demand import PrebuildKeeper
 from bdcs.services.prebuild_policy import Prebuilder
@@ -33,6 +33,7 @@ from bdcs.services.refreshing import Refresher
 from bdcs.services.verdicts import Judge, wishes_of
 from bdcs.services.waking import Transactions
 from bdcs.store import tables
+from bdcs.store.engine import SQLITE_NAME
 from bdcs.store.store import Store, transaction
 from gentwoo_client.wire.builds import BuildSpecification
 from tests.ebuild_repositories import Tree
@@ -115,7 +116,7 @@ class Scene:
                 connection.execute(update(tables.jobs).where(tables.jobs.c.id == row.id).values(**ends))
                 of_it = tables.members.c.job_id == row.id
                 connection.execute(update(tables.members).where(of_it).values(state=state, build_id=build))
-                requests.finish_requests(connection, self._requests_of(connection, row.id), int(self.clock()))
+                finish_requests(connection, self._requests_of(connection, row.id), int(self.clock()))
 
     def _requests_of(self, connection: Connection, job: int) -> list[str]:
         members = tables.members.c
@@ -173,17 +174,32 @@ class Scene:
             return list(connection.execute(query))
 
 
+_STORES: dict[bool, bytes] = {}
+"""A store with a public and one with a private target: making one takes longer than most tests."""
+
+
+def _rows(data: Path, *, private: bool = False) -> IndexRows:
+    """A target without anything."""
+    if private not in _STORES:
+        rows = IndexRows.create(data, private=private)
+        rows.engine.dispose()  # empties the write-ahead log
+        _STORES[private] = (data / SQLITE_NAME).read_bytes()
+    data.mkdir(parents=True, exist_ok=True)
+    (data / SQLITE_NAME).write_bytes(_STORES[private])
+    return IndexRows.open(data)
+
+
 @asynccontextmanager
-async def prepared(home: Path, *, minutes: int = 60, **target: Any) -> AsyncIterator[Scene]:
+async def prepared(home: Path, *, private: bool = False) -> AsyncIterator[Scene]:
     """A scene with `dev-libs/a-1` in its repository."""
-    rows = IndexRows.create(home / "data", **target)
+    rows = _rows(home / "data", private=private)
     tree = Tree.create(home / "repo")
     tree.add("dev-libs/a-1", IUSE="ssl doc")
     with transaction(rows.engine) as connection:
         repositories.add(
             connection, "gentoo", data=rows.data, sync_type=SyncType.LOCAL, location=tree.root, now=1
         )
-    path = rows.data / "bdcs.sqlite"
+    path = rows.data / SQLITE_NAME
     refresher, store, clock = Refresher.of(store=path, data=rows.data), Store(path), Clock()
     refresher.refresh("gentoo")
     thresholds = Thresholds()
@@ -195,7 +211,7 @@ async def prepared(home: Path, *, minutes: int = 60, **target: Any) -> AsyncIter
         store,
         clock,
         PrebuildKeeper(store, thresholds, clock),
-        Prebuilder(transactions=transactions, minutes=minutes, thresholds=thresholds),
+        Prebuilder(transactions=transactions, minutes=60, thresholds=thresholds),
     )
     scene.builder()
     try:

@@ -151,9 +151,8 @@ async def test_machines_that_have_a_package_count_beside_those_that_asked(scene:
     assert likely == {"a": 20, "b": 40}
 
 
-@pytest.mark.parametrize(
-    ("state", "values", "standing"),
-    [
+async def test_how_builds_stand(scene: Scene) -> None:
+    cases: list[tuple[str, dict[str, object], Standing]] = [
         ("queued", {}, Standing.COMING),
         ("cancelled", {}, Standing.OPEN),
         ("failed", {"failure": "build", "failed_until": 2_000_000_000}, Standing.FAILED),
@@ -162,17 +161,17 @@ async def test_machines_that_have_a_package_count_beside_those_that_asked(scene:
         ("failed", {"failure": "fetch", "failed_until": 1, "origin": "prebuild"}, Standing.OPEN),
         ("mismatch", {"failed_until": 1, "origin": "prebuild"}, Standing.FAILED),
         ("published", {}, Standing.THERE),
-    ],
-)
-async def test_how_a_build_stands(
-    scene: Scene, state: str, values: dict[str, object], standing: Standing
-) -> None:
-    scene.ask(range(1, 11), scene.made("dev-libs/a-1", "ssl"))
-    scene.end_jobs(state, **values)
+    ]
+    for number, (state, values, _) in reversed(list(enumerate(cases))):
+        scene.tree.add(f"dev-libs/p{number}-1")
+        scene.ask(range(1, 11), scene.made(f"dev-libs/p{number}-1", IUSE=""))
+        scene.end_jobs(state, **values)
+    scene.refresher.refresh("gentoo")
     await scene.keeper.look()
-    (candidate,) = scene.outlook().candidates.values()
-    assert candidate.standing is standing
-    assert bool(scene.outlook().picks) == (standing is Standing.OPEN)
+    found = scene.outlook()
+    standings = {one.specification.cpv.name: one.standing for one in found.candidates.values()}
+    assert standings == {f"p{number}": standing for number, (_, _, standing) in enumerate(cases)}
+    assert {cpv for cpv, _, _ in shown(found.picks)} == {f"dev-libs/p{number}-1" for number in (1, 3, 5)}
 
 
 async def test_what_was_built_unasked_and_went_is_not_built_again(scene: Scene) -> None:
