@@ -11,7 +11,7 @@ from tests.packaging.container import Container
 from tests.packaging.layers import Layers
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,28 @@ def test_registration_is_configured_by_portage_and_may_be_repeated(container: Co
     assert "Already registered" in again.output
     assert key.read_bytes() == before
     assert container.run("gentwoo", "push").code == 0
+
+
+def test_each_use_flag_needs_its_library(container: Container) -> None:
+    """What would be merged; that AMQP's libraries can be merged is not tried."""
+    plan = container.shell(
+        'USE="amqp postgres s3" emerge --pretend --autounmask --autounmask-continue app-portage/bdcs'
+    ).output
+    for package in ("dev-python/aio-pika", "dev-python/aiormq", "dev-python/pamqp"):
+        assert f"{package}-" in plan
+    assert 'USE="amqp' in plan
+
+
+def test_the_live_ebuilds_replace_the_release_and_keep_what_there_is(container: Container) -> None:
+    key = container.path("/var/lib/gentwoo/machine.key").read_bytes()
+    make_conf = container.path("/etc/portage/make.conf")
+    make_conf.write_text(f'{make_conf.read_text()}EGIT_OVERRIDE_REPO_GENTWOO="/srv/gentwoo.git"\n')
+    container.shell('ACCEPT_KEYWORDS="**" emerge =app-portage/gentwoo-9999 =app-portage/bdcs-9999')
+    merged = {path.name for path in container.path("/var/db/pkg/app-portage").iterdir()}
+    assert merged == {"gentwoo-9999", "bdcs-9999"}
+    assert container.path("/var/lib/gentwoo/machine.key").read_bytes() == key
+    assert container.run("gentwoo", "push").code == 0
+    assert "no differences" in container.run("runuser", "-u", "bdcs", "--", "bdcs", "check", "--only", "records").output
 
 
 def test_unmerging_leaves_key_and_journal(container: Container) -> None:

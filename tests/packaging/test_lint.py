@@ -9,7 +9,7 @@ import pytest
 from tests.packaging.container import Container
 from tests.packaging.layers import Layers
 
-pytestmark = [pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.packaging.container import Container
 from tests.packaging.layers import Layers
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 STOPPED = 3
 

@@ -12,7 +12,7 @@ from tests.packaging.layers import Layers
 from tests.packaging.traces import STRACE, Traces
 from tests.waiting import until
 
-pytestmark = [pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.timeout(1500)]
 
 WRAPPER = f"""\
 #!/bin/sh

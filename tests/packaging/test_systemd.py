@@ -10,15 +10,24 @@ import pytest
 from dev.places import ROOT
 from tests.packaging.boot import boot
 from tests.packaging.layers import Layers
+from tests.packaging.traces import STRACE, Traces
 
-pytestmark = [pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.timeout(1500)]
+
+
+MEMORY_HIGH = 128 * 1024
 
 
 @pytest.fixture(scope="module")
-def seen(installed: Layers, work: Path) -> dict[str, Any]:
+def layers(installed: Layers, work: Path) -> Layers:
+    return installed.above(work / "systemd")
+
+
+@pytest.fixture(scope="module")
+def seen(layers: Layers) -> dict[str, Any]:
     """What the probe saw."""
-    layers = installed.above(work / "systemd")
-    said = boot(layers, (ROOT / "tests/packaging/probe.py").read_text(), timeout=900)
+    probe = (ROOT / "tests/packaging/probe.py").read_text().replace("@STRACE@", STRACE)
+    said = boot(layers, probe, timeout=1200)
     result = layers.changes / "root/result.json"
     assert result.is_file(), said[-4000:]
     document: dict[str, Any] = json.loads(result.read_text())
@@ -54,6 +63,23 @@ def test_a_merge_arrives_and_the_clock_was_read(seen: dict[str, Any]) -> None:
     assert len(seen["record"]) == 1
     may_read_clock = seen["adjtimex"] >= 0
     assert (seen["record"][0]["clock"] != "unknown") == may_read_clock
+
+
+def test_it_needs_no_more_memory_than_it_may_have(seen: dict[str, Any]) -> None:
+    """Daemon and child together, in KiB: no memory controller is here that would hold them to it."""
+    unit = (ROOT / "systemd/gentwoo.service").read_text()
+    assert f"MemoryHigh={MEMORY_HIGH // 1024}M" in unit
+    assert 0 < seen["memory"] < MEMORY_HIGH
+
+
+def test_it_opens_nothing_else_and_runs_nothing_but_itself(seen: dict[str, Any], layers: Layers) -> None:
+    assert all(succeeded(seen, name) for name in ("traced", "traced stop"))
+    assert seen["traced record"]
+    traces = Traces.read(layers.changes / "root/traces")
+    assert {"/var/log/emerge.log", "/var/lib/gentwoo/machine.key"} <= traces.opened
+    assert traces.unexpected() == []
+    assert traces.denied == ()
+    assert {Path(program).name for program in traces.executed} <= {"gentwoo", "python3", "ldconfig"}
 
 
 def test_a_killed_daemon_and_a_hung_one_are_started_again(seen: dict[str, Any]) -> None:
