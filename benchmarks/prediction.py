@@ -107,25 +107,37 @@ def _compared(
 
 
 def list_rows() -> list[Row]:
-    """Totals of lists with --jobs, foretold before they begin."""
+    """Totals of lists with --jobs, foretold before they begin.
+
+    The last ones are harder: members wait for others, sessions and versions differ.
+    """
     rows = []
-    for cores, jobs in ((4, 2), (4, 4), (8, 4), (16, 4)):
-        ours, sums = [], []
-        for seed in range(LISTS):
-            habits = Habits(
-                cores=cores, jobs=(jobs,), runs=25, packages=60, noise=0.18, session=0.0, version=0.0
-            )
-            for foretold, summed, took in _lists(history(habits, 100 * SEED + seed)):
-                ours.append(abs(foretold - took) / took)
-                sums.append(abs(summed - took) / took)
+    for cores, jobs, is_hard in (
+        (4, 2, False), (4, 4, False), (8, 4, False), (16, 4, False), (4, 4, True), (16, 4, True),
+    ):  # fmt: skip
+        habits = Habits(
+            cores=cores,
+            jobs=(jobs,),
+            runs=25,
+            packages=60,
+            noise=0.18,
+            session=0.12 if is_hard else 0.0,
+            version=0.06 if is_hard else 0.0,
+            after_the_last=0.35 if is_hard else 0.0,
+            after_another=0.3 if is_hard else 0.0,
+        )
+        found = [each for seed in range(LISTS) for each in _lists(history(habits, 100 * SEED + seed))]
+        ours = [abs(foretold - took) / took for foretold, _, took in found]
+        sums = [abs(summed - took) / took for _, summed, took in found]
         rows.append(
             Row(
-                what=f"{len(ours)} lists, --jobs={jobs} on {cores} cores, simulated: total",
-                target="≤ 15 % off",
-                measured=f"{100 * fmean(ours):.0f} %",
+                what=f"{len(ours)} lists, --jobs={jobs} on {cores} cores,"
+                f" {'with dependencies' if is_hard else 'simulated'}: total",
+                target="to compare" if is_hard else "≤ 15 % off",
+                measured=f"{100 * fmean(ours):.0f} %, median {100 * median(ours):.0f} %",
                 beside=f"sum of emlop's: {100 * fmean(sums):.0f} %",
                 ratio=fmean(ours) / fmean(sums),
-                is_met=fmean(ours) <= 0.15,
+                is_met=is_hard or fmean(ours) <= 0.15,
             )
         )
     return rows
@@ -243,6 +255,8 @@ def speed_rows() -> list[Row]:
     """The whole command on the real log; how long a table takes to fit."""
     plan = "".join(f"[ebuild     U  ] kde-frameworks/kio-5.{number}.0 \n" for number in range(44, 74))
     with tempfile.TemporaryDirectory(prefix="gentwoo-predict-") as directory:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # as an installed client has it
+        os.environ["PYTHONPYCACHEPREFIX"] = f"{directory}/bytecode"
         command = [*GENTWOO, "predict", "--log", str(LOG), "--offline", "--state-dir", directory]
         best = bare = math.inf
         for _ in range(5):
@@ -260,11 +274,11 @@ def speed_rows() -> list[Row]:
     return [
         Row(
             what="emerge -p | gentwoo predict, 30 packages, 851 kB log",
-            target="≤ 0.5 s",
+            target="≤ 250 ms",
             measured=f"{1000 * best:.0f} ms",
             beside=f"bare interpreter {1000 * bare:.0f} ms",
             ratio=best / bare,
-            is_met=best <= 0.5,
+            is_met=best <= 0.25,
         ),
         Row(
             what="fit of the fleet, 40,000 cells",

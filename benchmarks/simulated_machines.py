@@ -64,6 +64,10 @@ REGIMES = {
     "--jobs=8, 16 cores": Habits(jobs=(8,), cores=16),
     "--jobs=1 or 2, 2 cores": Habits(jobs=(1, 2), cores=2, session=0.15),
     "compiler cache": Habits(cached=0.8, jobs=(1, 2)),
+    "years, exchanged twice": Habits(
+        runs=130, packages=120, jobs=(1, 1, 3), exchanged=2, version=0.08, session=0.1
+    ),
+    "years, --jobs=4": Habits(runs=130, packages=120, jobs=(4,), exchanged=1, version=0.08, session=0.15),
     "wild": Habits(noise=0.3, spoilt=0.05),
 }
 

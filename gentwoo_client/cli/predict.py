@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -148,6 +147,8 @@ def _running(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _follow(follower: Follower, current: Outlook | None, *, as_json: bool) -> int:
     """Show how it goes on until nothing is at work any more."""
+    import json
+
     from gentwoo_client.foretelling.outlook_text import document, outcome, progress
 
     bar = sys.stdout.isatty() and not as_json
@@ -187,6 +188,8 @@ def _print(outlook: Outlook, *, as_json: bool) -> None:
     from gentwoo_client.foretelling.outlook_text import document, table
 
     if as_json:
+        import json
+
         print(json.dumps(document(outlook)))
     else:
         print("\n".join(table(outlook)))
@@ -196,6 +199,8 @@ def _print(outlook: Outlook, *, as_json: bool) -> None:
 
 
 def _accuracy(arguments: argparse.Namespace, settings: Settings) -> int:
+    import json
+
     from gentwoo_client.foretelling import replaying
 
     _, happenings, _ = _read_logs(arguments, settings)

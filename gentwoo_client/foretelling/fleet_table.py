@@ -7,7 +7,6 @@ Nobody learns what this machine is about to build, since it asks for all of it. 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -132,6 +131,8 @@ def _fetch(collector: str, etag: str | None) -> tuple[str, bytes | None] | None:
 
 
 def _parse(document: bytes) -> FleetTable | None:
+    import json
+
     try:
         return FleetTable.from_json(json.loads(document))
     except (InvalidTable, ValueError, RecursionError) as error:

@@ -4,28 +4,29 @@
 At its start only what had completed is known, and what else was at work; whether a merge is of a binary is
 taken for known, as the list that emerge shows says it. Lists are foretold whole at their first start. What
 the log decides later (failures) reaches the model when the log tells it. So a log cut anywhere gives the same
-figures for what comes before the cut.
+figures for what comes before the cut. The fleet's table alone is of today: what rests on it says so, and no
+line of `--json` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
 from typing import Final
 
 from gentwoo_client.foretelling.own_history import merge_of, moment, walk_through
 from gentwoo_client.log.merges import Beginning, Happening
 from gentwoo_client.log.tracker import LoggedChange
 from gentwoo_client.prediction.accuracy import Errors, coverage, errors, half_width, is_scored
+from gentwoo_client.prediction.averages import median
 from gentwoo_client.prediction.fleet import FleetTable
 from gentwoo_client.prediction.history import Estimated, Listed, Walk
 from gentwoo_client.prediction.merges import SOURCE, TINY, Forecast, Merge
 
 EMLOP: Final = "emlop: median of the last 15"
 LOCAL: Final = "this machine's history"
-BOTH: Final = "history and fleet"
-NEVER: Final = "never built here: the fleet"
+BOTH: Final = "history and today's fleet *"
+NEVER: Final = "never built here: today's fleet *"
 SUMS: Final = "lists: sum of emlop's"
 LISTS: Final = "lists: scheduled"
 
@@ -200,4 +201,6 @@ def text(lines: Sequence[Method]) -> list[str]:
         if method.coverage is not None and method.half_width is not None:
             row += f"  {100 * method.coverage:>8.0f} %  ×{method.half_width:.2f}"
         rows.append(row)
+    if any(method.name in (BOTH, NEVER) for method in lines):
+        rows.append("* looks ahead: the fleet's table of today was fitted with what came later, here as well")
     return rows

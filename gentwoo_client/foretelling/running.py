@@ -7,7 +7,6 @@ that cannot be read, or is of another emerge, only how many are to come is known
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any, Final, NamedTuple
 
@@ -119,6 +118,8 @@ def _merge_of(beginning: Beginning, kind: str) -> Merge:
 
 def _resume_list(path: str) -> list[Running]:
     """Return what `mtimedb` says is still to be merged: `[type, root, cpv, action]` each."""
+    import json
+
     try:
         with open(path, "rb") as file:
             document = json.loads(file.read(_LARGEST))

@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from gentwoo_client.log.packed import PACKED
 
@@ -22,8 +21,7 @@ LISTINGS = 100
 """How often a directory in which files come and go is listed, at most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RotatedFile:
+class RotatedFile(NamedTuple):
     """One older part of the log, as it was when the directory was listed."""
 
     path: str
