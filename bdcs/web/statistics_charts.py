@@ -208,11 +208,12 @@ def _labels(points: Sequence[Point]) -> tuple[AxisLabel, ...]:
     every = math.ceil(len(points) / LABELS)
     last = len(points) - 1 - every // 2  # a label in the corner would not have room
     chosen = [place for place in range(last + 1) if (last - place) % every == 0]
+    few = 2 if len(chosen) < LABELS - 1 else 3
     return tuple(
         AxisLabel(
             x=per_cent(100 * points[place].place),
             text=points[place].label,
-            wide_only=(last - place) % (2 * every) != 0,
+            wide_only=(last - place) % (few * every) != 0,
         )
         for place in chosen
     )

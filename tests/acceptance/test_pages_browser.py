@@ -165,7 +165,7 @@ def address(collector: Collector, member: Member, path: str) -> str:
     """The whole address of `path`; a machine's own page gets a fresh link, a feed's is its owner's."""
     if path == FEED:
         (line,) = collector.bdcs("admin", "watch", "list", "--json").stdout.splitlines()
-        return str(json.loads(line)["feed"]).removesuffix(".atom")
+        return collector.url + str(json.loads(line)["feed"]).removesuffix(".atom")
     if not path.startswith(MACHINE):
         return collector.url + path
     answer = member.peer.authorized("POST", member.peer.path + "/report-links")

@@ -6,7 +6,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
+from html import unescape
 
 import pytest
 
@@ -123,6 +125,37 @@ def test_csv(collector: Collector, path: str, columns: list[str]) -> None:
     found = rows(collector, path)
     assert found
     assert list(found[0]) == columns
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "/",
+        "/packages",
+        "/packages?q=a",
+        "/packages?sort=installed",
+        "/packages/app-misc",
+        "/packages/app-misc/alpha",
+        "/packages/app-misc/alpha/versions",
+        "/packages/app-misc/alpha/times",
+        "/packages/app-misc/broken/failures",
+        "/repositories/gentoo",
+        "/compare?p=app-misc/alpha&p=app-misc/broken",
+        "/fleet",
+        "/removal?atoms=app-misc/alpha",
+        "/exposure?atoms=app-misc/alpha",
+    ],
+)
+def test_every_table_is_there_as_csv(collector: Collector, page: str) -> None:
+    """Each section with a table, be it a chart's, has a link to one; and each such link leads to a table."""
+    sections = re.findall("<section.*?</section>", get(collector, page).body.decode(), re.DOTALL)
+    tables = [section for section in sections if "<table" in section]
+    assert tables
+    for section in tables:
+        links = re.findall(r'href="([^"]*\.csv[^"]*)"', section)
+        assert links, section[:300]
+        for link in links:
+            assert rows(collector, unescape(link)), link
 
 
 def test_the_fleet(collector: Collector) -> None:
