@@ -41,15 +41,15 @@ LAST: Final = 15
 FADING: Final = 0.85
 """Weight of a merge beside the one after it."""
 
-_NOISE: Final = 0.25  # standard deviation of a repetition
+_NOISE: Final = 0.2  # standard deviation of a repetition
 _CARRYING: Final = 0.6  # … per unit of contention that it had to be carried
-_VERSION: Final = 0.2  # … of another version
+_VERSION: Final = 0.1  # … of another version
 _SLOT: Final = 0.3  # … of another slot, where the package has several
-_FAR: Final = 0.2  # beyond that, weight falls with distance
+_FAR: Final = 0.3  # beyond that, weight falls with distance
 _SMALL: Final = 2.24  # seconds; of a merge this short half is rounding
-_LOSS_FADING: Final = 0.97
+_LOSS_FADING: Final = 0.96
 _LOSS_LIMIT: Final = 1.0
-_SHARPNESS: Final = 2.5
+_SHARPNESS: Final = 3.0
 
 EXPERTS: Final = ("stretch", "learned", "session", "level", "contention", "last", "median")
 _BELIEVED: Final = (0.0, 0.0, 0.0, 0.1, 0.1, 0.0, 0.0)

@@ -10,17 +10,30 @@ from pathlib import Path
 import pytest
 
 from bdcs.domain.duration_fit import Cell, alone, effect_of, fit
-from gentwoo_client.foretelling.own_history import walk_quickly
+from gentwoo_client.foretelling.own_history import walk_quickly, walk_through
 from gentwoo_client.foretelling.package_moves import package_moves
-from gentwoo_client.foretelling.replaying import EMLOP, LISTS, LOCAL, SUMS, Method, line, methods, replay
+from gentwoo_client.foretelling.replaying import (
+    EMLOP,
+    LISTS,
+    LOCAL,
+    SUMS,
+    Method,
+    line,
+    methods,
+    replay,
+    text,
+)
 from gentwoo_client.log.merges import Beginning, Happening, MergeReader, read_happenings
 from gentwoo_client.prediction.accuracy import coverage, errors, is_scored
+from gentwoo_client.prediction.averages import median, robust_mean, settled
+from gentwoo_client.prediction.correction import Correction
 from gentwoo_client.prediction.fleet import ORIGIN, Effect, FleetTable, InvalidTable, PackageEffects, place
 from gentwoo_client.prediction.history import Walk
 from gentwoo_client.prediction.intervals import Intervals
 from gentwoo_client.prediction.merges import BINARY, SOURCE, Circumstances, Merge, likeness, renamed
-from gentwoo_client.prediction.model import LocalModel
+from gentwoo_client.prediction.model import EXPERTS, LocalModel
 from gentwoo_client.prediction.schedule import Planned, schedule
+from gentwoo_client.prediction.sharing import Sharing, left_of
 
 LOGS = Path(__file__).parents[1] / "data" / "emerge-logs"
 REAL = LOGS / "emlop-10000.log"
@@ -47,9 +60,9 @@ def test_emlops_method_is_replayed_as_it_is(table: dict[str, Method]) -> None:
 def test_errors_on_a_real_log(table: dict[str, Method]) -> None:
     emlop, local = table[EMLOP].errors, table[LOCAL].errors
     assert local.merges == emlop.merges
-    assert local.mean <= 0.65 * emlop.mean
-    assert local.median <= 0.75 * emlop.median
-    assert math.log(local.factor) <= 0.70 * math.log(emlop.factor)
+    assert local.mean <= 0.60 * emlop.mean
+    assert local.median <= 0.70 * emlop.median
+    assert math.log(local.factor) <= 0.68 * math.log(emlop.factor)
     assert abs(local.bias - 1) <= abs(emlop.bias - 1)
 
 
@@ -75,14 +88,26 @@ def test_what_a_line_says(happenings: list[Happening]) -> None:
 
 def test_a_quick_walk_ends_where_a_whole_one_does(happenings: list[Happening]) -> None:
     whole, quick = Walk(), Walk()
-    for _ in replay(happenings, {}):
+    for _ in walk_through(whole, happenings):
         pass
     walk_quickly(quick, happenings)
-    walk_quickly(whole, happenings[:])
-    merge = Merge("kde-frameworks", "kio", "5.45.0")
-    assert whole.foretell(merge, Circumstances(1_521_000_000)) == quick.foretell(
-        merge, Circumstances(1_521_000_000)
-    )
+    for name in ("kio", "kwallet", "plasma"):
+        merge = Merge("kde-frameworks", name, "5.45.0")
+        one, other = (walk.foretell(merge, Circumstances(1_521_000_000)) for walk in (whole, quick))
+        assert one is not None
+        assert other is not None
+        assert other.seconds == pytest.approx(one.seconds, rel=0.1)
+
+
+def test_what_rests_on_the_table_of_today_says_so(happenings: list[Happening]) -> None:
+    names = {f"{each.category}/{each.name}" for each in happenings}
+    effects = PackageEffects(whole=Effect(log=4.0, spread=0.3, machines=20), majors={})
+    known = FleetTable(fitted_at=0, machines=20, packages=dict.fromkeys(names, effects))
+    rows = text(methods(happenings, {}, known))
+    starred = [row for row in rows if "today" in row]
+    assert len(starred) == 3
+    assert all("*" in row for row in starred)
+    assert not any("*" in row for row in rows if row not in starred)
 
 
 # The model ------------------------------------------------------------------------------------------------
@@ -179,8 +204,121 @@ def test_a_slow_session_is_noticed() -> None:
     assert seconds(model, Merge("app-misc", "f", "1")) > 110
 
 
+def test_a_stretch_of_work_is_corrected_in_hindsight() -> None:
+    """All were first built while the machine was slow; that shows only when some are built again."""
+    model, at = LocalModel(), 1_000_000
+    for number, took in [(number, 200) for number in range(20)] + [(number, 100) for number in range(12)]:
+        if number == 0:
+            at += 1_000_000
+        merge, circumstances = Merge("app-misc", f"p{number}", "1"), Circumstances(at, 1)
+        forecast = model.foretell(merge, circumstances)
+        model.learn(
+            merge, circumstances, seconds=took, concurrency=1.0, ended_at=at + took, forecast=forecast
+        )
+        at += took
+    later = model.foretell(Merge("app-misc", "p19", "1"), Circumstances(at + 1_000_000, 1))
+    assert later is not None
+    assert later.seconds < 170
+    assert later.guesses[EXPERTS.index("stretch")] < later.guesses[EXPERTS.index("session")]
+
+
+def test_a_compiler_cache_is_noticed() -> None:
+    """The same version again is quick, another version is not."""
+    model, at = LocalModel(), 0
+    for turn in range(40):
+        for number in range(4):
+            merge = Merge("app-misc", f"p{number}", str((turn + number) // 2))
+            again = (turn + number) % 2 == 1 and turn > 0
+            at += 100_000
+            circumstances = Circumstances(at, 1)
+            forecast = model.foretell(merge, circumstances)
+            took = 40 if again else 200
+            model.learn(
+                merge, circumstances, seconds=took, concurrency=1.0, ended_at=at + took, forecast=forecast
+            )
+    built = Merge("app-misc", "p0", "19")
+    assert seconds(model, built) < 70
+    assert seconds(model, built._replace(version="20")) > 130
+
+
 def test_versions_are_alike_by_their_leading_parts() -> None:
     assert [likeness("12.3.0", other) for other in ("12.3.1", "12.4", "13.3.0", "12.3.0")] == [2, 1, 0, 3]
+
+
+# Sharing the machine ------------------------------------------------------------------------------------
+
+
+def company(sharing: Sharing, *left: float, place: int = 1, size: int = 1, jobs: int = 2) -> float:
+    """How many are expected to share the machine with a merge of 100 s, itself included."""
+    circumstances = Circumstances(0, 1 + len(left), jobs, size, place, left=left)
+    return math.exp(sharing.expected(circumstances, 100.0))
+
+
+def test_company_is_foreseen_from_what_runs_and_what_waits() -> None:
+    sharing = Sharing()
+    assert company(sharing) == pytest.approx(1.0)
+    assert company(sharing, 10.0) < company(sharing, 90.0) == pytest.approx(company(sharing, 90.0))
+    assert company(sharing, 10.0, place=2, size=2) < company(sharing, 10.0, place=2, size=9)
+    assert company(sharing, 10.0, place=2, size=9, jobs=1) < company(sharing, 10.0, place=2, size=9)
+    assert company(sharing, place=1, size=9) > 1.3  # a slot is free, and eight wait
+
+
+def test_company_costs_large_merges_more_where_it_does() -> None:
+    sharing = Sharing()
+    for _ in range(100):
+        sharing.compare(0.7, 0.7 * 0.9, math.log(600))
+        sharing.compare(0.7, 0.0, math.log(6))
+    assert sharing.slope(math.log(600)) > 0.7
+    assert sharing.slope(math.log(6)) < 0.2
+    assert all(0.0 <= Sharing().slope(log) <= 1.2 for log in range(-2, 15))
+
+
+def test_what_runs_late_is_not_over_at_once() -> None:
+    assert [left_of(100, elapsed) for elapsed in (0, 60, 99.5, 400)] == [
+        100,
+        40,
+        pytest.approx(14.9, 0.01),
+        60,
+    ]
+
+
+def test_a_walk_knows_what_runs_beside() -> None:
+    walk = Walk()
+    for number, name in enumerate(["long", "short", "long", "short"]):
+        merge, took = Merge("a", name, "1"), {"long": 1000, "short": 20}[name]
+        walk.began(merge, "/", Circumstances(10_000 * number, 1))
+        walk.completed(merge, "/", ended_at=10_000 * number + took, seconds=took, concurrency=1.0)
+    later = Circumstances(900_000, 2)
+    alone = walk.foretell(Merge("a", "short", "1"), later._replace(at_work=1))
+    walk.began(Merge("a", "long", "1"), "/", later._replace(at_work=1))
+    walk.began(Merge("a", "short", "1"), "/", later)
+    found = walk.completed(Merge("a", "short", "1"), "/", ended_at=900_030, seconds=30, concurrency=2.0)
+    assert found is not None
+    assert alone is not None
+    assert found.forecast.seconds > 1.1 * alone.seconds
+
+
+# Correction and averages ----------------------------------------------------------------------------------
+
+
+def test_a_correction_is_learned_and_nothing_before() -> None:
+    correction, source = Correction((0.0, 0.1), (1.0, 1.0)), random.Random(3)
+    assert correction.of((1.0, 2.0)) == pytest.approx(0.2)
+    for number in range(300):
+        known = (float(number % 2), source.gauss(0, 1))
+        off = 0.8 * known[0] - 0.3 * known[1] + source.gauss(0, 0.05)
+        correction.learn(known, off if number % 20 else 9.0, 1.0)  # some are far off
+    assert correction.of((1.0, 0.0)) == pytest.approx(0.8, abs=0.1)
+    assert correction.of((0.0, 1.0)) == pytest.approx(-0.3, abs=0.1)
+    assert correction.of((100.0, 0.0)) == 2.0
+
+
+def test_middles() -> None:
+    assert [median(some) for some in ([3], [1, 3], [5, 1, 3])] == [3, 2, 3]
+    assert robust_mean([1, 1], [0.0, 1.0], 0.2) == 0.5
+    assert robust_mean([1, 1, 1], [0.0, 0.1, 0.2], 0.2) == pytest.approx(0.1)
+    assert robust_mean([1] * 5, [0.0, 0.0, 0.1, 0.1, 9.0], 0.2) < 0.4
+    assert settled([1, 1, 1], [0.0, 0.0, 3.0]) == 0.5
 
 
 # Intervals ------------------------------------------------------------------------------------------------
