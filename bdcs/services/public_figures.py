@@ -11,8 +11,9 @@ import difflib
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, or_, select, tuple_
 
 from bdcs.domain.thresholds import ROUNDING, Thresholds, settled_parts
 from bdcs.services.figures import FLEET
@@ -107,16 +108,24 @@ def overview(connection: Connection, rows: int = 10) -> Overview:
     )
 
 
+_OF_PACKAGE: Final = (
+    select(versions.c.text, figures.c.published)
+    .select_from(figures.join(packages).outerjoin(versions))
+    .where(
+        packages.c.category == bindparam("in_category"),
+        packages.c.name == bindparam("of_name"),
+        is_shown(packages.c.id),
+    )
+)
+"""What is published of a package: made once, since every page of a package asks for it."""
+
+
 def package_figures(
     connection: Connection, category: str, name: str, thresholds: Thresholds
 ) -> PackageFigures:
     """All that may be said of `category/name`: the same where nobody has it as where a few have it."""
-    query = (
-        select(versions.c.text, figures.c.published)
-        .select_from(figures.join(packages).outerjoin(versions))
-        .where(packages.c.category == category, packages.c.name == name, is_shown(packages.c.id))
-    )
-    published = {row.text: row.published for row in connection.execute(query)}
+    rows = connection.execute(_OF_PACKAGE, {"in_category": category, "of_name": name})
+    published = {row.text: row.published for row in rows}
     fleet = fleet_figure(connection)
     machines = published.pop(None, 0)
     machines = min(machines, fleet) if fleet else machines

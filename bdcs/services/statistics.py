@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select
 
 from bdcs.domain.statistics import (
+    ANY_VERSION,
     HOUR,
     NO_BUCKET,
     UNKNOWN_REPOSITORY,
@@ -238,25 +239,17 @@ def package(
     dates = _dates_of(connection, number)
     series = _series(cells)
     weeks = _filled(series.pop(_ANY, {}), week_of(int(now)))
-    bars = {bucket: value for (topic, _, bucket), value in cells.items() if topic == Topic.SECONDS and value}
-    origins = {topic: cells.get((topic, _ANY, NO_BUCKET), 0) for topic in (Topic.SOURCE, Topic.BINARY)}
-    origins = settled_parts(machines, origins, thresholds)
-    adoption = _adoption(cells, dates)
-    return PackageStatistics(
-        category=category,
-        name=name,
-        weeks=tuple(WeekFigure(start=week_start(week), machines=value) for week, value in weeks.items()),
+    bars = _bars(cells)
+    return replace(
+        _outline(category, name, cells, machines, thresholds, now),
         shares=_shares(series, weeks, holders, thresholds),
-        adoption=adoption,
+        adoption=_adoption(cells, dates),
         stuck=_stuck(series, holders, dates, now),
         repositories=_repositories(connection, cells, machines, thresholds),
-        source=origins.get(Topic.SOURCE, 0),
-        binary=origins.get(Topic.BINARY, 0),
         durations=tuple(
             DurationBar(low=duration_edges(bucket)[0], high=duration_edges(bucket)[1], machines=bars[bucket])
             for bucket in sorted(bars)
         ),
-        typical=_typical(bars),
         failures=_failures(cells, holders, dates, thresholds),
         discarded=cells.get((Topic.DISCARDED, _ANY, NO_BUCKET), 0),
         downgrades=tuple(
@@ -315,8 +308,17 @@ def repository_overview(connection: Connection, repository: str) -> Overview:
 def compared(
     connection: Connection, names: Sequence[tuple[str, str]], thresholds: Thresholds, now: float
 ) -> tuple[PackageStatistics, ...]:
-    """Statistics of several packages, in the order of `names`."""
-    return tuple(package(connection, category, name, thresholds, now) for category, name in names)
+    """Of several packages what is compared, in the order of `names`: weeks, build times, source or binary."""
+    found = []
+    for category, name in names:
+        number, machines = _shown(connection, category, name)
+        if number is None or not machines:
+            found.append(PackageStatistics(category=category, name=name))
+        else:
+            rows = connection.execute(_OUTLINE_CELLS, {"package": number})
+            cells = {(row.topic, _ANY, row.bucket): row.published for row in rows}
+            found.append(_outline(category, name, cells, machines, thresholds, now))
+    return tuple(found)
 
 
 def fleet(connection: Connection) -> FleetStatistics:
@@ -343,36 +345,83 @@ def _part(whole: int | None, size: int) -> int | None:
     return two_digits(whole / size) or None if whole is not None else None
 
 
+def _outline(
+    category: str, name: str, cells: Cells, machines: int, thresholds: Thresholds, now: float
+) -> PackageStatistics:
+    """What is said of a package as a whole."""
+    moves = {
+        bucket: value
+        for (topic, version, bucket), value in cells.items()
+        if topic == Topic.HOLDS and version == _ANY
+    }
+    origins = {topic: cells.get((topic, _ANY, NO_BUCKET), 0) for topic in (Topic.SOURCE, Topic.BINARY)}
+    origins = settled_parts(machines, origins, thresholds)
+    return PackageStatistics(
+        category=category,
+        name=name,
+        weeks=tuple(
+            WeekFigure(start=week_start(week), machines=value)
+            for week, value in _filled(moves, week_of(int(now))).items()
+        ),
+        source=origins.get(Topic.SOURCE, 0),
+        binary=origins.get(Topic.BINARY, 0),
+        typical=_typical(_bars(cells)),
+    )
+
+
+def _bars(cells: Cells) -> dict[int, int]:
+    """On how many machines it builds in each time that is shown."""
+    return {bucket: value for (topic, _, bucket), value in cells.items() if topic == Topic.SECONDS and value}
+
+
+# What every page of a package asks for: made once, since making it costs more than the answer.
+_SHOWN: Final = (
+    select(packages.c.id, figures.c.published)
+    .join(figures, and_(figures.c.package_id == packages.c.id, figures.c.version_id.is_(None)))
+    .where(
+        packages.c.category == bindparam("in_category"),
+        packages.c.name == bindparam("of_name"),
+        is_shown(packages.c.id),
+    )
+)
+_PACKAGE_CELLS: Final = (
+    select(_CELLS.topic, versions.c.text, _CELLS.bucket, _CELLS.published)
+    .outerjoin(versions, versions.c.id == _CELLS.version_id)
+    .where(_CELLS.package_id == bindparam("package"))
+)
+_OUTLINE_CELLS: Final = select(_CELLS.topic, _CELLS.bucket, _CELLS.published).where(
+    _CELLS.package_id == bindparam("package"),
+    _CELLS.topic.in_([int(each) for each in (Topic.HOLDS, Topic.SECONDS, Topic.SOURCE, Topic.BINARY)]),
+    _CELLS.version_id == ANY_VERSION,
+)
+_VERSIONS: Final = (
+    select(versions.c.text, figures.c.published)
+    .join(versions, versions.c.id == figures.c.version_id)
+    .where(figures.c.package_id == bindparam("package"))
+)
+_DATES: Final = (
+    select(versions.c.text, version_dates.c.arrived_at, version_dates.c.failing_since)
+    .join(versions, versions.c.id == version_dates.c.version_id)
+    .where(version_dates.c.package_id == bindparam("package"))
+)
+
+
 def _shown(connection: Connection, category: str, name: str) -> tuple[int | None, int]:
     """The number of a package, and on how many machines it is shown to be."""
-    query = (
-        select(packages.c.id, figures.c.published)
-        .join(figures, and_(figures.c.package_id == packages.c.id, figures.c.version_id.is_(None)))
-        .where(packages.c.category == category, packages.c.name == name, is_shown(packages.c.id))
-    )
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_SHOWN, {"in_category": category, "of_name": name}).one_or_none()
     return (None, 0) if row is None else (row.id, row.published)
 
 
 def _cells_of(connection: Connection, package: int) -> Cells:
-    query = (
-        select(_CELLS.topic, versions.c.text, _CELLS.bucket, _CELLS.published)
-        .outerjoin(versions, versions.c.id == _CELLS.version_id)
-        .where(_CELLS.package_id == package)
-    )
-    return {(row.topic, row.text or _ANY, row.bucket): row.published for row in connection.execute(query)}
+    rows = connection.execute(_PACKAGE_CELLS, {"package": package})
+    return {(topic, text or _ANY, bucket): published for topic, text, bucket, published in rows}
 
 
 def _version_figures(
     connection: Connection, package: int, machines: int, thresholds: Thresholds
 ) -> dict[str, int]:
     """On how many machines each version is now, as the package's page says it."""
-    query = (
-        select(versions.c.text, figures.c.published)
-        .join(versions, versions.c.id == figures.c.version_id)
-        .where(figures.c.package_id == package)
-    )
-    published = {row.text: row.published for row in connection.execute(query)}
+    published = dict(connection.execute(_VERSIONS, {"package": package}).tuples().all())
     return settled_parts(machines, published, thresholds)
 
 
@@ -383,14 +432,9 @@ class _Dates:
 
 
 def _dates_of(connection: Connection, package: int) -> dict[str, _Dates]:
-    query = (
-        select(versions.c.text, version_dates.c.arrived_at, version_dates.c.failing_since)
-        .join(versions, versions.c.id == version_dates.c.version_id)
-        .where(version_dates.c.package_id == package)
-    )
     return {
         row.text: _Dates(arrived_at=row.arrived_at, failing_since=row.failing_since)
-        for row in connection.execute(query)
+        for row in connection.execute(_DATES, {"package": package})
     }
 
 
