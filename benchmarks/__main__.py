@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""All benchmarks, one after the other, each in a process of its own: `make bench`."""
+"""All benchmarks, one after the other, each in a process of its own: `make bench`.
+
+    python -m benchmarks [NAME [OPTION…]]
+
+runs one of them, with options of its own; `NAME --help` says which it has.
+"""
 
 import subprocess
 import sys
@@ -25,9 +30,12 @@ BENCHMARKS = (
 
 def main() -> None:
     """Run them; what one of them finds is no reason to stop."""
-    for name in BENCHMARKS:
+    only, options = sys.argv[1:2], sys.argv[2:]
+    if unknown := set(only) - set(BENCHMARKS):
+        raise SystemExit(f"{unknown.pop()}: no benchmark; there are {', '.join(BENCHMARKS)}")
+    for name in only or BENCHMARKS:
         print(f"## {name}\n", flush=True)
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False)
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False)
         if done.returncode:
             print(f"{name} ended with {done.returncode}\n", flush=True)
 
