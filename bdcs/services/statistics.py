@@ -421,7 +421,7 @@ def _version_figures(
     connection: Connection, package: int, machines: int, thresholds: Thresholds
 ) -> dict[str, int]:
     """On how many machines each version is now, as the package's page says it."""
-    published = dict(connection.execute(_VERSIONS, {"package": package}).tuples().all())
+    published = dict(connection.execute(_VERSIONS, {"package": package}).all())
     return settled_parts(machines, published, thresholds)
 
 
