@@ -157,7 +157,9 @@ class _Repository:
 
 
 _TWO = [f"{number:02}" for number in range(60)]
-_MINUTES = [f"{hour:02}:{minute:02}:" for hour in range(24) for minute in range(60)]
+_MINUTES = [
+    hour + minute for hour in [f"{two}:" for two in _TWO[:24]] for minute in [f"{two}:" for two in _TWO]
+]
 
 
 class _UtcMoments(dict[int, str]):

@@ -87,13 +87,6 @@ def _completion(name: bytes, item: bytes) -> bytes:
     )  # fmt: skip
 
 
-def _in_place(name: bytes) -> bytes:
-    """AUTOCLEAN, perhaps the removal of the old version, perhaps the completion."""
-    slot = rb"(?P<" + name + rb"_slot>:[^\n\r\0]+|)"
-    completion = _completion(name, _item(name + b"_done"))
-    return rb"AUTOCLEAN: " + _cpv(name + b"_cp") + slot + _LF + _removal(name) + _perhaps(completion)
-
-
 _SAME = rb" \((?P=start_cpv)::"
 _START = (
     rb"emerge " + _item(b"start")
@@ -111,7 +104,10 @@ _START = (
     )
 )  # fmt: skip
 
-_AUTOCLEAN = _in_place(b"late")
+_AUTOCLEAN = (
+    rb"AUTOCLEAN: " + _cpv(b"placed_cp") + rb"(?P<placed_slot>:[^\n\r\0]+|)" + _LF + _removal(b"placed")
+    + _perhaps(_completion(b"placed", _item(b"placed")))
+)  # fmt: skip
 _REMOVED = rb"unmerge success: " + _cpv(b"removed_cpv") + _LF
 _KEPT = rb"!!! unmerge FAILURE: " + _cpv(b"kept_cpv") + _LF
 _COMPLETED = rb"::: completed emerge " + _item(b"completed")
@@ -123,7 +119,6 @@ _PHASE = (
     rb"(?:===|---) " + _place(b"phase_place")
     + rb" (?P<phase>Merging(?: Binary)?|Compiling/(?:Merg|Packag)ing|Cleaning|Fetching Binary)"
     + rb" \(" + _cpv(b"phase_cpv") + rb"::(?P<phase_path>[^\n]*)\)" + _LF
-    + _perhaps(_AT + rb" >>> " + _in_place(b"then"))
 )  # fmt: skip
 
 _STATUS = rb"exiting successfully\.|exiting unsuccessfully with status '[^'\n]*'\."
@@ -181,25 +176,17 @@ WHOLE_FIELDS: Final = _groups(
     " whole_cp whole_old_at whole_old whole_gone_at whole_done_at"
 )
 
-_IN_PLACE = (
-    "{0}_cp {0}_slot {0}_old_at {0}_old {0}_gone_at {0}_done_at {0}_done_place {0}_done_cpv {0}_done_root"
-)
-
 PHASE: Final = TOKEN.groupindex["phase_path"]
 """An item gets to fetching, compiling or merging."""
 PHASE_FIELDS: Final = _groups("phase_place phase phase_cpv phase_path")
 
-THEN: Final = _groups("then_slot then_gone_at")
-"""`PHASE`, and then `AUTOCLEAN`."""
-THEN_DONE: Final = TOKEN.groupindex["then_done_root"]
-"""`PHASE`, and then `AUTOCLEAN_DONE`."""
-THEN_FIELDS: Final = _groups(_IN_PLACE.format("then"))
+PLACED: Final = _groups("placed_slot placed_gone_at")
+"""Files are in place (AUTOCLEAN); perhaps also: the old instance was unmerged."""
+PLACED_FIELDS: Final = _groups("placed_cp placed_slot placed_old_at placed_old placed_gone_at")
 
-AUTOCLEAN: Final = _groups("late_slot late_gone_at")
-"""Files are in place; perhaps also: the old instance was unmerged."""
-AUTOCLEAN_DONE: Final = TOKEN.groupindex["late_done_root"]
-"""`AUTOCLEAN`, and the item is completed."""
-AUTOCLEAN_FIELDS: Final = _groups(_IN_PLACE.format("late"))
+FINISHED: Final = TOKEN.groupindex["placed_root"]
+"""`PLACED`, and the item is completed."""
+FINISHED_FIELDS: Final = PLACED_FIELDS + _groups("placed_done_at placed_place placed_cpv placed_root")
 
 REPLACING: Final = TOKEN.groupindex["replaced_cpv"]
 """A removal in favour of another version begins (` === Unmerging...`)."""

@@ -70,6 +70,9 @@ _WHOLE_KEY: Final = _GROUPS["whole_cp"]
 _WHOLE_GONE_AT: Final = _GROUPS["whole_gone_at"]
 _WHOLE_DONE_AT: Final = _GROUPS["whole_done_at"]
 _PHASE_PATH: Final = _GROUPS["phase_path"]
+_PLACED_SLOT: Final = _GROUPS["placed_slot"]
+_PLACED_GONE_AT: Final = _GROUPS["placed_gone_at"]
+_PLACED_ROOT: Final = _GROUPS["placed_root"]
 _REMOVED_CPV: Final = _GROUPS["removed_cpv"]
 _COMPLETED_ROOT: Final = _GROUPS["completed_root"]
 _IDLE_UNTIL: Final = _GROUPS["idle_until"]
@@ -382,16 +385,6 @@ class MergeTracker:
         self._group = _PHASE_PATH
         self._reach(place, cpv, phase, path)
 
-    def _on_then(self, match: Match) -> None:
-        """Handle a phase, and that files are in place."""
-        self._on_phase(match)
-        self._in_place(match, parser.THEN_FIELDS)
-
-    def _on_then_done(self, match: Match) -> None:
-        """Handle a phase, and from there to the completion."""
-        self._on_phase(match)
-        self._finish(match, parser.THEN_FIELDS)
-
     def _reach(self, place: bytes, cpv: bytes, phase: bytes, path: bytes) -> None:
         """Note how far the item at `place` has got."""
         package = parser.PACKAGES[cpv]
@@ -407,33 +400,32 @@ class MergeTracker:
                 self._heard_of(item.run)
                 return
 
-    def _on_autoclean(self, match: Match) -> None:
+    def _on_placed(self, match: Match) -> None:
         """Handle ` >>> AUTOCLEAN: CAT/PN:SLOT`, and perhaps the replacement of the old version."""
-        self._in_place(match, parser.AUTOCLEAN_FIELDS)
+        key, slot, old_at, old, gone_at = match.group(*parser.PLACED_FIELDS)
+        self._group = _PLACED_SLOT
+        self._arrive(key, is_slotless=not slot)
+        self._replace(_PLACED_GONE_AT, old_at, old, gone_at)
 
-    def _on_autoclean_done(self, match: Match) -> None:
-        """Handle the same, and then the completion."""
-        self._finish(match, parser.AUTOCLEAN_FIELDS)
-
-    def _finish(self, match: Match, fields: tuple[int, ...]) -> None:
-        """Handle the end of an item, at once where it is as usual, else record by record."""
-        key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*fields)
+    def _on_finished(self, match: Match) -> None:
+        """Handle the same, and then the completion: at once where it is as usual, else record by record."""
+        key, slot, old_at, old, gone_at, done_at, place, cpv, root = match.group(*parser.FINISHED_FIELDS)
         item, end = self._usual_item(key, cpv, root), int(done_at)
         if (
             item is None
             or not slot
             or not self._now <= end <= self._deadline
-            or (old is not None and not self._make_room(item, int(old_at), old, int(gone_at), end, fields[4]))
+            or (old is not None and not self._make_room(item, int(old_at), old, int(gone_at), end))
         ):
-            self._in_place(match, fields)
-            self._group = fields[8]
+            self._on_placed(match)
+            self._group = _PLACED_ROOT
             self._complete(end, place, cpv, root)
             return
         passed = end - self._now
         self._area += self._at_work * passed
         self._time += passed
         self._now = end
-        self._group = fields[8]
+        self._group = _PLACED_ROOT
         self._last_done = (place, cpv, root)
         self._emit_install(item, end, known_end=True)
         self._remove(item)
@@ -458,7 +450,7 @@ class MergeTracker:
             return None
         return item
 
-    def _make_room(self, item: _Item, begin: int, old: bytes, past: int, end: int, group: int) -> bool:
+    def _make_room(self, item: _Item, begin: int, old: bytes, past: int, end: int) -> bool:
         """The package `old` goes for `item`. Returns False, having done nothing, if not as usual."""
         gone = parser.PACKAGES[old]
         category, name, _, key = item.package
@@ -467,7 +459,7 @@ class MergeTracker:
         item.replaces = gone.version
         if self._removals:
             self._removals.pop(old, None)
-        self._group = group
+        self._group = _PLACED_GONE_AT
         self._changes.append(
             _new(LoggedChange, (
                 "uninstall", category, name, gone.version, parser.ROOTS[item.root], None, None, "replaced",
@@ -475,13 +467,6 @@ class MergeTracker:
             ))
         )  # fmt: skip
         return True
-
-    def _in_place(self, match: Match, fields: tuple[int, ...]) -> None:
-        """Files of an item are in place, and perhaps the old version went."""
-        key, slot, old_at, old, gone_at = match.group(*fields[:5])
-        self._group = fields[1]
-        self._arrive(key, is_slotless=not slot)
-        self._replace(fields[4], old_at, old, gone_at)
 
     def _arrive(self, key: bytes, *, is_slotless: bool) -> None:
         """An item of that package is in place."""
@@ -1081,10 +1066,8 @@ _HANDLER_OF: Final[dict[int, Callable[[MergeTracker, Match], None]]] = {
     **dict.fromkeys(parser.START, MergeTracker._on_start),
     parser.WHOLE: MergeTracker._on_whole,
     parser.PHASE: MergeTracker._on_phase,
-    **dict.fromkeys(parser.THEN, MergeTracker._on_then),
-    parser.THEN_DONE: MergeTracker._on_then_done,
-    **dict.fromkeys(parser.AUTOCLEAN, MergeTracker._on_autoclean),
-    parser.AUTOCLEAN_DONE: MergeTracker._on_autoclean_done,
+    **dict.fromkeys(parser.PLACED, MergeTracker._on_placed),
+    parser.FINISHED: MergeTracker._on_finished,
     parser.REPLACING: MergeTracker._on_replacing,
     parser.REMOVING: MergeTracker._on_removing,
     parser.REMOVED: MergeTracker._on_removed,
