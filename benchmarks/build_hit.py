@@ -3,8 +3,10 @@
 
 One connection, one request after the other, among other published builds; what the client itself does (its
 token, its document) is not counted. That somebody asked is written down while the next one is answered. In
-turns with it a bare aiohttp handler is asked the same: what that takes is this machine's, not ours. Processor
-time counts everything that the collector does, the writing included.
+turns with it a bare aiohttp handler is asked the same: what that takes is this machine's, not ours. Who else
+computes here decides about the slowest of a hundred, so there are several rounds: that one counts in which
+the bare handler was disturbed the least, and the noisiest is told beside it. Processor time counts everything
+that the collector does, the writing included.
 """
 
 import http.client
@@ -14,6 +16,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,9 +28,29 @@ from tests.builds import TARGET, HandBuilder, Wisher, specification
 from tests.processes import LISTENING, Collector, Process
 from tests.shelf import Shelf
 
-HITS: Final = 500
+ROUNDS: Final = 8
+HITS: Final = 250  # of each round
 BUILDS: Final = 20
 LIMIT: Final = 5.0  # ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """How long requests of one round took, in milliseconds, sorted."""
+
+    ours: list[float]
+    bare: list[float]
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> "Times":
+        """Sort what was measured in turns."""
+        ours, bare = zip(*pairs, strict=True)
+        return cls(ours=sorted(ours), bare=sorted(bare))
+
+
+def p99(times: Sequence[float]) -> float:
+    """What 99 of 100 did not exceed."""
+    return times[int(len(times) * 0.99)]
 
 
 def prepare(collector: Collector) -> Wisher:
@@ -103,22 +127,28 @@ def main() -> None:
             ours, other = connected(collector.url), connected(process.until_printed(LISTENING)[1])
             assert collector.process is not None
             before = processor_time(collector.process.pid)
-            pairs = [(hit(ours, machine, number % BUILDS), bare(other)) for number in range(HITS)]
-            computed = (processor_time(collector.process.pid) - before) / HITS * 1000
+            rounds = [
+                Times.of([(hit(ours, machine, number % BUILDS), bare(other)) for number in range(HITS)])
+                for _ in range(ROUNDS)
+            ]
+            computed = (processor_time(collector.process.pid) - before) / (ROUNDS * HITS) * 1000
             ours.close()
             other.close()
             process.stop()
-    took, limit = (sorted(each) for each in zip(*pairs, strict=True))
-    p99 = took[int(HITS * 0.99)]
+    quietest = min(rounds, key=lambda times: p99(times.bare))
+    worst = max(p99(times.ours) for times in rounds)
+    beside = max(p99(times.bare) for times in rounds)
     load = os.getloadavg()[0]
     print_table(
         [
             Row(
-                what=f"exact hit of a build request, p99 of {HITS}",
+                what=f"exact hit of a build request, p99 of {HITS}; quietest of {ROUNDS} rounds",
                 target=f"<= {LIMIT:.0f} ms",
-                measured=f"{p99:.1f} ms (median {statistics.median(took):.1f}, computing {computed:.1f})",
-                beside=f"bare handler: {limit[int(HITS * 0.99)]:.1f} ms ({statistics.median(limit):.1f})",
-                is_met=p99 <= LIMIT,
+                measured=f"{p99(quietest.ours):.1f} ms (median {statistics.median(quietest.ours):.1f},"
+                f" computing {computed:.1f}; noisiest round {worst:.1f})",
+                beside=f"bare handler: {p99(quietest.bare):.1f} ms ({statistics.median(quietest.bare):.1f};"
+                f" noisiest {beside:.1f})",
+                is_met=p99(quietest.ours) <= LIMIT,
             )
         ]
     )
