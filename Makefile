@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup prefix run demo screenshots check test-fast test test-packaging test-long bench format docs dist lock clean
+.PHONY: help setup prefix run demo screenshots check test-fast test test-engines test-packaging test-long bench format docs dist lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,10 +30,13 @@ check: setup  ## format, ruff and mypy --strict
 	.venv/bin/mypy --strict
 
 test-fast: setup  ## unit and property tests, under a minute
-	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not long" tests/unit tests/property
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not long and not engines" tests/unit tests/property
 
 test: setup check  ## everything that needs no other engine or init system
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long"
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines"
+
+test-engines: setup  ## what works on other engines: blobs in S3 (moto's server)
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m engines
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
 	@.venv/bin/python -m dev.packaging

@@ -4,12 +4,14 @@
 CollectorError
 ├── ConfigurationError        a setting is wrong; exit code 78
 │   ├── NoStore               … or names a place where no store is
+│   ├── LibraryMissing        … or needs a library that is not installed
 │   ├── InvalidHeader         … or a field of a target's index header has one that no index can hold
 │   └── UnknownSetting        … or does not exist; names the nearest that does
 ├── StoreError
 │   ├── StoreUnavailable      not now; 503 with Retry-After, exit code 75
 │   │   ├── StoreFull         no space is left; nothing was lost, nothing was accepted
 │   │   │   └── BlobsFull     … where package files lie
+│   │   ├── BlobsUnavailable  what keeps package files does not answer; nothing was lost
 │   │   └── IndexNotWritten   what was published is not in the index yet; the server tries again
 │   ├── StoreDamaged          the database, or a value in it, cannot be what was written; exit code 1
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
@@ -119,6 +121,14 @@ class NoStore(ConfigurationError):
         self.path = path
 
 
+class LibraryMissing(ConfigurationError):
+    """A setting wants a library that is not installed; `extra` is the name of GenTwoo's extra that has it."""
+
+    def __init__(self, setting: str, value: str, library: str, extra: str) -> None:
+        super().__init__(f"{setting}: {value} needs {library}, which is not installed")
+        self.advice = f"install {library}, or have pip do it: pip install 'gentwoo[{extra}]'"
+
+
 class StoreError(CollectorError):
     """Something about the store."""
 
@@ -146,6 +156,27 @@ class BlobsFull(StoreFull):
     def __init__(self, place: Path, reason: str) -> None:
         super().__init__(f"{place}: {reason}")
         self.place = place
+
+
+class BlobsUnavailable(StoreUnavailable):
+    """What keeps package files does not answer, or refuses; what it had it has, and nothing was added."""
+
+    advice = "do it again later; if this stays, look at the settings `blobs` and `s3_endpoint`"
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+
+
+class BlobTaken(StoreError):
+    """A package file has that name already, and is not replaced."""
+
+    advice = "do it again: what no row of the store names is removed then"
+
+    def __init__(self, target: str, path: str) -> None:
+        super().__init__(f"there is a file {target}/{path} already")
+        self.target = target
+        self.path = path
 
 
 class BlobMissing(StoreError):

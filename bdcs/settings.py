@@ -24,6 +24,11 @@ DEFAULT_FILE: Final = Path("/etc/bdcs/bdcs.toml")
 ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required", "closed")
 PROPOSALS: Final = ("accept", "ask", "refuse")
+FILES: Final = "file:"
+REDIRECT: Final = "redirect"
+SEND: Final = "send"
+_BUCKET: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._-]+)*/?")
+_HTTP_URL: Final = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -44,6 +49,23 @@ class Settings:
     data: Path = field(default=Path("/var/lib/bdcs"), metadata={"doc": "directory of the collector's state"})
     store: str = field(
         default="sqlite:", metadata={"doc": "where records live: `sqlite:` (in `data`) or `sqlite:PATH`"}
+    )
+    blobs: str = field(
+        default=FILES,
+        metadata={"doc": "where package files live: `file:` (in `data`) or `s3://BUCKET/PREFIX`"},
+    )
+    s3_endpoint: str | None = field(
+        default=None, metadata={"doc": "URL of an S3 service; default: that of AWS for the region"}
+    )
+    s3_region: str | None = field(
+        default=None, metadata={"doc": "region of the bucket; default: what AWS's own configuration says"}
+    )
+    s3_download: str = field(
+        default=REDIRECT,
+        metadata={
+            "doc": "how clients get packages that are in S3: `redirect` (a signed URL of the bucket), `send`"
+            " (through the collector), or the URL of a CDN that has what is below `PREFIX/packages/`"
+        },
     )
     trusted_proxies: tuple[Network, ...] = field(
         default=(), metadata={"doc": "networks whose X-Forwarded-For is believed, such as `127.0.0.1/32`"}
@@ -321,11 +343,31 @@ def _location(name: str, value: Any) -> str:
     return str(value)
 
 
+def _blobs(name: str, value: Any) -> str:
+    if value != FILES and not (isinstance(value, str) and _BUCKET.fullmatch(value)):
+        raise ConfigurationError(f"{name}: {value!r} is neither {FILES} nor s3://BUCKET/PREFIX")
+    return str(value)
+
+
+def _http_url(name: str, value: Any) -> str:
+    if not isinstance(value, str) or not _HTTP_URL.fullmatch(value):
+        raise ConfigurationError(f"{name}: {value!r} is no URL")
+    return value.rstrip("/")
+
+
+def _download(name: str, value: Any) -> str:
+    return str(value) if value in (REDIRECT, SEND) else _http_url(name, value)
+
+
 _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "listen": _listen,
     "public_url": _public_url,
     "data": _path,
     "store": _text,
+    "blobs": _blobs,
+    "s3_endpoint": _http_url,
+    "s3_region": _text,
+    "s3_download": _download,
     "trusted_proxies": _networks,
     "metrics_readers": _networks,
     "threshold": lambda name, value: _number(name, value, LOWEST_THRESHOLD),

@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, select, update
 
-from bdcs.blobs.directory import Directory, Placement
+from bdcs.blobs.blobs import Placement
+from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain import packages_index
@@ -104,8 +105,9 @@ class Shelf:
             draft = workspace.create()
             draft.file.write(content)
             draft.finish(MTIME)
-            self.blobs.settle([draft])
-            self.blobs.place([Placement(draft=draft, target=target, path=path)])
+            placements = [Placement(draft=draft, target=target, path=path)]
+            self.blobs.settle(placements)
+            self.blobs.place(placements)
 
     def _add(
         self,

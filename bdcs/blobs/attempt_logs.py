@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bdcs.blobs.directory import space_errors
+from bdcs.blobs.workspace import space_errors
 
 DIRECTORY: Final = "logs"
 SUFFIX: Final = ".log"

@@ -45,11 +45,15 @@ def _check_records(settings: Settings) -> int:
 
 
 def _check_binhost(settings: Settings) -> int:
+    from bdcs.blobs.configured import blobs_of
     from bdcs.cli.existing import existing_store
     from bdcs.services.checking_binhost import check_binhost
 
     report = check_binhost(
-        existing_store(settings), settings.data, _progress("{} of {} read", written_as=size_text)
+        existing_store(settings),
+        settings.data,
+        _progress("{} of {} read", written_as=size_text),
+        blobs_of(settings),
     )
     print(
         f"{report.targets} targets, {report.builds} packages, {report.files} files,"

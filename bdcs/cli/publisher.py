@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def publisher(settings: Settings) -> Iterator[Publisher]:
     """Give one for the store that is there. Raises `NoStore`, `SchemaMismatch`, `NoPermission`."""
+    from bdcs.blobs.configured import blobs_of
     from bdcs.cli.existing import existing_store
     from bdcs.services.publishing import Publisher
     from bdcs.store.engine import sqlite_path
 
     existing_store(settings).dispose()
     made = Publisher.of(
-        store=sqlite_path(settings.store, settings.data), data=settings.data, signer=settings.signer
+        store=sqlite_path(settings.store, settings.data),
+        data=settings.data,
+        signer=settings.signer,
+        blobs=blobs_of(settings),
     )
     with contextlib.closing(made):
         yield made

@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from bdcs.blobs.attempt_logs import AttemptLogs
-from bdcs.blobs.directory import Directory
+from bdcs.blobs.configured import blobs_of
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.proposals import Policy
@@ -182,7 +182,7 @@ def _add_binhost(
     public_url: str,
     renderer: Renderer,
 ) -> Serving:
-    blobs = Directory(settings.data)
+    blobs = blobs_of(settings)
     serving = Serving(store, blobs, settings.data / "binhost", grace=settings.grace, now=time.time)
     uploads = Uploads(
         store,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bdcs.blobs.configured import blobs_of
 from bdcs.services.publishing import Publisher
 from bdcs.settings import Settings
 from bdcs.store.engine import sqlite_path
@@ -16,4 +17,7 @@ def store_path(settings: Settings) -> Path:
 
 
 def publisher_of(settings: Settings) -> Publisher:
-    return Publisher.of(store=store_path(settings), data=settings.data, signer=settings.signer)
+    """Return a publisher, with a connection of its own to what keeps package files."""
+    return Publisher.of(
+        store=store_path(settings), data=settings.data, signer=settings.signer, blobs=blobs_of(settings)
+    )

@@ -8,6 +8,7 @@ number, is dropped. Everything here blocks.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from bdcs.domain.admission import Origin
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.targets import Cause
 from bdcs.domain.uploads import State
-from bdcs.errors import BlobMissing, PackageRefused
+from bdcs.errors import BlobMissing, PackageRefused, StoreUnavailable
 from bdcs.services import answers, build_digests, uploads
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.intake import Candidate, Source
@@ -135,8 +136,9 @@ class _Publishing:
             else:
                 with publisher.writing() as connection:
                     self._outcome = self._finish(connection, members, {})
-        for upload in self._waiting:
-            publisher.blobs.drop_upload(upload.id)
+        with contextlib.suppress(StoreUnavailable):  # they are published: upkeep drops them later
+            for upload in self._waiting:
+                publisher.blobs.drop_upload(upload.id)
         assert self._outcome is not None
         return self._outcome
 

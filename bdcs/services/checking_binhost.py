@@ -19,7 +19,8 @@ from typing import Any, BinaryIO, Final
 
 from sqlalchemy import Connection, Engine, Row, exists, func, select
 
-from bdcs.blobs.directory import Blobs, Directory
+from bdcs.blobs.blobs import Blobs
+from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import PACKED, PLAIN, IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.packages_index import LEAD, parse_entry
@@ -59,13 +60,16 @@ class BinhostReport:
             self.first.append(text)
 
 
-def check_binhost(engine: Engine, data: Path, progress: Progress) -> BinhostReport:
-    """Compare everything; may run beside a server, which waits while one target's names are compared.
+def check_binhost(
+    engine: Engine, data: Path, progress: Progress, blobs: Blobs | None = None
+) -> BinhostReport:
+    """Compare everything; files are in `blobs`, by default below `data`.
 
-    Hashes are compared without its lock: files never change, and one that goes meanwhile does not count.
+    May run beside a server, which waits while one target's names are compared. Hashes are compared without
+    its lock: files never change, and one that goes meanwhile does not count.
     """
     report = BinhostReport()
-    blobs = Directory(data)
+    blobs = blobs or Directory(data)
     with transaction(engine) as connection:
         names = [target.name for target in targets.listed(connection)]
     for name in sorted(set(blobs.targets()) - set(names)):
@@ -193,7 +197,7 @@ class _TargetCheck:
             elif blob.size != row.size:
                 self._differ(f"{row.path} has {blob.size} bytes, not {row.size}")
             else:
-                if blob.mtime != row.mtime:
+                if self.blobs.keeps_mtime and blob.mtime != row.mtime:
                     self._differ(f"{row.path} has another mtime than its row")
                 readable.append(
                     _Expected(

@@ -23,7 +23,7 @@ from typing import Final
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
-from bdcs.blobs.directory import Draft
+from bdcs.blobs.workspace import Draft
 from bdcs.domain.admission import Origin
 from bdcs.domain.gpkg.reading import Package
 from bdcs.domain.targets import Cause

@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, Final, Self
 
 from sqlalchemy import Connection
 
-from bdcs.blobs.directory import Draft, Workspace, copy_bytes, space_errors
+from bdcs.blobs.blobs import RemoteFile
+from bdcs.blobs.workspace import Draft, Workspace, copy_file, space_errors
 from bdcs.domain import admission, packages_index
 from bdcs.domain.admission import Numbering
 from bdcs.domain.gpkg.limits import DEFAULT
@@ -69,7 +70,7 @@ class Source:
 
     name: str
     """What people call it."""
-    open: Callable[[], BinaryIO]
+    open: Callable[[], BinaryIO | RemoteFile]
     mtime: int
     builder: str | None = None
     """Who built it, where that is not who publishes it: the UUID of a machine."""
@@ -164,7 +165,7 @@ def take_to(path: Path, demands: Demands, source: Source) -> tuple[Package, str 
     """Do that with a draft at `path`; return what the package is and who signed it."""
     with source.open() as original, Draft.create(path) as draft:
         with space_errors(path):
-            copy_bytes(original.fileno(), draft.file.fileno())
+            copy_file(original, draft.file)
             draft.finish(source.mtime)
         return judge(demands, source.name, path)
 

@@ -38,12 +38,14 @@ from typing import Final, Self
 
 from sqlalchemy import Connection, Engine
 
-from bdcs.blobs.directory import Blobs, Directory, Placement, Workspace
+from bdcs.blobs.blobs import Blobs, Placement
+from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
+from bdcs.blobs.workspace import Workspace
 from bdcs.domain.admission import Numbering, Origin
 from bdcs.domain.targets import Cause
-from bdcs.errors import NoSuchKey, NoSuchTarget, PackageRefused
+from bdcs.errors import BlobTaken, NoSuchKey, NoSuchTarget, PackageRefused, StoreUnavailable
 from bdcs.services import build_rows, generations, intake, targets
 from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
@@ -131,12 +133,15 @@ class Publisher:
     """The writer has one connection."""
 
     @classmethod
-    def of(cls, *, store: Path, data: Path, signer: Path) -> Self:
-        """Make one for the database `store`, which exists. Raises `NoStore`, `NoPermission`."""
+    def of(cls, *, store: Path, data: Path, signer: Path, blobs: Blobs | None = None) -> Self:
+        """Make one for the database `store`, which exists; files are in `blobs`, by default below `data`.
+
+        Raises `NoStore`, `NoPermission`.
+        """
         return cls(
             reader=create_reader(store),
             writer=create_writer(store),
-            blobs=Directory(data),
+            blobs=blobs or Directory(data),
             data=data,
             signer=SignerClient(signer),
         )
@@ -250,7 +255,7 @@ class Publication:
                     raise error
                 refused(error)
             candidates = [one for one in candidates if one.package.sha512 not in lost]
-            self.publisher.blobs.settle([item.draft for item in new])
+            self.publisher.blobs.settle(self._placements(new))
             ready.update((item.candidate, item) for item in new)
             with target_lock(self._index.directory):
                 known = self._known(candidates)  # others may have been quicker
@@ -362,17 +367,38 @@ class Publication:
         """Do steps 8 to 10; the lock is held."""
         blobs, target = self.publisher.blobs, self.demands.target
         items = list(ready.values())
-        blobs.place([Placement(draft=item.draft, target=target.name, path=item.path) for item in items])
+        self._place(self._placements(items))
         try:
             with self.publisher.writing() as connection:
                 published, changed = self._write(connection, candidates, ready, known, also)
         except Exception:  # not for a signal: it may have come just after everything was durable
-            blobs.delete(target.name, [item.path for item in items])
+            with contextlib.suppress(StoreUnavailable):  # then upkeep removes what no row names
+                blobs.delete(target.name, [item.path for item in items])
             raise
         if changed:
             with self.publisher.reading() as connection:
                 write_index(connection, targets.require(connection, target.name), self._index, changed)
         return published
+
+    def _placements(self, items: Iterable[Ready]) -> list[Placement]:
+        return [
+            Placement(
+                draft=item.draft,
+                target=self.demands.target.name,
+                path=item.path,
+                is_immutable=item.build_id is not None,
+            )
+            for item in items
+        ]
+
+    def _place(self, placements: Sequence[Placement]) -> None:
+        """Have them appear. The lock is held and no row names them: what has such a name is an orphan."""
+        for _ in placements:
+            try:
+                return self.publisher.blobs.place(placements)
+            except BlobTaken as error:
+                self.publisher.blobs.delete(error.target, [error.path])
+        return self.publisher.blobs.place(placements)
 
     def _write(
         self,

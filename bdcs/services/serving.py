@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 
 from sqlalchemy import Connection, and_, or_, select
 
-from bdcs.blobs.directory import Blobs
+from bdcs.blobs.blobs import Address, Blobs, RemoteFile
 from bdcs.domain import packages_index
 from bdcs.errors import BlobMissing
 from bdcs.services import targets, tokens
@@ -76,22 +76,19 @@ class Serving:
         """Return where the index file called `name` (`Packages` or `Packages.gz`) is, once there is one."""
         return self._indexes / target.name / name
 
-    async def open_file(self, target: Target, path: str) -> tuple[ServedFile, BinaryIO] | None:
-        """Open a file of the published set; None where `path` names none, or the file has gone.
+    async def open_file(self, file: ServedFile) -> BinaryIO | RemoteFile | None:
+        """Open a file of the published set; None where it has gone. Raises `StoreUnavailable`."""
+        try:
+            return await asyncio.to_thread(self._blobs.open, file.target, file.path)
+        except BlobMissing:
+            return None
+
+    def address(self, target: Target, file: ServedFile) -> Address | None:
+        """Return where readers fetch a file of the published set themselves; None where it is sent to them.
 
         Raises `StoreUnavailable`.
         """
-
-        def work(connection: Connection) -> tuple[ServedFile, BinaryIO] | None:
-            found = self._find(connection, target, path)
-            if found is None:
-                return None
-            try:
-                return found, self._blobs.open(target.name, path)
-            except BlobMissing:
-                return None
-
-        return await self._store.read(work)
+        return self._blobs.address(file.target, file.path, is_private=target.private)
 
     async def find_file(self, target: Target, path: str) -> ServedFile | None:
         """Return a file of the published set, without a look at where it lies. Raises `StoreUnavailable`."""

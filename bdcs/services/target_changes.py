@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
+from bdcs.blobs.blobs import Blobs
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.services import targets
@@ -44,10 +45,11 @@ def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
             write_index(connection, targets.require(connection, name), files, None)
 
 
-def remove(engine: Engine, data: Path, name: str, *, force: bool) -> None:
+def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) -> None:
     """Remove a target, its index and its package files.
 
-    Raises `NoSuchTarget`, `TargetNotEmpty` unless it has no files, or with `force`.
+    Raises `NoSuchTarget`, `TargetNotEmpty` unless it has no files, or with `force`; `BlobsUnavailable` when
+    it is removed and its files are not, which `services.upkeep` does later.
     """
     with transaction(engine) as connection:
         targets.require(connection, name)
@@ -55,6 +57,6 @@ def remove(engine: Engine, data: Path, name: str, *, force: bool) -> None:
     with target_lock(directory):
         with transaction(engine) as connection:
             targets.remove(connection, targets.require(connection, name), force=force)
-        for place in (data / "packages" / name, directory):
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(place)
+        blobs.clear(name)
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(directory)

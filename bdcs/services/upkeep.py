@@ -20,7 +20,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from bdcs.blobs.directory import is_name, is_place
+from bdcs.blobs.blobs import is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.uploads import LIFE

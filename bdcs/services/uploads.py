@@ -19,6 +19,7 @@ A kill leaves no more than a workspace or a file that no row names, which `servi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,13 +29,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, delete, func, select, update
 
-from bdcs.blobs.directory import Blobs, Draft, Workspace, space_errors
+from bdcs.blobs.blobs import Blobs
+from bdcs.blobs.workspace import Draft, Workspace, space_errors
 from bdcs.domain.admission import Origin
 from bdcs.domain.gpkg.limits import Limits
 from bdcs.domain.gpkg.reading import Inspector
 from bdcs.domain.targets import Cause
 from bdcs.domain.uploads import LIFE, MOST, Declared, State
-from bdcs.errors import InvalidPackage, NoSuchUpload, UploadsDiffer
+from bdcs.errors import InvalidPackage, NoSuchUpload, StoreUnavailable, UploadsDiffer
 from bdcs.services import builders, machines, targets
 from bdcs.services.intake import Source
 from bdcs.services.machines import Machine
@@ -313,8 +315,9 @@ def publish(publisher: Publisher, ids: Sequence[str]) -> Published:
     ) as publication:
         taken = [publication.take(_source(publisher.blobs, upload)) for upload in waiting]
         published = publication.commit(taken, also=note)
-    for upload in waiting:
-        publisher.blobs.drop_upload(upload.id)
+    with contextlib.suppress(StoreUnavailable):  # they are published: upkeep drops them later
+        for upload in waiting:
+            publisher.blobs.drop_upload(upload.id)
     return published
 
 

@@ -22,6 +22,8 @@ from urllib.parse import quote, unquote
 
 from aiohttp import hdrs, web
 
+from bdcs.blobs.blobs import Address
+from bdcs.domain.package_files import FOR_GOOD, content_type
 from bdcs.services.serving import Credentials, ServedFile, Serving, empty_index
 from bdcs.services.targets import Target
 from bdcs.web.files import Opened, Version, file_answer, unchanged, validators
@@ -33,13 +35,7 @@ PACKED: Final = "Packages.gz"
 INDEX_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {"Packages": "text/plain; charset=utf-8", PACKED: "application/gzip"}
 )
-PACKAGE_TYPES: Final[Mapping[str, str]] = MappingProxyType(
-    {".gpkg.tar": "application/vnd.gentoo.gpkg", ".xpak": "application/vnd.gentoo.xpak"}
-)
-"""As registered with IANA; `.tbz2` of old Portage is XPAK too."""
-XPAK: Final = PACKAGE_TYPES[".xpak"]
 PATH_LENGTH: Final = 512
-YEAR: Final = 31_536_000
 RETRY_AFTER: Final = 10  # seconds in which an index that is missing is written anew
 
 
@@ -88,17 +84,21 @@ class Binhost:
         return file_answer(request, opened, headers)
 
     async def _package(self, request: web.Request, target: Target, path: str) -> web.StreamResponse:
-        if self.accel_redirect:
-            found = await self.serving.find_file(target, path)
-            if found is None:
-                raise NotFound("no published package has this path")
-            place = quote(f"{self.accel_redirect}{target.name}/{path}")
-            return web.Response(headers={**_package_headers(target, found), ACCEL_REDIRECT: place})
-        opened = await self.serving.open_file(target, path)
-        if opened is None:
+        found = await self.serving.find_file(target, path)
+        if found is None:
             raise NotFound("no published package has this path")
-        published, file = opened
-        return file_answer(request, Opened.of(file), _package_headers(target, published))
+        headers = _package_headers(target, found)
+        if self.accel_redirect:
+            place = quote(f"{self.accel_redirect}{target.name}/{path}")
+            return web.Response(headers={**headers, ACCEL_REDIRECT: place})
+        if request.method == hdrs.METH_GET:
+            address = self.serving.address(target, found)
+            if address is not None:
+                return _led_to(address)
+        file = await self.serving.open_file(found)
+        if file is None:
+            raise NotFound("no published package has this path")
+        return file_answer(request, Opened.of(file), headers)
 
 
 async def admitted_target(request: web.Request, serving: Serving) -> Target:
@@ -137,11 +137,19 @@ def credentials(request: web.Request) -> Credentials | None:
     return (name, token) if colon else None
 
 
+def _led_to(address: Address) -> web.Response:
+    """Lead a reader to where the file is, and caches no longer than everybody may be led there."""
+    caching = f"public, max-age={address.lasts}" if address.lasts else "private, no-store"
+    return web.Response(
+        status=HTTPStatus.TEMPORARY_REDIRECT,
+        headers={hdrs.LOCATION: address.url, hdrs.CACHE_CONTROL: caching},
+    )
+
+
 def _package_headers(target: Target, found: ServedFile) -> dict[str, str]:
-    suffix = next((suffix for suffix in PACKAGE_TYPES if found.path.endswith(suffix)), "")
-    caching = f"max-age={YEAR}, immutable" if found.is_immutable else "no-cache"
+    caching = FOR_GOOD if found.is_immutable else "no-cache"
     return {
-        hdrs.CONTENT_TYPE: PACKAGE_TYPES.get(suffix, XPAK),
+        hdrs.CONTENT_TYPE: content_type(found.path),
         hdrs.CACHE_CONTROL: _caching(target, caching),
     }
 

@@ -14,7 +14,7 @@ import asyncio
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC
@@ -26,6 +26,8 @@ from typing import BinaryIO, Final, NamedTuple, Self
 from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
+from bdcs.blobs.blobs import RemoteFile
+from bdcs.errors import BlobsUnavailable
 from bdcs.services.finishing import to_its_end
 from bdcs.web.problems import problem_response
 from gentwoo_client.wire.errors import PreconditionFailed, RangeNotSatisfiable
@@ -34,11 +36,13 @@ PIECE: Final = 8 << 20  # bytes after which a thread looks after another reader
 BLOCK: Final = 256 << 10  # bytes read at once where TLS needs them here
 STALLED: Final = 60.0  # seconds in which a reader must take something
 THREADS: Final = 4
+FETCHERS: Final = 16  # threads that wait for what comes over the network
 
 _DIGITS: Final = 18  # of a position in a file
 _RANGE: Final = re.compile(rf"bytes=\s*([0-9]{{0,{_DIGITS}}})-([0-9]{{0,{_DIGITS}}})\s*", re.IGNORECASE)
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _senders: Final = ThreadPoolExecutor(THREADS, thread_name_prefix="sendfile")
+_fetchers: Final = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
 
 
 class Version(NamedTuple):
@@ -63,12 +67,14 @@ class Version(NamedTuple):
 class Opened:
     """A file that is open for reading, and its version; whoever answers with it closes it."""
 
-    file: BinaryIO
+    file: BinaryIO | RemoteFile
     version: Version
 
     @classmethod
-    def of(cls, file: BinaryIO) -> Self:
+    def of(cls, file: BinaryIO | RemoteFile) -> Self:
         """The version is that of the open file, whatever its name leads to by now."""
+        if isinstance(file, RemoteFile):
+            return cls(file, Version(file.mtime, file.size))
         return cls(file, Version.of(os.fstat(file.fileno())))
 
 
@@ -184,7 +190,9 @@ class FileAnswer(web.StreamResponse):
     It does so while it is prepared: after the middlewares, which could not answer otherwise any more.
     """
 
-    def __init__(self, file: BinaryIO, part: range, status: int, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, file: BinaryIO | RemoteFile, part: range, status: int, headers: Mapping[str, str]
+    ) -> None:
         super().__init__(status=status, headers=headers)
         self.content_length = len(part)
         self._file = file
@@ -206,26 +214,40 @@ class FileAnswer(web.StreamResponse):
             raise ConnectionResetError("the client has gone")
         connection = transport.get_extra_info("socket")
         try:
-            if transport.get_extra_info("sslcontext") is not None or connection is None:
-                await _copy(self._file, self._part, writer)
+            if isinstance(self._file, RemoteFile):
+                await _copy(partial(_fetch, self._file), self._part, writer, _fetchers)
+            elif transport.get_extra_info("sslcontext") is not None or connection is None:
+                await _copy(partial(os.pread, self._file.fileno()), self._part, writer, _senders)
             else:
                 await _emptied(transport, writer)
                 await _sendfile(self._file, self._part, connection)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, BlobsUnavailable) as error:
             # What was promised cannot be sent: only a broken connection says so.
             transport.abort()
             raise ConnectionResetError("the file was not sent to its end") from error
 
 
-async def _copy(file: BinaryIO, part: range, writer: AbstractStreamWriter) -> None:
+async def _copy(
+    read: Callable[[int, int], bytes], part: range, writer: AbstractStreamWriter, threads: ThreadPoolExecutor
+) -> None:
+    """Write that part; `read` gives so many bytes from a position on."""
     loop = asyncio.get_running_loop()
     for position in part[::BLOCK]:
         size = min(BLOCK, part.stop - position)
-        block = await loop.run_in_executor(_senders, os.pread, file.fileno(), size, position)
+        block = await loop.run_in_executor(threads, read, size, position)
         if len(block) < size:
             raise OSError("the file ends too early")
         async with asyncio.timeout(STALLED):
             await writer.write(block)
+
+
+def _fetch(file: RemoteFile, size: int, position: int) -> bytes:
+    file.seek(position)
+    blocks = []
+    while size and (block := file.read(size)):
+        blocks.append(block)
+        size -= len(block)
+    return b"".join(blocks)
 
 
 async def _emptied(transport: asyncio.Transport, writer: AbstractStreamWriter) -> None:

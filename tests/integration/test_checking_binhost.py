@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from bdcs.blobs.directory import Directory, Placement
+from bdcs.blobs.blobs import Placement
+from bdcs.blobs.directory import Directory
 from bdcs.services.checking_binhost import BinhostReport, check_binhost
 from bdcs.store.store import transaction
 from tests.index_rows import NAME, IndexRows, made

@@ -13,7 +13,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from bdcs.blobs.directory import Directory, Placement
+from bdcs.blobs.blobs import Placement
+from bdcs.blobs.directory import Directory
 from bdcs.blobs.target_lock import target_lock
 from bdcs.services import builders, machines, targets, tokens
 from bdcs.store import tables

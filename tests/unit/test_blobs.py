@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Package files appear whole or not at all, and no name leads out of their directory."""
+"""What only package files in a directory have: modes, links, empty directories, a full disk.
+
+What all blobs have to do is in tests/integration/test_blob_stores.py.
+"""
 
 import os
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,39 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from bdcs.blobs.directory import (
-    SYNC_EACH,
-    Directory,
-    Draft,
-    Placement,
-    Workspace,
-    copy_bytes,
-    space_errors,
-)
-from bdcs.errors import BlobMissing, BlobsFull
+from bdcs.blobs.blobs import Placement
+from bdcs.blobs.configured import blobs_of
+from bdcs.blobs.directory import SYNC_EACH, Directory
+from bdcs.blobs.workspace import Draft, Workspace, copy_file, space_errors
+from bdcs.errors import BlobMissing, BlobsFull, ConfigurationError
+from bdcs.settings import Settings
 from tests.processes import environment
-from tests.waiting import until
 
 PATH = "app-misc/alpha/alpha-1.0-1.gpkg.tar"
 MTIME = 1_700_000_000
-
-FOREIGN_PATHS = (
-    "",
-    "/etc/passwd",
-    "../../etc/passwd",
-    "app-misc/../../../etc/passwd",
-    "app-misc/alpha/..",
-    "app-misc/./alpha-1.0-1.gpkg.tar",
-    "app-misc//alpha-1.0-1.gpkg.tar",
-    "app-misc/alpha/alpha-1.0-1.gpkg.tar/",
-    "app-misc/alpha/.hidden",
-    "app-misc/alpha/a\0b",
-    "app-misc/alpha/a\nb",
-    "app-misc/alpha/a b",
-    "app-misc\\alpha",
-    "alpha-1.0-1.gpkg.tar",
-    "a/b/c/d",
-)
 
 
 @pytest.fixture
@@ -65,9 +44,9 @@ def draft(workspace: Workspace, content: bytes = b"content", mtime: int = MTIME)
 
 
 def place(directory: Directory, workspace: Workspace, path: str = PATH, content: bytes = b"content") -> None:
-    made = draft(workspace, content)
-    directory.settle([made])
-    directory.place([Placement(draft=made, target="here", path=path)])
+    placements = [Placement(draft=draft(workspace, content), target="here", path=path)]
+    directory.settle(placements)
+    directory.place(placements)
 
 
 def names(place: Path) -> list[str]:
@@ -85,38 +64,6 @@ def test_placed_file_is_there_with_its_content_and_whole_seconds(
     status = (tmp_path / "data/packages/here" / PATH).stat()
     assert status.st_mtime_ns == MTIME * 10**9
     assert status.st_mode & 0o777 == 0o644
-
-
-def test_draft_is_nowhere_before_it_is_placed(directory: Directory, workspace: Workspace) -> None:
-    draft(workspace)
-    assert directory.targets() == []
-    with pytest.raises(BlobMissing):
-        directory.open("here", PATH)
-
-
-def test_drafts_go_with_their_workspace(directory: Directory, tmp_path: Path) -> None:
-    with directory.workspace() as workspace:
-        draft(workspace)
-    assert names(tmp_path) == []
-    assert directory.abandoned() == []
-
-
-@pytest.mark.parametrize("path", FOREIGN_PATHS)
-def test_no_path_leads_out(directory: Directory, workspace: Workspace, tmp_path: Path, path: str) -> None:
-    place(directory, workspace)
-    with pytest.raises(BlobMissing):
-        directory.open("here", path)
-    made = draft(workspace)
-    with pytest.raises(ValueError, match="no path of a package"):
-        directory.place([Placement(draft=made, target="here", path=path)])
-    assert names(tmp_path / "data/packages") == [f"here/{PATH}"]
-
-
-@pytest.mark.parametrize("target", ["..", ".", "", "a/b", "-", "\0"])
-def test_no_target_leads_out(directory: Directory, workspace: Workspace, target: str) -> None:
-    place(directory, workspace)
-    with pytest.raises(BlobMissing):
-        directory.open(target, PATH)
 
 
 @pytest.mark.parametrize("link", ["app-misc", "app-misc/alpha", PATH])
@@ -157,14 +104,12 @@ def test_thousands_are_placed_without_as_many_open_files(directory: Directory, w
     paths = [f"app-misc/p{number}/p{number}-1-1.gpkg.tar" for number in range(4 * SYNC_EACH)]
     drafts = [draft(workspace) for _ in paths]
     resource.setrlimit(resource.RLIMIT_NOFILE, (2 * SYNC_EACH, hard))
+    placements = [
+        Placement(draft=made, target="here", path=path) for made, path in zip(drafts, paths, strict=True)
+    ]
     try:
-        directory.settle(drafts)
-        directory.place(
-            [
-                Placement(draft=made, target="here", path=path)
-                for made, path in zip(drafts, paths, strict=True)
-            ]
-        )
+        directory.settle(placements)
+        directory.place(placements)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert sorted(blob.path for blob in directory.listed("here")) == sorted(paths)
@@ -182,17 +127,6 @@ def test_deleted_file_takes_empty_directories_along(
     assert list((tmp_path / "data/packages").iterdir()) == []
 
 
-def test_upload_waits_under_its_name(directory: Directory, workspace: Workspace) -> None:
-    directory.keep_upload(draft(workspace), "abc")
-    assert [(blob.path, blob.size) for blob in directory.uploads()] == [("abc", 7)]
-    with directory.open_upload("abc") as file:
-        assert file.read() == b"content"
-    directory.drop_upload("abc")
-    directory.drop_upload("abc")
-    with pytest.raises(BlobMissing):
-        directory.open_upload("abc")
-
-
 def test_no_link_leads_out_of_quarantine(directory: Directory, workspace: Workspace, tmp_path: Path) -> None:
     directory.keep_upload(draft(workspace), "abc")
     (uploads,) = tmp_path.rglob("uploads")
@@ -204,51 +138,15 @@ def test_no_link_leads_out_of_quarantine(directory: Directory, workspace: Worksp
             directory.open_upload(name)
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".."])
-def test_no_name_of_an_upload_leads_out(directory: Directory, name: str) -> None:
-    with pytest.raises(ValueError, match="no name of an upload"):
-        directory.open_upload(name)
-
-
 def test_copy_holds_what_the_source_holds(workspace: Workspace, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(3_000_000))
     copied = workspace.create()
     with source.open("rb") as original:
-        copy_bytes(original.fileno(), copied.file.fileno())
+        copy_file(original, copied.file)
     copied.finish(MTIME)
     with copied.open() as file:
         assert file.read() == source.read_bytes()
-
-
-AT_WORK = """
-import sys
-from pathlib import Path
-from bdcs.blobs.directory import Directory
-workspace = Directory(Path(sys.argv[1])).workspace()
-workspace.create()
-print("at work", flush=True)
-sys.stdin.read()
-"""
-
-
-def test_workspace_of_a_killed_process_is_known_and_dropped(directory: Directory, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK, str(tmp_path / "data")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"at work\n"
-        assert directory.abandoned() == []  # it lives
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        (name,) = until(directory.abandoned)
-    directory.drop_abandoned(name)
-    assert directory.abandoned() == []
-    assert names(tmp_path / "data") == []
 
 
 def test_file_size_limit_says_what_to_do(directory: Directory, workspace: Workspace, tmp_path: Path) -> None:
@@ -263,8 +161,27 @@ def test_file_size_limit_says_what_to_do(directory: Directory, workspace: Worksp
             pytest.raises(BlobsFull, match="quarantine") as caught,
             space_errors(made.path),
         ):
-            copy_bytes(original.fileno(), made.file.fileno())
+            copy_file(original, made.file)
         made.remove()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "free some space" in caught.value.advice
+
+
+def test_s3_without_its_library_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "bdcs.blobs.s3", raising=False)
+    with pytest.raises(ConfigurationError, match="boto3") as caught:
+        blobs_of(Settings(data=tmp_path, blobs="s3://bucket/prefix"))
+    assert "gentwoo[s3]" in caught.value.advice
+
+
+def test_who_keeps_files_in_a_directory_loads_nothing_for_s3() -> None:
+    program = (
+        "import sys; from bdcs.settings import Settings; from bdcs.blobs.configured import blobs_of;"
+        "blobs_of(Settings()); print([name for name in sys.modules if 'boto' in name])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment()
+    )
+    assert done.stdout == "[]\n"
