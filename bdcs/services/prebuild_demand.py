@@ -14,11 +14,12 @@ import asyncio
 import json
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.builds import effective_use, main_slot
@@ -27,6 +28,7 @@ from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounde
 from bdcs.errors import StoreError
 from bdcs.services import build_digests
 from bdcs.services.rollups import DEPARTURES
+from bdcs.store.bulk import insert_rows
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     builds,
@@ -47,13 +49,17 @@ from gentwoo_client.wire.version import Version
 
 log = logging.getLogger(__name__)
 
-INTERVAL: Final = 60.0  # seconds between two looks at whether there is anything new
+INTERVAL: Final = 300.0  # seconds between two looks at whether there is anything new
 OFTEN: Final = 6 * 3600  # seconds after which requests may have become too old to count
 COUNTED_FOR: Final = 90 * 86_400
 """Seconds for which what a machine asked for counts."""
 ANY: Final = "*"
 """Stands for all variants where flags could."""
 SLICE: Final = 400
+CELLS_AT_ONCE: Final = 50
+"""Cells that are published in one transaction, …"""
+MACHINES_AT_ONCE: Final = 5000
+"""… or fewer, where so many machines are in them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -83,8 +89,7 @@ class Key:
         return Key(target_id=self.target_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(NamedTuple):
     """What one machine asked for last of a package and slot."""
 
     digest: str
@@ -92,11 +97,21 @@ class Asked:
     """Unix seconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fact:
+    """What a digest stands for."""
+
+    key: Key
+    place: int
+    """A number of its place: there are many machines in each."""
+    version: Version
+
+
 @dataclass(slots=True)
 class Demand:
     """All that counts, exactly. For the operator, and to see what may be published."""
 
-    cells: dict[Key, dict[int, Asked]] = field(default_factory=lambda: defaultdict(dict))
+    cells: Mapping[Key, dict[int, Asked]] = field(default_factory=lambda: defaultdict(dict))
     """Machines in each cell."""
 
     def variants(self) -> Iterator[tuple[Key, Mapping[int, Asked]]]:
@@ -119,23 +134,32 @@ class PublishedCell:
 
 def demand(connection: Connection, now: float) -> Demand:
     """Return what machines asked for lately and did not take back."""
-    found = Demand()
-    latest: dict[tuple[Key, int], tuple[int, Version, str, Key]] = {}
     rows = _asked(connection, int(now) - COUNTED_FOR)
     facts = _facts(connection, rows)
-    for row in rows:
-        known = facts.get((row.target_id, row.digest))
-        if known is None:
+    latest: dict[tuple[int, int], tuple[int, str]] = {}  # by place and machine: when, and the digest
+    for target_id, machine, digest, at, *_ in rows:
+        fact = facts.get((target_id, digest))
+        if fact is None:
             continue
-        key, version = known
-        one = (row.at, version, row.digest, key)
-        spot = (key.place, row.machine_id)
-        if spot not in latest or latest[spot] < one:
-            latest[spot] = one
-    for (place, machine), (at, _, digest, key) in latest.items():
-        asked = Asked(digest=digest, at=at)
-        for cell in (key, place, place.everything):
-            found.cells[cell][machine] = asked
+        spot = (fact.place, machine)
+        known = latest.get(spot)
+        if (
+            known is None
+            or known[0] < at
+            or (known[0] == at and _is_later(facts, target_id, digest, known[1]))
+        ):
+            latest[spot] = (at, digest)
+    found = Demand()
+    cells = {
+        spot: (found.cells[fact.key], found.cells[fact.key.place], found.cells[fact.key.everything])
+        for spot, fact in facts.items()
+    }
+    target_of = {fact.place: target_id for (target_id, _), fact in facts.items()}
+    for (place, machine), (at, digest) in latest.items():
+        asked = Asked(digest, at)
+        for cell in cells[target_of[place], digest]:
+            cell[machine] = asked
+    found.cells = {key: machines for key, machines in found.cells.items() if machines}
     return found
 
 
@@ -217,8 +241,10 @@ class PrebuildKeeper:
         if not self._seen:
             await self._store.write(lambda connection: hide_small(connection, self._thresholds))
         plan = await self._store.read(lambda connection: _plan(connection, self._thresholds, self._now()))
-        if await self._store.write(lambda connection: _put(connection, plan)):
-            self._seen, self._looked_at = stamp, self._now()
+        for piece in _pieces(plan.moves):
+            if not await self._store.write(partial(_put, departures=plan.departures, moves=piece)):
+                return
+        self._seen, self._looked_at = stamp, self._now()
 
 
 # Reading requests -----------------------------------------------------------------------------------------
@@ -248,26 +274,41 @@ def _asked(connection: Connection, since: int) -> list[Any]:
     return list(connection.execute(query))
 
 
-def _facts(connection: Connection, rows: Iterable[Any]) -> dict[tuple[int, str], tuple[Key, Version]]:
-    """Return the variant and version that each digest stands for.
+def _facts(connection: Connection, rows: Iterable[Any]) -> dict[tuple[int, str], _Fact]:
+    """Return what each digest stands for, at its target.
 
     What has patches of its owner's is nobody else's, and no variant.
     """
-    by_job = {row.job: (row.target_id, row.digest) for row in rows if row.job is not None}
-    found: dict[tuple[int, str], tuple[Key, Version]] = {}
+    by_job: dict[int, tuple[int, str]] = {}
+    by_build: dict[int, tuple[int, str]] = {}
+    for target_id, _, digest, _, job, build in rows:
+        if job is not None:
+            by_job[job] = (target_id, digest)
+        else:
+            by_build[build] = (target_id, digest)
+    known: dict[tuple[int, str], tuple[Key, Version]] = {}
     for some in _slices(by_job):
         query = select(jobs.c.id, jobs.c.specification).where(jobs.c.id.in_(some))
         for number, text in connection.execute(query):
-            target_id, digest = by_job[number]
+            spot = by_job[number]
             specification = _read(text)
             if specification is not None and not specification.user_patches:
                 version = Version.parse(specification.cpv.version)
-                found[target_id, digest] = key_of(target_id, specification), version
-    by_build = {row.build: (row.target_id, row.digest) for row in rows if row.job is None}
+                known[spot] = key_of(spot[0], specification), version
     for some in _slices(by_build):
         for row in connection.execute(select(builds).where(builds.c.id.in_(some))):
-            found[by_build[row.id]] = _key_of_build(row)
-    return found
+            known[by_build[row.id]] = _key_of_build(row)
+    places = {place: number for number, place in enumerate({key.place for key, _ in known.values()})}
+    return {
+        spot: _Fact(key=key, place=places[key.place], version=version)
+        for spot, (key, version) in known.items()
+    }
+
+
+def _is_later(facts: Mapping[tuple[int, str], _Fact], target_id: int, digest: str, than: str) -> bool:
+    """Whether of two that were asked for in the same second the first counts; any order will do."""
+    one, other = facts[target_id, digest], facts[target_id, than]
+    return (other.version, than) < (one.version, digest)
 
 
 def key_of(target_id: int, specification: BuildSpecification) -> Key:
@@ -384,11 +425,11 @@ def _plan(connection: Connection, thresholds: Thresholds, now: float) -> _Plan:
     return _Plan(departures=departures, moves=tuple(moves))
 
 
-def _put(connection: Connection, plan: _Plan) -> bool:
+def _put(connection: Connection, departures: int, moves: Sequence[_Move]) -> bool:
     """Publish. False where a machine left meanwhile: what was read is then no use."""
-    if _departures(connection) != plan.departures:
+    if _departures(connection) != departures:
         return False
-    for move in plan.moves:
+    for move in moves:
         names = ("target_id", "category", "name", "slot", "repository", "keywords", "use")
         model = None if move.model is None else json.dumps(move.model.to_json())
         values = {"published": move.published, "gone": 0, "model": model}
@@ -399,10 +440,22 @@ def _put(connection: Connection, plan: _Plan) -> bool:
             .returning(prebuild_cells.c.id)
         )
         connection.execute(delete(prebuild_counted).where(prebuild_counted.c.cell_id == cell))
-        rows = [{"cell_id": cell, "machine_id": machine} for machine in sorted(move.counted)]
-        if rows:
-            connection.execute(insert(prebuild_counted), rows)
+        insert_rows(connection, prebuild_counted, [(cell, machine) for machine in sorted(move.counted)])
     return True
+
+
+def _pieces(moves: Iterable[_Move]) -> Iterator[list[_Move]]:
+    """Yield moves in transactions that nobody waits for long."""
+    piece: list[_Move] = []
+    machines_in_it = 0
+    for move in moves:
+        piece.append(move)
+        machines_in_it += len(move.counted)
+        if len(piece) >= CELLS_AT_ONCE or machines_in_it >= MACHINES_AT_ONCE:
+            yield piece
+            piece, machines_in_it = [], 0
+    if piece:
+        yield piece
 
 
 def _key_of(row: Any) -> Key:

@@ -40,6 +40,7 @@ from gentwoo_client.wire.cpv import CPV
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 60.0  # seconds between two looks at whether builders are idle
+REST: Final = 600.0  # … where they were, and nothing was worth building
 UNUSED: Final = 30 * DAY
 """Seconds after which nobody is expected to take a build any more that nobody took so far."""
 
@@ -56,11 +57,13 @@ class Prebuilder:
     async def run(self) -> None:
         """Look until cancelled; where nothing is to be built unasked, do nothing at all."""
         while self.minutes:
+            pause = INTERVAL
             try:
-                await self.look()
+                if await self.transactions.store.read(self._idle) and not await self.look():
+                    pause = REST
             except CollectorError as error:
                 log.warning("what to prebuild was not looked at: %s", error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(pause)
 
     async def look(self) -> list[tuple[CPV, str]]:
         """Queue what is to be built now; return that, with the targets. Raises `StoreUnavailable`."""
@@ -72,21 +75,29 @@ class Prebuilder:
             log.info("queued %s for %s: likely to be asked for", cpv, target)
         return queued
 
-    def _plan(self, connection: Connection) -> list[tuple[Target, Wish]]:
+    def _idle(self, connection: Connection) -> list[tuple[Target, int]]:
+        """Return targets with idle builders, and the seconds of the day's budget that are left to each."""
         now = int(self.transactions.now())
-        idle = [
+        return [
             (target, left)
             for target in targets.listed(connection)
             if (left := 60 * self.minutes - spent(connection, target, now)) > 0
             and is_idle(connection, target, now)
         ]
-        if not idle:
+
+    def _plan(self, connection: Connection) -> list[tuple[Target, Wish]]:
+        now = int(self.transactions.now())
+        found = []
+        for target, left in self._idle(connection):
+            places = prebuild.public_places(connection, self.thresholds, [target])
+            picks = prebuild.within(prebuild.outlook(connection, places, self.thresholds, now), left)
+            if picks:
+                found.append((target, picks))
+        if not found:
             return []
         demand = prebuild_demand.demand(connection, now)
         plan = []
-        for target, left in idle:
-            places = prebuild.public_places(connection, self.thresholds, [target])
-            picks = prebuild.within(prebuild.outlook(connection, places, self.thresholds, now), left)
+        for target, picks in found:
             wanted = list(_in_use(connection, target, picks, demand, now))
             plan += [(target, wish) for wish in wishes_of(wanted[:1])]
         return plan

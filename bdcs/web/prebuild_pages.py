@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -25,9 +26,11 @@ from bdcs.web.rendering import Renderer
 from bdcs.web.statistics_charts import Line, LineChart, Point, line_chart
 from gentwoo_client.wire.errors import NotFound
 
+log = logging.getLogger(__name__)
+
 SECTION: Final = "Builds"
 REMEMBERED: Final = 30.0
-"""Seconds for which what was found out is believed to be so: figures are renewed every minute."""
+"""Seconds for which what was found out is believed to be so; who comes later has it found out anew."""
 ROWS: Final = 50
 """Rows of each table on the page; the documents have all."""
 STEPS: Final = 20
@@ -52,11 +55,12 @@ OPERATIONS: Final = (
 
 @dataclass(slots=True)
 class _Memory:
-    """What was found out last, and when by the monotonic clock; who comes meanwhile waits for the same."""
+    """What was found out last, and when by the monotonic clock; and who finds it out anew."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     found: Prospects | None = None
-    at: float = 0.0
+    at: float = float("-inf")
+    renewal: asyncio.Task[Prospects] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +71,11 @@ class PrebuildPages:
     thresholds: Thresholds
     renderer: Renderer
     now: Callable[[], float] = time.time
-    remembered: float = REMEMBERED
     _memory: _Memory = field(default_factory=_Memory)
 
     def add_to(self, app: web.Application) -> None:
         """Route everything."""
+        app.on_cleanup.append(self._stop)
         app.router.add_get("/v1/prebuild", self.document)
         app.router.add_get("/prebuild.json", self.document)
         app.router.add_get("/prebuild.csv", self.table)
@@ -118,15 +122,34 @@ class PrebuildPages:
         return found.at(target), target
 
     async def _prospects(self) -> Prospects:
+        """Return what was found out last; only who comes first waits for it."""
         memory = self._memory
-        async with memory.lock:
-            if memory.found is None or time.monotonic() - memory.at >= self.remembered:
-                now = self.now()
-                memory.found = await self.store.read(
-                    lambda connection: prospects(connection, self.thresholds, now)
-                )
-                memory.at = time.monotonic()
-            return memory.found
+        if memory.found is None:
+            async with memory.lock:
+                return memory.found or await self._renew()
+        is_at_it = memory.renewal is not None and not memory.renewal.done()
+        if time.monotonic() - memory.at >= REMEMBERED and not is_at_it:
+            memory.renewal = asyncio.create_task(self._renew(), name="prebuild-page")
+            memory.renewal.add_done_callback(_tell)
+        return memory.found
+
+    async def _renew(self) -> Prospects:
+        now = self.now()
+        found = await self.store.read(lambda connection: prospects(connection, self.thresholds, now))
+        self._memory.found, self._memory.at = found, time.monotonic()
+        return found
+
+    async def _stop(self, _app: web.Application) -> None:
+        """Nobody asks any more."""
+        renewal = self._memory.renewal
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.wait([renewal])
+
+
+def _tell(renewal: asyncio.Task[Prospects]) -> None:
+    if not renewal.cancelled() and (error := renewal.exception()) is not None:
+        log.warning("what is worth building was not found out anew: %s", error)
 
 
 def _chart(following: Sequence[Prospect]) -> LineChart | None:
