@@ -73,6 +73,8 @@ DAY_CURSOR = "figures-day"
 
 CHANGES_AT_ONCE = 50_000
 PACKAGES_AT_ONCE = 50
+INSTALLATIONS_AT_ONCE = 10_000
+"""Pushes wait while so many are counted, or those of one package where these are more."""
 
 CellKey = tuple[int, int | None]
 """A package and a version of it; None: the package in any version."""
@@ -255,8 +257,26 @@ def _next_changes(connection: Connection) -> tuple[int, int] | None:
 
 
 def _touched(connection: Connection) -> list[int]:
+    """The next packages to be looked at: as many as have a fair number of installations together."""
     package = touched_packages.c.package_id
-    return list(connection.scalars(select(package).order_by(package).limit(PACKAGES_AT_ONCE)))
+    next_ones = connection.scalars(select(package).order_by(package).limit(PACKAGES_AT_ONCE)).all()
+    counts: dict[int, int] = dict(
+        connection.execute(
+            select(installations.c.package_id, func.count())
+            .where(installations.c.package_id.in_(next_ones))
+            .group_by(installations.c.package_id)
+        )
+        .tuples()
+        .all()
+    )
+    chosen: list[int] = []
+    together = 0
+    for each in next_ones:
+        together += counts.get(each, 0)
+        if chosen and together > INSTALLATIONS_AT_ONCE:
+            break
+        chosen.append(each)
+    return chosen
 
 
 def _touch_packages_of(connection: Connection, machine_id: int) -> None:
