@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Final
+
+_ODD: Final = 1.0
+"""Two logarithms of seconds that differ by more: one of them is spoilt."""
 
 
 def mean(values: Iterable[float]) -> float:
@@ -27,10 +31,12 @@ def weighted_mean(weights: Sequence[float], values: Sequence[float]) -> float:
 def robust_mean(weights: Sequence[float], values: Sequence[float], far: float) -> float:
     """Return the weighted mean, in which what lies off by more than `far` weighs less (Huber).
 
-    Of two values nobody knows which one is off: it takes three.
+    Of two values nobody knows which one is off: it takes three. So two that differ very much count the same.
     """
     if len(values) == 1:
         return values[0]
+    if len(values) == 2 and abs(values[0] - values[1]) > _ODD:
+        return (values[0] + values[1]) / 2.0
     middle = weighted_mean(weights, values)
     if len(values) < 3:
         return middle

@@ -315,7 +315,8 @@ def test_a_correction_is_learned_and_nothing_before() -> None:
 
 def test_middles() -> None:
     assert [median(some) for some in ([3], [1, 3], [5, 1, 3])] == [3, 2, 3]
-    assert robust_mean([1, 1], [0.0, 1.0], 0.2) == 0.5
+    assert robust_mean([1, 9], [0.0, 0.5], 0.2) == pytest.approx(0.45)
+    assert robust_mean([1, 9], [0.0, 5.0], 0.2) == 2.5
     assert robust_mean([1, 1, 1], [0.0, 0.1, 0.2], 0.2) == pytest.approx(0.1)
     assert robust_mean([1] * 5, [0.0, 0.0, 0.1, 0.1, 9.0], 0.2) < 0.4
     assert settled([1, 1, 1], [0.0, 0.0, 3.0]) == 0.5
