@@ -17,6 +17,8 @@ from bdcs.web.prebuild_documents import PrebuildDocument
 from tests.peer import request
 from tests.prebuild_scene import left_behind, prepared
 from tests.public_surface import Surface
+from tests.shelf import Shelf
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,16 @@ async def _private(home: Path) -> None:
         scene.ask(range(1, 13), scene.made("dev-libs/a-1", "ssl"))
         await scene.keeper.look()
         assert scene.outlook().coverage, "the operator's policy follows it as well"
+
+
+def test_what_comes_later_shows_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but the first waits for it to be found out."""
+    monkeypatch.setattr("bdcs.web.prebuild_pages.REMEMBERED", 0.0)
+    data = left_behind(tmp_path, is_crowded=False)
+    with Surface(data) as surface:
+        assert document(surface.url)["targets"] == ["amd64"]
+        Shelf(data).add_target("another", signatures="optional")
+        until(lambda: document(surface.url)["targets"] == ["amd64", "another"])
 
 
 def test_nothing_was_asked_for(tmp_path: Path) -> None:

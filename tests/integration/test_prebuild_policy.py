@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from bdcs.store.store import transaction
 from gentwoo_client.wire.cpv import CPV
 from tests.index_rows import NAME
 from tests.prebuild_scene import BUILDER, DAY, Scene, prepared
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -94,6 +96,15 @@ async def test_off_means_off(scene: Scene) -> None:
     await never.run()
     assert await never.look() == []
     assert scene.jobs() == []
+
+
+async def test_the_server_does_it_by_itself(scene: Scene) -> None:
+    work = asyncio.create_task(scene.prebuilder.run())
+    try:
+        await asyncio.to_thread(until, scene.jobs)
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
 
 
 async def test_what_few_asked_for_is_not_built_unasked(tmp_path: Path) -> None:
