@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_column, select, update
-from sqlalchemy.dialects import sqlite
 
 from bdcs.domain import codes, evidence, installations
 from bdcs.domain.machines import State
@@ -40,6 +39,7 @@ from bdcs.store.bulk import execute_rows, insert_rows
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.names import Names
 from bdcs.store.store import Store
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire import base64url, limits
 from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.errors import (
@@ -428,7 +428,7 @@ _COUNTED: Final = _TABLE.c.flags.bitwise_and(literal_column(str(installations.CO
 _PRESENT: Final[ColumnElement[int]] = literal_column(str(installations.PRESENT))
 _DELETE: Final = delete(_TABLE).where(_IS_IT & (literal_column("0") == _COUNTED))
 _LEAVE: Final = update(_TABLE).where(_IS_IT).values(flags=_COUNTED)
-_NEW: Final = sqlite.insert(_TABLE).values(
+_NEW: Final = upsert(_TABLE).values(
     machine_id=bindparam("machine"),
     package_id=bindparam("package"),
     version_id=bindparam("version"),

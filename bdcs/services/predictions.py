@@ -20,7 +20,6 @@ from statistics import median
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, tuple_, update
-from sqlalchemy.dialects import sqlite
 
 from bdcs.domain.codes import INSTALL, INSTALL_TYPE
 from bdcs.domain.duration_fit import LATEST, Cell, Fit, alone, effect_of, fit
@@ -42,6 +41,7 @@ from bdcs.store.tables import (
     sequences,
     versions,
 )
+from bdcs.store.upserts import upsert
 from gentwoo_client.prediction.fleet import Effect, FleetTable, PackageEffects, major
 from gentwoo_client.prediction.merges import TINY
 
@@ -321,7 +321,7 @@ def _stepped(value: float) -> int:
 
 
 _COLUMNS: Final = ("package", "version", "log", "spread", "machines", "as_of", "gone", "at")
-_NEW: Final = sqlite.insert(predictions).values(
+_NEW: Final = upsert(predictions).values(
     package_id=bindparam("package"),
     major=bindparam("version"),
     log=bindparam("log"),

@@ -34,7 +34,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects import sqlite
 
 from bdcs.domain.codes import INSTALL, INSTALL_TYPE
 from bdcs.domain.machines import State
@@ -68,6 +67,7 @@ from bdcs.store.tables import (
     version_dates,
     versions,
 )
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.version import compare_versions
 
 CURSOR: Final = "statistics"
@@ -173,7 +173,7 @@ def _fold_weeks(connection: Connection, these: ColumnElement[bool]) -> None:
         .group_by(_CHANGES.machine_id, week)
     )
     names = ["machine_id", "week", "merges", "seconds", "first_change", "last_change"]
-    new = sqlite.insert(machine_weeks).from_select(names, folded)
+    new = upsert(machine_weeks).from_select(names, folded)
     added = {
         "merges": _WEEKS.merges + new.excluded.merges,
         "seconds": _WEEKS.seconds + new.excluded.seconds,
@@ -188,7 +188,7 @@ def _mark_weeks(connection: Connection, weeks: Select[tuple[int]]) -> None:
     """Have these weeks looked at."""
     columns = [weeks.selected_columns[0], literal_column("1"), literal_column("0"), literal_column("0")]
     rows = weeks.with_only_columns(*columns)
-    new = sqlite.insert(fleet_weeks).from_select(["week", "due", "as_of", "gone"], rows)
+    new = upsert(fleet_weeks).from_select(["week", "due", "as_of", "gone"], rows)
     connection.execute(new.on_conflict_do_update(index_elements=["week"], set_={"due": True}))
 
 
@@ -199,7 +199,7 @@ def _mark_packages(connection: Connection, these: ColumnElement[bool]) -> None:
         select(_CHANGES.package_id, zero, func.count(), zero, zero).where(these).group_by(_CHANGES.package_id)
     )
     names = ["package_id", "records", "pending", "machines", "earlier"]
-    new = sqlite.insert(package_statistics).from_select(names, rows)
+    new = upsert(package_statistics).from_select(names, rows)
     pending = _STATISTICS.pending + new.excluded.pending
     connection.execute(new.on_conflict_do_update(index_elements=["package_id"], set_={"pending": pending}))
 
@@ -447,7 +447,7 @@ _LEAVE_CELL: Final = update(statistic_cells).where(_IS_CELL).values(gone=_CELLS.
 _REJOIN_CELL: Final = (
     update(statistic_cells).where(_IS_CELL, _CELLS.gone >= _ONE).values(gone=_CELLS.gone - _ONE)
 )
-_NEW_CELL: Final = sqlite.insert(statistic_cells).values(
+_NEW_CELL: Final = upsert(statistic_cells).values(
     package_id=bindparam("package"),
     topic=bindparam("topic"),
     version_id=bindparam("version"),
@@ -690,7 +690,7 @@ def _sequence_of(name: str) -> Callable[[Connection], int]:
 
 
 def _set_sequence(connection: Connection, name: str, value: int) -> None:
-    new = sqlite.insert(sequences).values(name=name, value=value)
+    new = upsert(sequences).values(name=name, value=value)
     connection.execute(new.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
 
 
