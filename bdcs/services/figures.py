@@ -265,9 +265,7 @@ def _touched(connection: Connection) -> list[int]:
             select(installations.c.package_id, func.count())
             .where(installations.c.package_id.in_(next_ones))
             .group_by(installations.c.package_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     chosen: list[int] = []
     together = 0
