@@ -160,7 +160,7 @@ def unreadable_counts(connection: Connection) -> dict[int, int]:
     """Return, by the repository's number, how many files of its metadata cache nothing can be learnt from."""
     table = catalogue_unreadable
     rows = connection.execute(select(table.c.repository_id, func.count()).group_by(table.c.repository_id))
-    return dict(row.tuple() for row in rows)
+    return {row[0]: row[1] for row in rows}
 
 
 def tried(connection: Connection, repository: Repository, problem: str | None, now: float) -> None:

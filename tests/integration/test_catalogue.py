@@ -305,6 +305,11 @@ def test_the_server_reads_what_is_added(tmp_path: Path, tree: Tree) -> None:
         tree.add("dev-libs/b-1")
         assert collector.bdcs("repository", "sync", "gentoo").stdout == "gentoo: 1 added\n"
         assert '"added": 0' in collector.bdcs("repository", "sync", "gentoo", "--json").stdout
+        tree.add("dev-libs/c-1").write_text("no line of a cache\n")
+        collector.bdcs("repository", "sync", "gentoo")
+        told = "… but 1 file of metadata/md5-cache cannot be read"
+        assert told in collector.bdcs("repository", "list").stdout
+        assert '"unreadable": 1' in collector.bdcs("repository", "list", "--json").stdout
         assert "stays" in collector.bdcs("repository", "remove", "gentoo").stdout
         assert collector.bdcs("repository", "list", "--json").stdout == '{\n  "repositories": []\n}\n'
         missing = collector.bdcs("repository", "sync", "gentoo", check=False)
