@@ -73,7 +73,7 @@ pre {{ margin: 0; padding: 16px 20px; }} b {{ color: #7fdca4; }}</style><pre><b>
 WIDTHS = (360, 1440)
 SCHEMES = ("light", "dark")
 DOCUMENT = {"width": 1000, "height": 760}
-HEIGHTS = {"compare": 980, "exposure": 900, "leaving": 440, "feed": 440}
+HEIGHTS = {"compare": 980, "exposure": 900, "leaving": 520, "removal": 648, "feed": 440}
 PLACES = {"removal": "#h-1"}
 """What a picture begins with, where that is not the top of the page."""
 PATIENCE = 300.0

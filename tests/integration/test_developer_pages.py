@@ -107,7 +107,7 @@ def test_who_depends_on_what_would_go(collector: Collector) -> None:
         get(collector, "/removal/dependents.csv?atoms=%3Cdev-lang%2Fpython-3.12").body.decode().splitlines()
     )
     assert rows[1].startswith("dev-lang/python,app-misc,gamma,2.0 1.0,")
-    assert "with some USE flags, or as one of several" in words
+    assert "Perhaps: only with some USE flags, or as one of several." in words
 
 
 def test_the_removal_of_a_whole_package_concerns_exactly_who_has_it(collector: Collector) -> None:
