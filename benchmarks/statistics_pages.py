@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 from urllib.parse import quote, urlsplit
+from uuid import UUID
 
 from sqlalchemy import Connection, select
 
@@ -113,7 +114,7 @@ def kept_up(data: Path) -> Iterator[tuple[str, Spent]]:
 
 def _forget_one(connection: Connection) -> None:
     uuid = connection.scalars(select(registered.c.uuid).order_by(registered.c.id).limit(1)).one()
-    forgetting.forget(connection, machines.require(connection, uuid))
+    forgetting.forget(connection, machines.require(connection, UUID(uuid)))
 
 
 def _count_anomalies(connection: Connection, thresholds: Thresholds) -> int:
