@@ -38,11 +38,11 @@ from gentwoo_client.prediction.sharing import Sharing
 LAST: Final = 15
 """Merges of a package that are remembered."""
 
-FADING: Final = 0.85
+FADING: Final = 0.9
 """Weight of a merge beside the one after it."""
 
 _NOISE: Final = 0.2  # standard deviation of a repetition
-_CARRYING: Final = 0.6  # … per unit of contention that it had to be carried
+_CARRYING: Final = 0.3  # … per unit of contention that it had to be carried
 _VERSION: Final = 0.1  # … of another version
 _SLOT: Final = 0.3  # … of another slot, where the package has several
 _FAR: Final = 0.3  # beyond that, weight falls with distance
