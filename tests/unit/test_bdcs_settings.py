@@ -70,6 +70,13 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
         "trusted_proxies = [1.5]",
         "trusted_proxies = 7",
         'store = ""',
+        'blobs = "/var/packages"',
+        'blobs = "s3://"',
+        'blobs = "s3://bucket/a b"',
+        's3_endpoint = "s3.example.org"',
+        's3_endpoint = "https://user:secret@s3.example.org"',
+        's3_region = ""',
+        's3_download = "proxy"',
         "data = 1",
         "registrations_per_network = 0",
         "lease = 9",
@@ -85,6 +92,15 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
 def test_values_that_cannot_be_used_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigurationError):
         from_text(tmp_path, text)
+
+
+def test_package_files_may_be_in_a_bucket(tmp_path: Path) -> None:
+    settings = from_text(
+        tmp_path, 'blobs = "s3://bucket/some/prefix"\ns3_download = "https://cdn.example.org/packages/"\n'
+    )
+    assert settings.blobs == "s3://bucket/some/prefix"
+    assert settings.s3_download == "https://cdn.example.org/packages"
+    assert from_text(tmp_path, "").blobs == "file:"
 
 
 def test_values_are_read_as_what_they_are(tmp_path: Path) -> None:
