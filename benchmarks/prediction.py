@@ -36,7 +36,8 @@ from gentwoo_client.prediction.merges import SOURCE, TINY, Merge
 SEED = 2024
 SEEDS = 3
 """Machines of each kind."""
-LISTS = 10
+LISTS = 16
+"""Machines that each row of lists is made of."""
 GENTWOO = (sys.executable, "-c", "from gentwoo_client.cli import main; raise SystemExit(main())")
 
 
