@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from bdcs.cli import main
+from bdcs.cli import command_parser, prebuild
 from bdcs.domain.jobs import PRIORITIES, Origin
+from bdcs.errors import NoSuchTarget
+from bdcs.settings import Settings
 from tests.prebuild_scene import Scene, prepared
 
 Run = Callable[..., tuple[int, str]]
@@ -22,9 +24,11 @@ Run = Callable[..., tuple[int, str]]
 def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command; return its exit code and what it printed."""
 
+    parser = command_parser("prebuild", prebuild)
+
     def command(*words: str) -> tuple[int, str]:
         capsys.readouterr()
-        code = main(["prebuild", "--data", str(tmp_path / "data"), *words])
+        code = prebuild.run(parser.parse_args(words), Settings(data=tmp_path / "data"))
         return code, capsys.readouterr().out
 
     return command
@@ -97,6 +101,7 @@ async def test_without_a_builder_nothing_is_queued(tmp_path: Path, run: Run) -> 
 async def test_wrong_usage(tmp_path: Path, run: Run) -> None:
     async with prepared(tmp_path):
         pass
-    assert run("--target", "nothing")[0] == 1
+    with pytest.raises(NoSuchTarget):
+        run("--target", "nothing")
     with pytest.raises(SystemExit):
         run("--budget", "0")
