@@ -118,8 +118,8 @@ def test_interleaved_runs_install_what_each_installs(
 ) -> None:
     """Two independent runs at the same time, mixed line by line, install the same as one after the other.
 
-    Lines do not say of which run they are. Where one's end was taken for the other's, the type and duration of a
-    merge may be unknown, and what it replaced; they are never wrong.
+    Lines do not say of which run they are. Where one's end was taken for the other's, the type and the
+    duration of a merge may be unknown, and what it replaced; they are never wrong.
     """
     two = [line.replace(b"app-misc/", b"app-other/").replace(b"dev-libs/", b"dev-other/") for line in two]
     two = [line.replace(b"x11-libs/", b"x11-other/").replace(b"media-", b"other-") for line in two]

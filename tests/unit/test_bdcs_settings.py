@@ -74,7 +74,7 @@ def test_an_unknown_setting_names_the_nearest(tmp_path: Path) -> None:
         'blobs = "s3://"',
         'blobs = "s3://bucket/a b"',
         's3_endpoint = "s3.example.org"',
-        's3_endpoint = "https://user:secret@s3.example.org"',
+        's3_endpoint = "https://somebody@s3.example.org"',
         's3_region = ""',
         's3_download = "proxy"',
         "data = 1",
