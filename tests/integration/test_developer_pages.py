@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from pydantic import BaseModel
 
 from bdcs.web.documents import ExposureDocument, RemovalDocument
 from tests.ebuild_repositories import Tree
@@ -47,10 +48,13 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
         yield collector
 
 
+DOCUMENTS: dict[str, type[BaseModel]] = {"exposure": ExposureDocument, "removal": RemovalDocument}
+
+
 def ask(collector: Collector, what: str, atoms: str) -> dict[str, Any]:
     answer = request(collector.url, "GET", f"/v1/{what}?{urlencode({'atoms': atoms})}")
     assert answer.status == 200, answer
-    {"exposure": ExposureDocument, "removal": RemovalDocument}[what].model_validate_json(answer.body)
+    DOCUMENTS[what].model_validate_json(answer.body)
     return answer.document
 
 
