@@ -23,6 +23,8 @@ from gentwoo_client.wire.version import Version
 TEXT_LENGTH: Final = 6000
 """Characters of a question."""
 MOST_PACKAGES: Final = 50
+MOST_TAGS: Final = 400
+"""Of a document: twice what an advisory of that length has. More take long, where nothing ends them."""
 
 _XML_RANGES: Final = {"lt": "<", "le": "<=", "eq": "=", "ge": ">=", "gt": ">"}
 _ANY: Final = "*"  # of a slot
@@ -158,8 +160,13 @@ class _Document(HTMLParser):
         self._range: tuple[str, dict[str, str | None]] | None = None
 
     def take(self, text: str) -> None:
-        self.feed(text)
-        self.close()
+        if text.count("<") > MOST_TAGS:
+            raise Malformed(f"more than {MOST_TAGS} tags: paste only the affected packages")
+        try:
+            self.feed(text)
+            self.close()
+        except AssertionError as error:  # how the parser of the standard library refuses `<![nonsense`
+            raise Malformed(f"this is no XML of a GLSA: {str(error)[:100]}") from None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from bdcs.domain.affected import MOST_PACKAGES, TEXT_LENGTH, parse_affected
+from bdcs.domain.affected import MOST_PACKAGES, MOST_TAGS, TEXT_LENGTH, parse_affected
 from gentwoo_client.wire.errors import Malformed
 
 XML = """<?xml version="1.0" encoding="UTF-8"?>
@@ -102,6 +104,7 @@ def test_atoms_and_ranges(text: str, yes: list[str], no: list[str]) -> None:
         ("dev-libs/a::gentoo", "only a version and a slot"),
         ("<package name='a'>", "no package"),
         ("<package name='a/b'><vulnerable range='near'>1</vulnerable>", "no range"),
+        ("<package" + "<a " * MOST_TAGS, f"more than {MOST_TAGS} tags"),
         ("dev-libs/a " * 1000, f"more than {TEXT_LENGTH}"),
         (" ".join(f"dev-libs/a{number}" for number in range(MOST_PACKAGES + 1)), "more than 50 packages"),
         ("nonsense dev-libs/a", "nonsense"),
@@ -110,6 +113,14 @@ def test_atoms_and_ranges(text: str, yes: list[str], no: list[str]) -> None:
 def test_what_cannot_be_understood_is_named(text: str, complaint: str) -> None:
     with pytest.raises(Malformed, match=complaint):
         parse_affected(text)
+
+
+@pytest.mark.parametrize(
+    "broken", ["<![nonsense", "<![ nonsense", "<![1]]>", "<!", "<!--", "<?", "</", "&#x0;"]
+)
+def test_broken_markup_is_refused_or_passed_over(broken: str) -> None:
+    with contextlib.suppress(Malformed):  # which of both depends on the version of Python
+        assert parse_affected(f"<package name='a/b'>{broken}")[0].name == "b"
 
 
 def test_what_is_asked_is_said_again() -> None:
