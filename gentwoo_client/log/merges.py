@@ -9,7 +9,7 @@ Pure, as the tracker that does the work.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from gentwoo_client.log import parser
 from gentwoo_client.log.files import in_order_of_time, read_blocks
@@ -18,6 +18,9 @@ from gentwoo_client.log.tracker import LoggedChange, MergeTracker
 if TYPE_CHECKING:
     from gentwoo_client.log.parser import Package
     from gentwoo_client.log.tracker import _Item, _Run
+
+MOST_JOBS: Final = 10_000
+"""Nobody has as many; with a number of hundreds of digits nothing could be calculated."""
 
 
 class Beginning(NamedTuple):
@@ -95,7 +98,7 @@ def jobs_of(run: _Run) -> int:
     """Return what `--jobs` of the run's command allows: 1 where it has none, 0 without limit."""
     if run.command is None:
         return 1
-    return parser.jobs(run.command)
+    return min(parser.jobs(run.command), MOST_JOBS)
 
 
 def read_happenings(paths: Iterable[str]) -> Iterator[Happening]:

@@ -46,7 +46,7 @@ def schedule(merges: Sequence[Planned], slots: int, factor: float = 1.0) -> Sche
 
     `slots`: at least 1; `factor`: what such lists take on this machine, of what they would take so.
     """
-    free = [0.0] * max(1, slots)
+    free = [0.0] * max(1, min(slots, len(merges)))  # more would stay free
     ends = [0.0] * len(merges)
     order = sorted(range(len(merges)), key=lambda index: not merges[index].running)  # keeps the order else
     heapq.heapify(free)

@@ -23,7 +23,7 @@ from gentwoo_client.foretelling.replaying import (
     replay,
     text,
 )
-from gentwoo_client.log.merges import Beginning, Happening, MergeReader, read_happenings
+from gentwoo_client.log.merges import MOST_JOBS, Beginning, Happening, MergeReader, read_happenings
 from gentwoo_client.prediction.accuracy import coverage, errors, is_scored
 from gentwoo_client.prediction.averages import median, robust_mean, settled
 from gentwoo_client.prediction.correction import Correction
@@ -381,6 +381,7 @@ def test_such_lists_take_longer_here() -> None:
 def test_some_at_a_time() -> None:
     assert schedule(planned(60, 20, 30, 10), 2).ends == (60, 20, 50, 60)
     assert schedule(planned(60, 20, 30), 9).total == 60
+    assert schedule(planned(60, 20, 30), 10**30) == schedule(planned(60, 20, 30), 3)
     assert schedule([], 2).total == 0
 
 
@@ -536,6 +537,12 @@ def test_what_is_at_work() -> None:
     assert reader.is_open
     reader.read(b"".join(lines[first + 1 :]))
     assert (reader.running(), reader.is_open) == ([], False)
+
+
+def test_nonsense_of_jobs_is_as_many_as_can_be() -> None:
+    log = (LOGS / "scenarios" / "16-jobs2.log").read_bytes().replace(b"--jobs=2", b"--jobs=" + b"9" * 400)
+    happenings = MergeReader().read(log)
+    assert {each.jobs for each in happenings if isinstance(each, Beginning)} == {MOST_JOBS}
 
 
 def test_errors_of_nothing() -> None:
