@@ -294,18 +294,28 @@ class S3:
         return bool(found["Metadata"].get(TOKEN) == multipart.token)
 
     def _abort(self, workspace: Path) -> None:
-        """Abort the uploads of a workspace. Raises `BlobsUnavailable`."""
+        """Abort the uploads of a workspace. Raises `BlobsUnavailable`.
+
+        What a power cut left of a record says nothing: that upload is left to the bucket's own rule.
+        """
         for record in workspace.glob(f"*{RECORD}"):
-            multipart = _read(record)
             try:
-                with self._errors():
-                    self._client.abort_multipart_upload(
-                        Bucket=self._bucket, Key=multipart.key, UploadId=multipart.upload
-                    )
-            except BlobsUnavailable as error:
-                if _code(error.__cause__) != "NoSuchUpload":
-                    raise
+                multipart = _read(record)
+            except ValueError:
+                pass
+            else:
+                self._abort_one(multipart)
             record.unlink()
+
+    def _abort_one(self, multipart: _Multipart) -> None:
+        try:
+            with self._errors():
+                self._client.abort_multipart_upload(
+                    Bucket=self._bucket, Key=multipart.key, UploadId=multipart.upload
+                )
+        except BlobsUnavailable as error:
+            if _code(error.__cause__) != "NoSuchUpload":
+                raise
 
     # What there is.
 

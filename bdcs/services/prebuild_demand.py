@@ -174,7 +174,7 @@ def published(connection: Connection) -> list[PublishedCell]:
     }
     rows = connection.execute(select(prebuild_cells).where(prebuild_cells.c.published > 0))
     cells = [
-        PublishedCell(key=_key_of(row), machines=row.published, model=_read(row.model))
+        PublishedCell(key=_key_of(row), machines=row.published, model=specification_in(row.model))
         for row in rows
         if (row.category, row.name) not in aside
     ]
@@ -291,7 +291,7 @@ def _facts(connection: Connection, rows: Iterable[Any]) -> dict[tuple[int, str],
         query = select(jobs.c.id, jobs.c.specification).where(jobs.c.id.in_(some))
         for number, text in connection.execute(query):
             spot = by_job[number]
-            specification = _read(text)
+            specification = specification_in(text)
             if specification is not None and not specification.user_patches:
                 version = Version.parse(specification.cpv.version)
                 known[spot] = key_of(spot[0], specification), version
@@ -349,7 +349,7 @@ def _specifications(
     for some in _slices({digest for _, digest in digests}):
         query = select(jobs.c.target_id, jobs.c.digest, jobs.c.specification).where(jobs.c.digest.in_(some))
         for target, digest, text in connection.execute(query):
-            if (target, digest) in digests and (one := _read(text)) is not None:
+            if (target, digest) in digests and (one := specification_in(text)) is not None:
                 found[target, digest] = one
     for some in _slices({digest for target, digest in digests if (target, digest) not in found}):
         query = (
@@ -365,7 +365,8 @@ def _specifications(
     return found
 
 
-def _read(text: str | None) -> BuildSpecification | None:
+def specification_in(text: str | None) -> BuildSpecification | None:
+    """Return the specification that a row has as JSON; None where there is none that we would still take."""
     try:
         return None if text is None else BuildSpecification.from_json(json.loads(text))
     except ProtocolError:  # written under rules that were other ones

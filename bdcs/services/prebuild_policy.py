@@ -11,7 +11,6 @@ of which a build lies unused waits until somebody asks for it again.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -182,6 +181,7 @@ def _lying(connection: Connection, target: Target, now: int) -> list[tuple[Build
         jobs.c.finished_at < now - UNUSED,
     )
     return [
-        (BuildSpecification.from_json(json.loads(text)), finished_at)
+        (built, finished_at)
         for text, finished_at in connection.execute(query)
+        if (built := prebuild_demand.specification_in(text)) is not None
     ]

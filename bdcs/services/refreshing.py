@@ -47,8 +47,8 @@ from gentwoo_client.wire.cpv import CPV, split_cpv
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 500
-NAMED: Final = 5  # entries that nothing could be learnt from, of those that the log names
 """Cache entries in one transaction."""
+NAMED: Final = 5  # entries that nothing could be learnt from, of those that the log names
 LOCKS: Final = ".locks"
 
 

@@ -141,7 +141,7 @@ def change(connection: Connection, target: Target, *, now: float, **settings: An
 
 
 def remove(connection: Connection, target: Target, *, force: bool = False) -> None:
-    """Remove the target with its generations, builds, uploads, requests, jobs, proposals, tokens and keys.
+    """Remove the target with all that rows say of it: generations, builds, uploads, requests, jobs, keys, ….
 
     Its files are not touched. Raises `TargetNotEmpty` unless it never had a package, or with `force`.
     """
@@ -159,6 +159,8 @@ def remove(connection: Connection, target: Target, *, force: bool = False) -> No
     connection.execute(delete(tables.attempts).where(tables.attempts.c.job_id.in_(jobs)))
     connection.execute(delete(tables.job_dependencies).where(tables.job_dependencies.c.job_id.in_(jobs)))
     connection.execute(delete(tables.members).where(tables.members.c.request_id.in_(requests)))
+    cells = select(tables.prebuild_cells.c.id).where(tables.prebuild_cells.c.target_id == target.id)
+    connection.execute(delete(tables.prebuild_counted).where(tables.prebuild_counted.c.cell_id.in_(cells)))
     proposals = select(tables.target_proposals.c.id).where(tables.target_proposals.c.target_id == target.id)
     connection.execute(
         delete(tables.target_proposers).where(tables.target_proposers.c.proposal_id.in_(proposals))
@@ -179,6 +181,7 @@ _OF_A_TARGET: Final = (
     tables.trusted_keys,
     tables.requests,
     tables.jobs,
+    tables.prebuild_cells,
     tables.target_proposals,
 )
 

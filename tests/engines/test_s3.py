@@ -112,6 +112,18 @@ def test_upload_that_cannot_be_aborted_is_left_to_upkeep(blobs: Blobs, s3: Runni
     assert s3.multiparts(bucket) == 0
 
 
+def test_record_that_a_power_cut_left_empty_stops_nobody(blobs: Blobs, s3: RunningS3) -> None:
+    with blobs.workspace() as workspace:
+        made = placement(workspace)
+        blobs.settle([made])
+        s3.fail("DELETE", "uploadId=", "refused", times=TRIES)
+    (record,) = made.draft.path.parent.glob("*.multipart")
+    record.write_bytes(b"")
+    (name,) = blobs.abandoned()
+    blobs.drop_abandoned(name)
+    assert blobs.abandoned() == []
+
+
 def test_drafts_that_are_not_placed_leave_nothing_in_the_bucket(
     blobs: Blobs, s3: RunningS3, bucket: str
 ) -> None:

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, update
 
-from bdcs.services import prebuild, quarantine
+from bdcs.services import prebuild, quarantine, targets
 from bdcs.services.prebuild import Pick
 from bdcs.services.prebuild_candidates import OVERHEAD, UNKNOWN, Standing
 from bdcs.store import tables
 from bdcs.store.store import transaction
+from tests.index_rows import NAME
 from tests.prebuild_scene import DAY, Scene, prepared
 
 
@@ -283,3 +284,13 @@ async def test_a_difference_that_proves_a_few_is_not_shown(scene: Scene) -> None
     scene.ask(range(21, 26), scene.made("dev-libs/a-1", "doc"))
     await scene.keeper.look()
     assert public(scene) == [("a", 25, 0, (25,))]
+
+
+async def test_a_target_takes_along_what_machines_asked_of_it(scene: Scene) -> None:
+    scene.ask(range(1, 16), scene.made("dev-libs/a-1", "ssl"))
+    await scene.keeper.look()
+    with transaction(scene.rows.engine) as connection:
+        assert connection.execute(select(tables.prebuild_counted)).first() is not None
+        targets.remove(connection, targets.require(connection, NAME), force=True)
+        for table in (tables.prebuild_cells, tables.prebuild_counted):
+            assert connection.execute(select(table)).first() is None

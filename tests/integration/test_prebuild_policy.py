@@ -172,6 +172,17 @@ async def test_what_nobody_took_is_not_built_in_its_next_version(scene: Scene) -
     assert await scene.prebuilder.look() == [], "the other one still lies there"
 
 
+async def test_a_specification_of_other_rules_stops_nobody(scene: Scene) -> None:
+    await scene.prebuilder.look()
+    scene.end_jobs()
+    with transaction(scene.rows.engine) as connection:
+        unasked = tables.jobs.c.origin == str(Origin.PREBUILD)
+        connection.execute(update(tables.jobs).where(unasked).values(specification="{}"))
+    scene.clock.now += UNUSED + DAY
+    scene.builder()
+    assert '"use": ["doc"]' in (await queued_now(scene))
+
+
 async def test_who_asks_goes_first(scene: Scene) -> None:
     """Also for the very same: then it is no build that nobody asked for."""
     await scene.prebuilder.look()
