@@ -150,7 +150,8 @@ def set_state(connection: Connection, machine: UUID, state: State) -> None:
         raise NoSuchMachine(str(machine))
     connection.execute(update(machines).where(machines.c.id == found.id).values(state=str(state)))
     connection.execute(delete(quarantines).where(quarantines.c.machine_id == found.id))
-    figures.machine_changes(connection, found.id)
+    if (found.state is State.APPROVED) != (state is State.APPROVED):
+        figures.machine_changes(connection, found.id)
 
 
 def count_by_state(connection: Connection) -> dict[str, int]:

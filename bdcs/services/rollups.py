@@ -585,9 +585,13 @@ def hide_small(connection: Connection, thresholds: Thresholds) -> None:
 def machine_leaves(connection: Connection, machine: int) -> None:
     """Prepare statistics for the erasure of a machine, whose records must still be there.
 
-    What is published goes on counting it until it may move; all else of it goes with this.
+    What is published goes on counting it until it may move; all else of it goes with this. One that counts no
+    longer has left already: it must not leave twice.
     """
-    _stop_counting(connection, machine)
+    if _is_approved(connection, machine):
+        _stop_counting(connection, machine)
+    else:
+        _look_again(connection, machine)
     connection.execute(delete(machine_weeks).where(_WEEKS.machine_id == machine))
     is_used = select(_WEEKS.week).where(_WEEKS.week == fleet_weeks.c.week).exists()
     connection.execute(delete(fleet_weeks).where(fleet_weeks.c.machines.is_(None), ~is_used))
@@ -595,11 +599,14 @@ def machine_leaves(connection: Connection, machine: int) -> None:
 
 def machine_changes(connection: Connection, machine: int) -> None:
     """Look at everything of a machine again, since it counts no longer, or again."""
-    state = connection.scalar(select(machines.c.state).where(machines.c.id == machine))
-    if state == State.APPROVED:
+    if _is_approved(connection, machine):
         _count_again(connection, machine)
     else:
         _stop_counting(connection, machine)
+
+
+def _is_approved(connection: Connection, machine: int) -> bool:
+    return connection.scalar(select(machines.c.state).where(machines.c.id == machine)) == State.APPROVED
 
 
 def _stop_counting(connection: Connection, machine: int) -> None:

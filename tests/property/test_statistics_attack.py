@@ -199,6 +199,26 @@ def test_nine_machines_that_come_and_go_learn_nothing(seed: int) -> None:
             assert answers(connection) == before
 
 
+def test_who_is_set_aside_refused_and_forgotten_is_one_machine() -> None:
+    """Nine that the operator sets aside have left once, whatever becomes of them then."""
+    with empty_store([]) as connection:
+        world = World(connection)
+        own = [world.join() for _ in range(ATTACKERS)]
+        for who in [*own, *(world.join() for _ in range(HONEST))]:
+            world.act(who, "install", "1.0")
+        world.look()
+        before = answers(connection)
+        for state in (State.QUARANTINED, State.QUARANTINED, State.REFUSED):
+            for who in own:
+                machines.set_state(connection, machine(who.number), state)
+            publish(connection, TEN)
+            assert answers(connection) == before
+        for who in own:
+            world.forget(who)
+        publish(connection, TEN)
+        assert answers(connection) == before
+
+
 def answers(connection: Connection) -> tuple[object, ...]:
     """Everything that is said of the one package, and of everything together."""
     return (
