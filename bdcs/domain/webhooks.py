@@ -16,7 +16,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -34,6 +34,9 @@ LONGEST_DELAY: Final = 6 * 3600
 """Seconds between tries: they double between these, less a part that chance decides."""
 JITTER: Final = 0.5
 
+# What some versions of Python take for global: protocols of the IETF, in which clouds keep what tells their
+# secrets, and relays of 6to4 (RFC 7526).
+_SPECIAL: Final = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 # What looks global in IPv6 and leads elsewhere: 6to4 and Teredo carry IPv4 addresses of any kind.
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _TUNNELS: Final = (IPv6Network("2002::/16"), IPv6Network("2001::/32"), IPv6Network("3fff::/20"))
@@ -76,7 +79,8 @@ class Destinations:
 def is_public(address: Address) -> bool:
     """Whether the whole Internet means the same by `address`; anything special is not (RFC 6890)."""
     if isinstance(address, IPv4Address):
-        return address.is_global and not (address.is_multicast or address.is_reserved)
+        is_special = address.is_multicast or address.is_reserved or any(address in each for each in _SPECIAL)
+        return address.is_global and not is_special
     if address.ipv4_mapped is not None:
         return is_public(address.ipv4_mapped)
     return _is_public_v6(address)
