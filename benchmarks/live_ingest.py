@@ -21,7 +21,6 @@ CONNECTIONS: Final = 64
 PUSHES: Final = 150
 """For each connection."""
 CORE: Final = ("taskset", "-c", "0")
-CLIENT_CORE: Final = "1"
 SETTINGS: Final = "registrations_per_network = 1000000\n"
 TARGET: Final = 0.5
 

@@ -99,11 +99,6 @@ class PackageExposure:
     trend: tuple[Week, ...]
     """Of the package in any version, the newest last."""
 
-    @property
-    def has_choice(self) -> bool:
-        """Whether some repository is known to have the package."""
-        return any(each.left.kind != "unknown" for each in self.versions)
-
     def to_document(self) -> dict[str, object]:
         """As the API says it; null where a figure is not shown."""
         return {

@@ -20,14 +20,12 @@ EVENTS: Final = frozenset({INSTALL, UNINSTALL, FAILURE})
 
 SOURCE: Final = "source"
 BINARY: Final = "binary"
-INSTALL_TYPES: Final = frozenset({SOURCE, BINARY})
 
 MANUAL: Final = "manual"
 REPLACED: Final = "replaced"
 BUILD: Final = "build"
 FETCH: Final = "fetch"
 INTERRUPTED: Final = "interrupted"
-CAUSES: Final = frozenset({MANUAL, REPLACED, BUILD, FETCH, INTERRUPTED})
 CAUSES_OF: Final[Mapping[str, frozenset[str | None]]] = {
     INSTALL: frozenset({None}),
     UNINSTALL: frozenset({MANUAL, REPLACED}),
