@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select
@@ -113,25 +114,31 @@ def of(connection: Connection, asked: Sequence[Affected]) -> list[Dependents | N
 
     Who goes as well is no dependent. None: no repository here has the package.
     """
-    found = [_missing(connection, each, asked) for each in asked]
+    going = {(each.category, each.name): each for each in asked}
+    found = [_missing(connection, each, going) for each in asked]
     machines = _machines(connection, {package for missing in found for package in missing or ()})
     return [None if missing is None else _dependents(missing, machines) for missing in found]
 
 
 def _missing(
-    connection: Connection, gone: Affected, asked: Sequence[Affected]
+    connection: Connection, gone: Affected, going: Mapping[Package, Affected]
 ) -> dict[Package, _Missing] | None:
     offered = catalogue.package(connection, gone.category, gone.name)
     if offered is None:
         return None
     goes = [each for each in offered.versions if gone.has(each.cpv.version, each.slot)]
     stays = [each for each in offered.versions if each not in goes]
+
+    @cache  # thousands of versions write the same few atoms
+    def missed_by(word: str) -> Need | None:
+        need = Need.read(word)
+        return need if _is_any(need, goes) and not _is_any(need, stays) else None
+
     found: dict[Package, _Missing] = {}
     for cpv, slot, words in _needing(connection, gone):
-        if any((each.category, each.name) == cpv[:2] and each.has(cpv.version, slot) for each in asked):
+        if (same := going.get(cpv[:2])) is not None and same.has(cpv.version, slot):
             continue
-        needs = [Need.read(word) for word in words.split()]
-        missed = [need for need in needs if _is_any(need, goes) and not _is_any(need, stays)]
+        missed = [need for word in words.split() if (need := missed_by(word)) is not None]
         if missed:
             known = found.setdefault(cpv[:2], _Missing([], set(), True))
             known.versions.append(cpv.version)
