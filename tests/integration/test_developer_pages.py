@@ -146,13 +146,17 @@ def test_what_cannot_be_understood_is_said(collector: Collector) -> None:
 def test_the_pages_say_it_in_words(collector: Collector) -> None:
     words = text(page(collector, f"/exposure?{urlencode({'atoms': ADVISORY})}"))
     assert "10 to 20 of 30 machines still have a version of dev-lang/python that is affected" in words
+    uncounted = "Versions on fewer than 10 machines each are not counted."
+    assert uncounted in words
     html = page(collector, "/removal?atoms=%3Cdev-lang%2Fpython-3.12")
-    assert "The removal would concern 10 of 30 machines" in text(html)
+    assert f"The removal would concern 10 of 30 machines . {uncounted}" in text(html)
+    assert uncounted not in text(page(collector, "/removal?atoms=dev-lang/python")), "they are"
     assert "only another slot: 3.13.1 in 3.13" in text(html)
     assert not Links(html).forbidden
     (same,) = [link for link in Links(html).found if link.startswith("/removal.json?")]
     assert get(collector, same).document["affected"] == {"least": 10, "most": 10}
-    assert "fewer than 10 machines, not shown" in text(page(collector, "/removal?atoms=app-misc/beta"))
+    hidden = text(page(collector, "/removal?atoms=app-misc/beta"))
+    assert "Each version that would go is on fewer than 10 machines, not shown" in hidden
     assert {"/removal", "/exposure"} <= Links(page(collector, "/developers")).found
 
 
