@@ -87,7 +87,7 @@ class Blobs(Protocol):
     def address(self, target: str, path: str, *, is_private: bool) -> Address | None:
         """Return where readers can fetch the file themselves; None where it has to be sent to them.
 
-        `is_private`: only who was asked for a token may read it. Nothing is looked up.
+        `is_private`: only who was asked for a token may read it. Signing may ask for credentials anew.
         """
 
     def delete(self, target: str, paths: Iterable[str]) -> None:

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from bdcs.domain.affected import Affected
-from bdcs.domain.needs import Need
+from bdcs.domain.needs import PERHAPS, Need
 from bdcs.services import catalogue
 from bdcs.services.catalogue import CatalogueVersion
 from bdcs.services.public_figures import fleet_figure
@@ -77,9 +78,13 @@ class Dependents:
 
 @dataclass(slots=True)
 class _Missing:
-    versions: list[str]
-    atoms: set[str]
-    perhaps: bool
+    versions: list[str] = field(default_factory=list)
+    words: set[str] = field(default_factory=set)
+    """What they need and nothing that stays is, as `Need` writes it."""
+
+    @property
+    def perhaps(self) -> bool:
+        return all(word.startswith(PERHAPS) for word in self.words)
 
 
 def note(
@@ -130,20 +135,22 @@ def _missing(
     stays = [each for each in offered.versions if each not in goes]
 
     @cache  # thousands of versions write the same few atoms
-    def missed_by(word: str) -> Need | None:
+    def is_missed(word: str) -> bool:
         need = Need.read(word)
-        return need if _is_any(need, goes) and not _is_any(need, stays) else None
+        return _is_any(need, goes) and not _is_any(need, stays)
 
-    found: dict[Package, _Missing] = {}
+    @cache
+    def missed(words: str) -> frozenset[str]:
+        return frozenset(filter(is_missed, words.split()))
+
+    found: defaultdict[Package, _Missing] = defaultdict(_Missing)
     for cpv, slot, words in _needing(connection, gone):
         if (same := going.get(cpv[:2])) is not None and same.has(cpv.version, slot):
             continue
-        missed = [need for word in words.split() if (need := missed_by(word)) is not None]
-        if missed:
-            known = found.setdefault(cpv[:2], _Missing([], set(), True))
+        if these := missed(words):
+            known = found[cpv[:2]]
             known.versions.append(cpv.version)
-            known.atoms.update(str(need.atom) for need in missed)
-            known.perhaps = known.perhaps and all(need.perhaps for need in missed)
+            known.words |= these
     return found
 
 
@@ -184,16 +191,18 @@ def _machines(connection: Connection, wanted: Iterable[Package]) -> dict[Package
 
 
 def _dependents(missing: Mapping[Package, _Missing], machines: Mapping[Package, int]) -> Dependents:
+    def place(package: Package) -> tuple[bool, int, Package]:
+        return missing[package].perhaps, -machines.get(package, 0), package
+
     rows = [
         Dependent(
             category=package[0],
             name=package[1],
-            versions=tuple(sorted(set(each.versions), key=Version.parse, reverse=True)),
-            atoms=tuple(sorted(each.atoms)),
-            perhaps=each.perhaps,
+            versions=tuple(sorted(set(missing[package].versions), key=Version.parse, reverse=True)),
+            atoms=tuple(sorted({word.removeprefix(PERHAPS) for word in missing[package].words})),
+            perhaps=missing[package].perhaps,
             machines=machines.get(package, 0),
         )
-        for package, each in missing.items()
+        for package in heapq.nsmallest(MOST, missing, key=place)
     ]
-    rows.sort(key=lambda row: (row.perhaps, -row.machines, row.category, row.name))
-    return Dependents(rows=tuple(rows[:MOST]), count=len(rows))
+    return Dependents(rows=tuple(rows), count=len(missing))

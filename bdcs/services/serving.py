@@ -76,19 +76,24 @@ class Serving:
         """Return where the index file called `name` (`Packages` or `Packages.gz`) is, once there is one."""
         return self._indexes / target.name / name
 
-    async def open_file(self, file: ServedFile) -> BinaryIO | RemoteFile | None:
-        """Open a file of the published set; None where it has gone. Raises `StoreUnavailable`."""
-        try:
-            return await asyncio.to_thread(self._blobs.open, file.target, file.path)
-        except BlobMissing:
-            return None
+    async def reach(
+        self, target: Target, file: ServedFile, *, elsewhere: bool
+    ) -> Address | BinaryIO | RemoteFile | None:
+        """Return a file of the published set, open, or (`elsewhere`) where readers fetch it themselves.
 
-    def address(self, target: Target, file: ServedFile) -> Address | None:
-        """Return where readers fetch a file of the published set themselves; None where it is sent to them.
-
-        Raises `StoreUnavailable`.
+        None if it has gone. Raises `StoreUnavailable`.
         """
-        return self._blobs.address(file.target, file.path, is_private=target.private)
+
+        def work() -> Address | BinaryIO | RemoteFile | None:
+            address = None
+            if elsewhere:
+                address = self._blobs.address(file.target, file.path, is_private=target.private)
+            try:
+                return address or self._blobs.open(file.target, file.path)
+            except BlobMissing:
+                return None
+
+        return await asyncio.to_thread(work)
 
     async def find_file(self, target: Target, path: str) -> ServedFile | None:
         """Return a file of the published set, without a look at where it lies. Raises `StoreUnavailable`."""

@@ -60,7 +60,10 @@ class LookupConnection:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Lookups]:
-        """Give lookups that all see one state of the store. Raises `StoreUnavailable`, and never waits."""
+        """Give lookups that all see one state of the store. Never waits for others.
+
+        Raises `StoreUnavailable`, also where the store is damaged: who then reads is told so.
+        """
         try:
             if self._connection is None:
                 self._connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
@@ -70,7 +73,7 @@ class LookupConnection:
                 yield Lookups(self._connection)
             finally:
                 self._connection.execute("ROLLBACK")
-        except sqlite3.OperationalError as error:
+        except sqlite3.DatabaseError as error:
             raise StoreUnavailable(str(error)) from error
 
     def close(self) -> None:

@@ -91,13 +91,11 @@ class Binhost:
         if self.accel_redirect:
             place = quote(f"{self.accel_redirect}{target.name}/{path}")
             return web.Response(headers={**headers, ACCEL_REDIRECT: place})
-        if request.method == hdrs.METH_GET:
-            address = self.serving.address(target, found)
-            if address is not None:
-                return _led_to(address)
-        file = await self.serving.open_file(found)
+        file = await self.serving.reach(target, found, elsewhere=request.method == hdrs.METH_GET)
         if file is None:
             raise NotFound("no published package has this path")
+        if isinstance(file, Address):
+            return _led_to(file)
         return file_answer(request, Opened.of(file), headers)
 
 

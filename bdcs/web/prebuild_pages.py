@@ -36,6 +36,9 @@ ROWS: Final = 50
 STEPS: Final = 20
 """Between points of the chart."""
 
+STALE: Final = 300.0
+"""Seconds after which it is too old to be shown: a target may be private by now."""
+
 _TARGET: Final = Parameter(
     name="target", schema={"type": "string"}, description="Of this target alone; it is for everybody."
 )
@@ -61,6 +64,11 @@ class _Memory:
     found: Prospects | None = None
     at: float = float("-inf")
     renewal: asyncio.Task[Prospects] | None = None
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was found out."""
+        return time.monotonic() - self.at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +130,13 @@ class PrebuildPages:
         return found.at(target), target
 
     async def _prospects(self) -> Prospects:
-        """Return what was found out last; only who comes first waits for it."""
+        """Return what was found out last; only who comes first waits for it, or first after long."""
         memory = self._memory
-        if memory.found is None:
+        if memory.found is None or memory.age >= STALE:
             async with memory.lock:
-                return memory.found or await self._renew()
+                return await self._renew() if memory.found is None or memory.age >= STALE else memory.found
         is_at_it = memory.renewal is not None and not memory.renewal.done()
-        if time.monotonic() - memory.at >= REMEMBERED and not is_at_it:
+        if memory.age >= REMEMBERED and not is_at_it:
             memory.renewal = asyncio.create_task(self._renew(), name="prebuild-page")
             memory.renewal.add_done_callback(_tell)
         return memory.found

@@ -181,7 +181,8 @@ class Keyring:
 
         Under another `identity` the home is called by its path, for that user has to find the way to it.
         """
-        directory, name = (home, _HERE) if identity is None else (Path("/"), str(home))
+        is_short = identity is None and os.path.isdir(_HERE)  # in a chroot there may be no /proc
+        directory, name = (home, _HERE) if is_short else (Path("/"), str(home))
         options = ("--batch", "--no-tty", "--no-autostart", "--no-permission-warning", "--with-colons")
         uid, gid = identity or (None, None)
         environment = {**os.environ, "LC_ALL": "C.UTF-8"}
