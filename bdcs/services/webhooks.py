@@ -4,6 +4,9 @@
 A message is in the store until it has arrived or was tried often enough. Who takes it to send it sets the
 time of the next try first, so that several collectors, or one that was killed, do not send it twice at once;
 it may still arrive twice, and has the same `webhook-id` then.
+
+A receiver that takes its time holds up nobody else: an owner, and a host, has only a share of what is on its
+way together, and who ends makes room for the next at once.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import random
 import socket
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -23,7 +27,7 @@ from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 from yarl import URL
 
 from bdcs.domain.networks import parse_address
@@ -42,6 +46,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL: Final = 30.0  # seconds from one look for messages to the next, where nothing wakes us
 AT_ONCE: Final = 8  # messages on their way together
+SHARE: Final = 2  # of them of one owner, or to one host; one of an owner to a host
 LEASE: Final = 120  # seconds for which a message is ours; longer than any try takes
 TOTAL_TIME: Final = 15.0  # seconds of one try
 CONNECT_TIME: Final = 5.0
@@ -59,6 +64,8 @@ class Message:
     delivery: int
     attempts: int
     """How often it was tried before."""
+    owner: int | None
+    """Whose watch it is of: a machine's number; None: the operator's."""
     url: str
     secret: bytes = field(repr=False)
     event: Happening
@@ -188,6 +195,7 @@ class Sender:
         self._postman = postman
         self._chance = chance
         self._woken = asyncio.Event()
+        self._flying: dict[asyncio.Task[None], Message] = {}
 
     def wake(self) -> None:
         """There is something to send."""
@@ -195,24 +203,48 @@ class Sender:
 
     async def run(self) -> None:
         """Send until cancelled; a store that is down is tried again."""
-        while True:
-            self._woken.clear()
-            try:
-                while await self.once():
-                    pass
-            except StoreUnavailable as error:
-                log.warning("webhooks were not called: %s", error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), INTERVAL)
+        try:
+            while True:
+                try:
+                    while await self.once():
+                        pass
+                except StoreUnavailable as error:
+                    log.warning("webhooks were not called: %s", error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._woken.wait(), INTERVAL)
+        finally:
+            for task in self._flying:
+                task.cancel()
+            await asyncio.gather(*self._flying, return_exceptions=True)
 
     async def once(self) -> int:
-        """Try the next few messages that are due; return how many. Raises `StoreUnavailable`."""
-        now = self._postman.now()
-        if not await self._store.read(lambda connection: _due(connection, now)):
-            return 0
-        messages = await self._store.write(lambda connection: take(connection, now))
-        await asyncio.gather(*map(self._try, messages))
-        return len(messages)
+        """Begin to send what is due, and wait for one that ends, or for `wake`.
+
+        Returns how many were on their way. Raises `StoreUnavailable`.
+        """
+        self._woken.clear()
+        await self._begin()
+        count = len(self._flying)
+        if count:
+            await self._land()
+        return count
+
+    async def _begin(self) -> None:
+        now, flying = self._postman.now(), list(self._flying.values())
+        if not await self._store.read(lambda connection: _due(connection, now, flying)):
+            return
+        for message in await self._store.write(lambda connection: take(connection, now, flying)):
+            self._flying[asyncio.create_task(self._try(message))] = message
+
+    async def _land(self) -> None:
+        waking = asyncio.create_task(self._woken.wait())
+        try:
+            await asyncio.wait([*self._flying, waking], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+        for task in [task for task in self._flying if task.done()]:
+            del self._flying[task]
+            task.result()
 
     async def _try(self, message: Message) -> None:
         problem = None
@@ -234,20 +266,53 @@ class Sender:
         )
 
 
-def _due(connection: Connection, now: float) -> list[int]:
-    due = select(deliveries.c.id).where(deliveries.c.next_at <= int(now))
-    return list(connection.scalars(due.order_by(deliveries.c.next_at).limit(AT_ONCE)))
+def _due(connection: Connection, now: float, flying: Sequence[Message]) -> list[int]:
+    """The next few messages that are due, of owners and to hosts that have not had their share."""
+    owners = Counter(message.owner for message in flying)
+    hosts = Counter(_host(message.url) for message in flying)
+    pairs = {(message.owner, _host(message.url)) for message in flying}
+    first = func.min(deliveries.c.id).label("first")
+    rows = connection.execute(
+        select(first, watch_rows.c.machine_id, watch_rows.c.webhook)
+        .join(watch_rows, watch_rows.c.id == deliveries.c.watch_id)
+        .where(deliveries.c.next_at <= int(now))
+        .group_by(watch_rows.c.machine_id, watch_rows.c.webhook)
+        .order_by(func.min(deliveries.c.next_at), first)
+    ).all()
+    due: list[int] = []
+    for number, owner, url in rows:
+        if len(flying) + len(due) >= AT_ONCE:
+            break
+        host = _host(url)
+        if (owner, host) in pairs or owners[owner] >= SHARE or hosts[host] >= SHARE:
+            continue
+        due.append(number)
+        owners[owner] += 1
+        hosts[host] += 1
+        pairs.add((owner, host))
+    return due
 
 
-def take(connection: Connection, now: float) -> list[Message]:
-    """Take the next few messages that are due, for as long as trying them may take."""
-    due = _due(connection, now)
+def _host(url: str) -> str:
+    try:
+        return check_url(url).rstrip(".")
+    except Malformed:
+        return ""  # such a message fails at once
+
+
+def take(connection: Connection, now: float, flying: Sequence[Message] = ()) -> list[Message]:
+    """Take the next few messages that are due, for as long as trying them may take.
+
+    `flying` are those that are on their way.
+    """
+    due = _due(connection, now, flying)
     connection.execute(update(deliveries).where(deliveries.c.id.in_(due)).values(next_at=int(now) + LEASE))
     rows = connection.execute(
         select(
             deliveries.c.id,
             deliveries.c.attempts,
             deliveries.c.event_id,
+            watch_rows.c.machine_id,
             watch_rows.c.webhook,
             watch_rows.c.secret,
         )
@@ -264,6 +329,7 @@ def take(connection: Connection, now: float) -> list[Message]:
         Message(
             delivery=row.id,
             attempts=row.attempts,
+            owner=row.machine_id,
             url=row.webhook,
             secret=row.secret,
             event=events[row.event_id],

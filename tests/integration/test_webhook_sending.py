@@ -3,25 +3,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sqlalchemy import Connection, insert, select
+from yarl import URL
 
 from bdcs.domain.watching import Topic
 from bdcs.domain.webhooks import MOST_ATTEMPTS, Destinations
 from bdcs.services import watches
 from bdcs.services.watches import Happening
-from bdcs.services.webhooks import Message, Postman, Sender, Undelivered
+from bdcs.services.webhooks import LEASE, Message, Postman, Sender, Undelivered, take
 from bdcs.store import schema
 from bdcs.store.store import Store
 from bdcs.store.tables import deliveries, watch_events
+from tests.waiting import until
 from tests.webhook_receiver import Receiver
 
 SECRET = b"s" * 32
@@ -66,7 +70,7 @@ def postman(receiver: Receiver, names: Names, destinations: Destinations = OWN) 
 
 
 def message(url: str) -> Message:
-    return Message(delivery=3, attempts=0, url=url, secret=SECRET, event=EVENT)
+    return Message(delivery=3, attempts=0, owner=None, url=url, secret=SECRET, event=EVENT)
 
 
 async def refused(postman: Postman, url: str) -> str:
@@ -174,13 +178,13 @@ class Clock:
         return self.now
 
 
-async def outbox(store: Store, url: str, now: float) -> int:
+async def outbox(store: Store, url: str, now: float, owner: int | None = None) -> int:
     """Put a message on its way; return its number."""
 
     at = int(now)
 
     def work(connection: Connection) -> int:
-        watch = watches.add(connection, None, "app-misc/alpha", ["adoption"], url, at)
+        watch = watches.add(connection, owner, "app-misc/alpha", ["adoption"], url, at)
         event = connection.execute(
             insert(watch_events)
             .values(
@@ -247,8 +251,6 @@ async def test_it_ends_after_so_many_tries(store: Store, receiver: Receiver) -> 
 async def test_a_message_that_somebody_took_and_never_sent_is_sent_after_a_while(
     store: Store, receiver: Receiver
 ) -> None:
-    from bdcs.services.webhooks import LEASE, take
-
     clock = Clock()
     await outbox(store, receiver.url(), clock.now)
     assert len(await store.write(lambda connection: take(connection, clock.now))) == 1
@@ -256,6 +258,56 @@ async def test_a_message_that_somebody_took_and_never_sent_is_sent_after_a_while
     clock.now += LEASE
     assert await sender(store, receiver, clock).once() == 1
     assert len(receiver.received) == 1
+
+
+async def taken(store: Store, now: float, flying: Sequence[Message] = ()) -> list[Message]:
+    return await store.write(lambda connection: take(connection, now, flying))
+
+
+async def test_an_owner_and_a_host_have_a_share_of_what_is_on_its_way(store: Store) -> None:
+    now = Clock().now
+    for number in range(10):
+        await outbox(store, f"https://h{number % 3}.example.org/{number}", now - 100, owner=1)
+    for owner in range(2, 6):
+        await outbox(store, f"https://shared.example.org/{owner}", now - 50, owner=owner)
+    await outbox(store, "https://shared.example.org/own", now, owner=None)
+    await outbox(store, "https://last.example.org/", now, owner=6)
+    first = await taken(store, now)
+    told = [(message.owner, URL(message.url).host) for message in first]
+    assert told == [
+        (1, "h0.example.org"),
+        (1, "h1.example.org"),
+        (2, "shared.example.org"),
+        (3, "shared.example.org"),
+        (6, "last.example.org"),
+    ]
+    assert await taken(store, now, first) == []
+    follows = await taken(store, now, first[1:3])
+    assert [message.owner for message in follows] == [1, 4]
+
+
+async def test_who_never_answers_holds_nobody_else_up(store: Store, receiver: Receiver) -> None:
+    """Two hundred messages to a host that hangs; one by one they would take most of an hour."""
+    clock, stuck = Clock(), asyncio.Event()
+
+    async def resolving(host: str, _port: int) -> Sequence[str]:
+        if host == "tarpit.example.org":
+            await stuck.wait()
+        return ["127.0.0.1"]
+
+    for number in range(200):
+        await outbox(store, f"https://tarpit.example.org/{number}", clock.now - 100, owner=1)
+    for owner in range(2, 12):
+        await outbox(store, receiver.url(), clock.now, owner=owner)
+    sending = Sender(store, replace(postman(receiver, Names([])), resolve=resolving, now=clock))
+    running = asyncio.create_task(sending.run())
+    await asyncio.to_thread(until, lambda: len(receiver.received) == 10)
+    await outbox(store, receiver.url(), clock.now, owner=20)
+    sending.wake()
+    await asyncio.to_thread(until, lambda: len(receiver.received) == 11)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
 
 
 async def test_a_watch_that_is_removed_takes_its_messages_along(store: Store, receiver: Receiver) -> None:
