@@ -24,6 +24,8 @@ from gentwoo_client.wire.errors import Malformed, TooManyRequests
 
 MOST: Final = 500
 """Watches of one owner."""
+MOST_WEBHOOKS: Final = 5
+"""Of them with a webhook, of one package: what one event may have us send to one owner."""
 KEPT: Final = 90 * 86_400
 """Seconds that events are kept."""
 FEED_LENGTH: Final = 50
@@ -85,13 +87,15 @@ def add(
 ) -> Watch:
     """Have `owner` (a machine's number; None: the operator) watch `package`, `category/name`.
 
-    Raises `Malformed`, and `TooManyRequests` where the owner has as many as may be.
+    Raises `Malformed`, also where that webhook hears of it already, and `TooManyRequests` where the owner has
+    as many as may be.
     """
     category, _, name = package.partition("/")
     if not (is_category(category) and is_name(name)):
         raise Malformed(f"{package[:100]!r} is no package such as dev-lang/python")
     if webhook is not None:
         check_url(webhook)
+        _check_others(connection, owner, category, name, webhook)
     mine = connection.execute(select(func.count(), func.min(watches.c.feed)).where(_is_of(owner))).one()
     if mine[0] >= MOST:
         raise TooManyRequests(f"you watch {MOST} packages, as many as may be", retry_after=3600)
@@ -120,6 +124,18 @@ def add(
         )
     )
     return watch
+
+
+def _check_others(connection: Connection, owner: int | None, category: str, name: str, webhook: str) -> None:
+    same = (watches.c.category == category) & (watches.c.name == name)
+    others = select(watches.c.id, watches.c.webhook).where(
+        _is_of(owner), same, watches.c.webhook.is_not(None)
+    )
+    found = {row.webhook: row.id for row in connection.execute(others)}
+    if webhook in found:
+        raise Malformed(f"that webhook hears of {category}/{name} already, by watch {found[webhook]}")
+    if len(found) >= MOST_WEBHOOKS:
+        raise Malformed(f"{MOST_WEBHOOKS} webhooks of yours hear of {category}/{name}, as many as may be")
 
 
 def checked_topics(words: Sequence[str]) -> frozenset[Topic]:

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bdcs.services.watches import MOST_WEBHOOKS
 from gentwoo_client.wire.messages import LeavingList, NewWatch, WatchList
 from tests.fleet import Member, all_merge, join
 from tests.integration.test_pages import get, page, restart, text
@@ -139,6 +140,24 @@ def test_watches_are_their_owners(site: tuple[Collector, list[Member]]) -> None:
 def test_what_cannot_be_watched_is_refused(site: tuple[Collector, list[Member]], wish: object) -> None:
     _, members = site
     assert post(members[4].peer, wish).slug == "malformed"
+
+
+def test_one_event_is_not_sent_to_one_owner_again_and_again(site: tuple[Collector, list[Member]]) -> None:
+    _, members = site
+    peer, other = members[8].peer, members[9].peer
+    hooks = [f"https://hooks.example.org/{number}" for number in range(MOST_WEBHOOKS)]
+    first, *_ = [add(peer, "app-misc/quiet", webhook=hook) for hook in hooks]
+    again = post(peer, {"package": "app-misc/quiet", "topics": ["removal"], "webhook": hooks[0]})
+    assert again.slug == "malformed"
+    assert f"hears of app-misc/quiet already, by watch {first['id']}" in again.document["detail"]
+    more = post(peer, {"package": "app-misc/quiet", "webhook": "https://hooks.example.org/more"})
+    assert more.slug == "malformed"
+    assert "as many as may be" in more.document["detail"]
+    add(peer, "app-misc/quiet")
+    add(peer, "app-misc/quieter", webhook=hooks[0])
+    add(other, "app-misc/quiet", webhook=hooks[0])
+    assert peer.authorized("DELETE", f"{peer.path}/watches/{first['id']}").status == 204
+    add(peer, "app-misc/quiet", webhook=hooks[0])
 
 
 def test_forgetting_takes_watches_along(site: tuple[Collector, list[Member]]) -> None:

@@ -178,13 +178,15 @@ class Clock:
         return self.now
 
 
-async def outbox(store: Store, url: str, now: float, owner: int | None = None) -> int:
+async def outbox(
+    store: Store, url: str, now: float, owner: int | None = None, package: str = "app-misc/alpha"
+) -> int:
     """Put a message on its way; return its number."""
 
     at = int(now)
 
     def work(connection: Connection) -> int:
-        watch = watches.add(connection, owner, "app-misc/alpha", ["adoption"], url, at)
+        watch = watches.add(connection, owner, package, ["adoption"], url, at)
         event = connection.execute(
             insert(watch_events)
             .values(
@@ -267,7 +269,8 @@ async def taken(store: Store, now: float, flying: Sequence[Message] = ()) -> lis
 async def test_an_owner_and_a_host_have_a_share_of_what_is_on_its_way(store: Store) -> None:
     now = Clock().now
     for number in range(10):
-        await outbox(store, f"https://h{number % 3}.example.org/{number}", now - 100, owner=1)
+        url = f"https://h{number % 3}.example.org/{number}"
+        await outbox(store, url, now - 100, owner=1, package=f"app-misc/p{number}")
     for owner in range(2, 6):
         await outbox(store, f"https://shared.example.org/{owner}", now - 50, owner=owner)
     await outbox(store, "https://shared.example.org/own", now, owner=None)
@@ -296,7 +299,8 @@ async def test_who_never_answers_holds_nobody_else_up(store: Store, receiver: Re
         return ["127.0.0.1"]
 
     for number in range(200):
-        await outbox(store, f"https://tarpit.example.org/{number}", clock.now - 100, owner=1)
+        url = f"https://tarpit.example.org/{number}"
+        await outbox(store, url, clock.now - 100, owner=1, package=f"app-misc/p{number}")
     for owner in range(2, 12):
         await outbox(store, receiver.url(), clock.now, owner=owner)
     sending = Sender(store, replace(postman(receiver, Names([])), resolve=resolving, now=clock))
