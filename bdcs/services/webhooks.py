@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import random
 import socket
 import ssl
@@ -123,7 +124,14 @@ class _Pinned(AbstractResolver):
 
 
 class Undelivered(Exception):
-    """A message did not arrive; the text says why."""
+    """A message did not arrive; the text says why, `told` what of it is told to any owner.
+
+    Names are resolved as the collector's network knows them, which is for the operator alone.
+    """
+
+    def __init__(self, told: str, detail: str = "") -> None:
+        super().__init__(detail or told)
+        self.told = told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +166,8 @@ class Postman:
         addresses = [host] if literal else list(await self.resolve(host, url.port or 443))
         objection = self.destinations.objection(host, addresses)
         if objection is not None:
-            raise Undelivered(f"{host} is not sent to: {objection}")
+            told = "it has an address that is not public" if addresses else objection
+            raise Undelivered(f"{host} is not sent to: {told}", f"{host} is not sent to: {objection}")
         connector = aiohttp.TCPConnector(
             resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self.context
         )
@@ -251,7 +260,9 @@ class Sender:
         try:
             await self._postman.carry(message)
         except Undelivered as error:
-            problem = str(error)[:PROBLEM_LENGTH]
+            if str(error) != error.told:
+                log.info("a webhook was not called: %s", error)
+            problem = (str(error) if message.owner is None else error.told)[:PROBLEM_LENGTH]
         attempts, now = message.attempts + 1, self._postman.now()
         wait = None if problem is None else delay(attempts, self._chance())
         values = {
@@ -344,5 +355,5 @@ def _in_words(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientSSLError):
         return "no TLS that both sides speak"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection: {error.strerror or 'refused'}"
+        return f"no connection: {os.strerror(error.errno) if error.errno else 'refused'}"  # and no address
     return f"no answer: {type(error).__name__}"

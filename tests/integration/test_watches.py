@@ -101,7 +101,7 @@ def test_what_happens_is_in_the_feed_and_reaches_webhooks_that_may_be_reached(
     path = watch["feed"].removeprefix(collector.url).removesuffix(".atom")
     assert "is leaving on 2026-12-24" in text(page(collector, path))
     problem = until(lambda: listed(elsewhere)["watches"][0]["problem"], timeout=120)
-    assert "127.0.0.9 is not a public address" in problem
+    assert problem == "127.0.0.9 is not sent to: it has an address that is not public"
     assert elsewhere.authorized("DELETE", f"{elsewhere.path}/watches/{forbidden['id']}").status == 204
     assert listed(elsewhere) == {"feed": None, "watches": []}
     collector.bdcs("admin", "leaving", "remove", "app-misc/alpha")

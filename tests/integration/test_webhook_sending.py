@@ -7,6 +7,8 @@ import asyncio
 import base64
 import hmac
 import json
+import logging
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from hashlib import sha256
@@ -312,6 +314,30 @@ async def test_who_never_answers_holds_nobody_else_up(store: Store, receiver: Re
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize("owner", [1, None])
+async def test_only_the_operator_is_told_what_the_collector_resolves(
+    store: Store, receiver: Receiver, caplog: pytest.LogCaptureFixture, owner: int | None
+) -> None:
+    caplog.set_level(logging.INFO, logger="bdcs.services.webhooks")
+    await outbox(store, f"https://{NAME}/hook", Clock().now, owner=owner)
+    sending = replace(postman(receiver, Names(["10.3.4.5"])), now=Clock())
+    assert await Sender(store, sending).once() == 1
+    _, _, _, problem = await delivery(store)
+    detail = f"{NAME} is not sent to: 10.3.4.5 is not a public address"
+    told = f"{NAME} is not sent to: it has an address that is not public"
+    assert problem == (detail if owner is None else told)
+    assert detail in caplog.text
+
+
+async def test_who_is_not_connected_to_is_told_no_address(receiver: Receiver) -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        port = unheard.getsockname()[1]
+        problem = await refused(postman(receiver, Names(["127.0.0.1"])), f"https://{NAME}:{port}/")
+    assert problem.startswith("no connection: ")
+    assert "127.0.0.1" not in problem
 
 
 async def test_a_watch_that_is_removed_takes_its_messages_along(store: Store, receiver: Receiver) -> None:
