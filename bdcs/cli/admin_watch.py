@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     with transaction(existing_store(settings, writing=arguments.action != "list")) as connection:
         try:
-            text = _ACTIONS[arguments.action](connection, arguments)
+            text = _ACTIONS[arguments.action](connection, arguments, settings)
         except ProtocolError as error:
             raise WatchRefused(error.detail) from None
     if text:
@@ -61,10 +61,12 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     return EXIT_DONE
 
 
-def _add(connection: Connection, arguments: argparse.Namespace) -> str:
-    from bdcs.domain.webhooks import told_secret
+def _add(connection: Connection, arguments: argparse.Namespace, settings: Settings) -> str:
+    from bdcs.domain.webhooks import Destinations, told_secret
     from bdcs.services import watches
 
+    if arguments.webhook is not None:
+        Destinations.of(settings.webhook_hosts).check_url(arguments.webhook)
     watch = watches.add(connection, None, arguments.package, arguments.topic, arguments.webhook, time.time())
     lines = [f"watch   {watch.id}", f"feed    /watch/{watch.feed}.atom"]
     if watch.secret is not None:
@@ -72,7 +74,7 @@ def _add(connection: Connection, arguments: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def _list(connection: Connection, arguments: argparse.Namespace) -> str:
+def _list(connection: Connection, arguments: argparse.Namespace, _settings: Settings) -> str:
     from bdcs.services import watches
     from bdcs.services.watch_requests import document_of
 
@@ -95,7 +97,7 @@ def _line(connection: Connection, watch: Watch) -> str:
     return f"{text}  {watch.webhook}  {delivered.problem or f'{delivered.waiting} waiting'}"
 
 
-def _remove(connection: Connection, arguments: argparse.Namespace) -> str:
+def _remove(connection: Connection, arguments: argparse.Namespace, _settings: Settings) -> str:
     from bdcs.services import watches
 
     if not watches.remove(connection, None, arguments.watch):
@@ -103,7 +105,7 @@ def _remove(connection: Connection, arguments: argparse.Namespace) -> str:
     return f"{arguments.watch} is removed"
 
 
-_ACTIONS: dict[str, Callable[[Connection, argparse.Namespace], str]] = {
+_ACTIONS: dict[str, Callable[[Connection, argparse.Namespace, Settings], str]] = {
     "add": _add,
     "list": _list,
     "remove": _remove,

@@ -61,6 +61,16 @@ class Destinations:
                 hosts.add(name.lower())
         return cls(hosts=frozenset(hosts), networks=tuple(networks))
 
+    def check_url(self, url: str) -> None:
+        """Check a webhook's URL before there is one. Raises `Malformed`, also for an address that may not be.
+
+        A name is looked at when something is sent: it may mean another address then.
+        """
+        host = check_url(url)
+        objection = self.objection(host, [host]) if parse_address(host) else None
+        if objection is not None:
+            raise Malformed(f"nothing is sent to {url}: {objection}; `webhook_hosts` names exceptions")
+
     def objection(self, host: str, addresses: Sequence[str]) -> str | None:
         """Return why nothing may be sent to `host`, which has these addresses; None where it may."""
         if not addresses:

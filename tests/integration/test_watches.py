@@ -194,6 +194,10 @@ def test_the_operator_watches_too(site: tuple[Collector, list[Member]]) -> None:
     assert titles(collector, watch["feed"]) == []
     assert collector.bdcs("admin", "watch", "remove", str(uuid.uuid4()), check=False).returncode == 1
     assert collector.bdcs("admin", "watch", "add", "alpha", check=False).returncode == 2
+    private = ("admin", "watch", "add", "app-misc/alpha", "--webhook", "https://127.0.0.9/hook")
+    refused = collector.bdcs(*private, check=False)
+    assert refused.returncode == 2
+    assert "127.0.0.9 is not a public address" in refused.stderr
     collector.bdcs("admin", "watch", "remove", watch["id"])
     assert collector.bdcs("admin", "watch", "list").stdout == ""
 

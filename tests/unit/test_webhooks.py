@@ -109,6 +109,22 @@ def test_urls_to_which_nothing_may_ever_be_sent(url: str) -> None:
         check_url(url)
 
 
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "10.1.2.3:8443", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"]
+)
+def test_an_address_to_which_nothing_may_be_sent_is_refused_at_once(host: str) -> None:
+    with pytest.raises(Malformed, match="not a public address"):
+        NOWHERE.check_url(f"https://{host}/hook")
+
+
+def test_public_addresses_names_and_what_the_operator_named_are_not() -> None:
+    for host in ("8.8.8.8", "[2606:4700::1111]", "hooks.example.org", "localhost"):
+        NOWHERE.check_url(f"https://{host}/hook")
+    Destinations.of(["127.0.0.1"]).check_url("https://127.0.0.1/hook")
+    with pytest.raises(Malformed, match="https://"):
+        NOWHERE.check_url("http://8.8.8.8/hook")
+
+
 def test_the_host_of_a_url() -> None:
     assert check_url("https://Hooks.Example.org:8443/a?b=c") == "hooks.example.org"
     assert check_url("https://[2606:4700::1111]/") == "2606:4700::1111"
