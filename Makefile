@@ -35,7 +35,8 @@ test-fast: setup  ## unit and property tests, under a minute
 test: setup check  ## everything that needs no other engine or init system
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines"
 
-test-engines: setup  ## what works on other engines: blobs in S3 (moto's server)
+test-engines:  ## the same on PostgreSQL, RabbitMQ and S3 (moto's server), and what is in deploy/
+	@$(PYTHON) -m dev.setup engines
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m engines
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do

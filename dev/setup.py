@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,22 @@ DEBIAN_PACKAGES = {
     "zstd": "zstd",
 }
 """Program that must be on PATH → the Debian package that has it."""
+
+ENGINE_PACKAGES = {
+    "docker-compose": "docker-compose",
+    "haproxy": "haproxy",
+    "initdb": "postgresql",
+    "ip": "iproute2",
+    "promtool": "prometheus",
+    "rabbitmq-server": "rabbitmq-server",
+    "ruby": "ruby",
+}
+"""What `make test-engines` and `make run-cluster` need besides, and nothing else does."""
+
+PLACES = os.pathsep.join(
+    [os.environ.get("PATH", os.defpath), "/usr/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+)
+"""Where programs are looked for: Debian keeps those of PostgreSQL's server beside PATH."""
 
 
 class SetupFailed(Exception):
@@ -187,9 +203,9 @@ def steps() -> Iterable[Step]:
         yield Step(name=".node", directory=NODE, inputs=(package_lock,), make=make_node)
 
 
-def missing_debian_packages() -> list[str]:
-    """Debian packages for the programs that the tests call and this machine does not have."""
-    missing = [package for program, package in DEBIAN_PACKAGES.items() if not shutil.which(program)]
+def missing_debian_packages(wanted: Mapping[str, str]) -> list[str]:
+    """Debian packages for the programs that are `wanted` and this machine does not have."""
+    missing = [package for program, package in wanted.items() if not shutil.which(program, path=PLACES)]
     if USER_PYTHON.exists() and not has_ensurepip(USER_PYTHON):
         missing.append("python3-venv")
     return missing
@@ -203,9 +219,9 @@ def has_ensurepip(python: Path) -> bool:
     return False
 
 
-def install_debian_packages() -> None:
+def install_debian_packages(wanted: Mapping[str, str]) -> None:
     """Install what is missing where that is possible, else name it and go on."""
-    missing = missing_debian_packages()
+    missing = missing_debian_packages(wanted)
     if not missing:
         return
     names = " ".join(missing)
@@ -239,12 +255,12 @@ def run_step(step: Step) -> str | None:
     return None
 
 
-def main() -> int:
-    """Bring the clone up to date; 0 when everything that this machine can have is there."""
+def main(arguments: Sequence[str]) -> int:
+    """Bring the clone up to date, with `engines` for all engines; 0 when everything possible is there."""
     os.umask(0o022)  # the ordinary user of the tests has to enter what is made here
     with (ROOT / ".setup.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        install_debian_packages()
+        install_debian_packages(DEBIAN_PACKAGES | (ENGINE_PACKAGES if "engines" in arguments else {}))
         pending = [step for step in steps() if not step.is_done()]
         with ThreadPoolExecutor(max_workers=2) as pool:
             failures = [failure for failure in pool.map(run_step, pending) if failure]
@@ -257,4 +273,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
