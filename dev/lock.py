@@ -38,7 +38,8 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "venv", directory], check=True)
         subprocess.run([f"{directory}/bin/pip", "install", "--quiet", "uv"], check=True)
         uv = Path(directory, "bin/uv")
-        extras = ("--extra=collector", "--extra=postgresql", "--extra=amqp", "--extra=s3", "--extra=test", "--extra=dev")
+        names = ("collector", "postgresql", "amqp", "s3", "test", "dev")
+        extras = [f"--extra={name}" for name in names]
         compile_lock(uv, LOCK, *extras, "setup.cfg", "dev/client-tests.in")
         compile_lock(uv, CLIENT_LOCK, f"--constraint={LOCK.name}", "setup.cfg", "dev/client-tests.in")
     return 0
