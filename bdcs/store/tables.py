@@ -848,6 +848,28 @@ prebuild_counted = Table(
     sqlite_with_rowid=False,
 )
 
+leases = Table(
+    "leases",
+    metadata,
+    # what one process at a time does, and which one now (`bdcs.services.leases`)
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("number", BigInteger, nullable=False),  # how often it was taken
+    Column("until", BigInteger, nullable=False),  # Unix milliseconds, by the clock of the store
+    sqlite_with_rowid=False,
+)
+
+log_pieces = Table(
+    "log_pieces",
+    metadata,
+    # logs of attempts, as they come, where several collectors share the store (`bdcs.services.stored_logs`)
+    Column("attempt_id", Integer, primary_key=True, autoincrement=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),  # bytes of the log before it
+    Column("size", Integer, nullable=False),  # bytes, of `text` when it is decompressed
+    Column("text", LargeBinary, nullable=False),  # zstd
+    sqlite_with_rowid=False,
+)
+
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
 SEARCH_TABLE = "catalogue_search"
 
