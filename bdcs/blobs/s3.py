@@ -35,6 +35,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from bdcs import measures
 from bdcs.blobs.blobs import (
     Address,
     Blob,
@@ -380,6 +381,7 @@ class S3:
         try:
             yield
         except (BotoCoreError, ClientError, HTTPError) as error:
+            measures.BLOB_ERRORS.add("unavailable")
             raise BlobsUnavailable(self._name, str(error)) from error
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from bdcs import measures
 from bdcs.errors import BlobsFull, StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -201,6 +202,7 @@ def space_errors(place: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _FULL:
+            measures.BLOB_ERRORS.add("full")
             raise BlobsFull(place, os.strerror(error.errno or 0)) from error
         raise
 

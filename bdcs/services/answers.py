@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.store.store import Store
 from bdcs.store.tables import answers
 from gentwoo_client.wire import limits
@@ -95,7 +96,8 @@ async def drop_those_over(store: Store) -> None:
     while True:
         await asyncio.sleep(INTERVAL)
         try:
-            await drop(store, time.time())
+            with working("answers", INTERVAL):
+                await drop(store, time.time())
         except StoreUnavailable as error:
             log.warning("old answers were not deleted: %s", error)
 

@@ -25,6 +25,7 @@ from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.build_policy import DAY, Keeping
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState
 from bdcs.errors import StoreError
+from bdcs.measures import working
 from bdcs.services.finishing import to_its_end
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, job_dependencies, jobs, members, requests
@@ -61,7 +62,8 @@ class BuildUpkeep:
         """Tidy up until cancelled."""
         while True:
             try:
-                dropped = await to_its_end(None, self.tidy)  # whoever cancels us closes the engines next
+                with working("build-upkeep", INTERVAL):
+                    dropped = await to_its_end(None, self.tidy)  # whoever cancels us closes the engines next
                 if dropped != Dropped():
                     log.info("upkeep of builds removed %s", dropped)
             except (StoreError, OSError) as error:

@@ -40,6 +40,7 @@ from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION,
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.services import rollups
 from bdcs.store.bulk import execute_rows
 from bdcs.store.store import Store
@@ -96,7 +97,8 @@ class Renewal:
         """Renew figures every `INTERVAL` seconds until cancelled; a store that is down is tried again."""
         while True:
             try:
-                await self.once()
+                with working("figures", INTERVAL):
+                    await self.once()
             except StoreUnavailable as error:
                 self.working = False
                 log.warning("figures were not renewed: %s", error)

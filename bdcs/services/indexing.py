@@ -33,6 +33,7 @@ from bdcs.blobs.target_lock import target_lock_if_free
 from bdcs.domain import packages_index
 from bdcs.domain.packages_index import STEP, block, is_due, starts_chunk
 from bdcs.errors import IndexNotWritten, InvalidHeader, NoSuchTarget, StoreUnavailable
+from bdcs.measures import working
 from bdcs.services import generations, targets
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -117,7 +118,8 @@ class IndexKeeper:
         """Compare every index with the rows, then look after them every few seconds until cancelled."""
         while True:
             try:
-                await self.look()
+                with working("indexes", INTERVAL):
+                    await self.look()
             except StoreUnavailable as error:
                 log.warning("indexes were not looked after: %s", error)
             await asyncio.sleep(INTERVAL)

@@ -31,6 +31,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_column, select, update
 
+from bdcs import measures
 from bdcs.domain import codes, evidence, installations
 from bdcs.domain.machines import State
 from bdcs.services.machines import Keys, Machine, absent, find_all
@@ -128,6 +129,8 @@ class Ingest:
         accepted: Accepted = await self._store.write_grouped(
             self._writer.store, arrived, len(arrived.records)
         )
+        if not accepted.repeated and arrived.records.observed[-1] == "live":
+            measures.RECORD_DELAY.observe(time.time() - arrived.records.recorded_at[-1])
         return accepted
 
     def _open(self, machine: UUID, public_key: bytes, body: bytes, encoding: str | None) -> Arrived:

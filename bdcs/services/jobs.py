@@ -15,13 +15,12 @@ is one statement that names the state before, so that of two who try only one su
 from __future__ import annotations
 
 import json
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.jobs import (
@@ -39,6 +38,7 @@ from bdcs.domain.jobs import (
 )
 from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import LeaseLost, NotFound
 
@@ -57,6 +57,10 @@ class Touched:
     """Those that were ended by somebody else than their builders."""
     targets: set[int] = field(default_factory=set)
     """Those with something new in their queues."""
+    ended: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How many attempts ended in which state, and why."""
+    expired: int = 0
+    """… since their builders were not heard of any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +244,9 @@ class Jobs:
 
     def expire(self) -> int:
         """Take back what builders lost; return how many attempts that were."""
-        return self._lose(attempts.c.lease_until < self.now, "the builder was not heard of any more")
+        lost = self._lose(attempts.c.lease_until < self.now, "the builder was not heard of any more")
+        self.touched.expired += lost
+        return lost
 
     def succeed(
         self, attempt: Attempt, build: int, difference: Sequence[str], left_out: Sequence[str] = ()
@@ -400,6 +406,7 @@ class Jobs:
             .returning(attempts.c.id, attempts.c.job_id)
         ).all()
         self.touched.attempts.update(number for number, _ in rows)
+        self.touched.ended[str(state), values.get("failure") or "none"] += len(rows)
         return [job for _, job in rows]
 
     def _lose(self, which: ColumnElement[bool], text: str) -> int:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from bdcs import measures
 from bdcs.errors import CollectorError
+from bdcs.measures import working
 from bdcs.services.signing import SignerClient, differ, known_keys, remember_keys
 from bdcs.store.store import Store
 
@@ -31,7 +33,8 @@ class KeyWatch:
         """Ask again and again until cancelled."""
         while True:
             try:
-                await self.look()
+                with working("signing-keys", INTERVAL):
+                    await self.look()
             except CollectorError as error:
                 log.warning("the signer's keys are not known anew: %s", error)
             await asyncio.sleep(INTERVAL)
@@ -39,8 +42,11 @@ class KeyWatch:
     async def look(self) -> None:
         """Ask once. Raises `SignerUnavailable` and what else the signer says, `StoreUnavailable`."""
         if not self.signer.path.exists():
+            measures.SIGNER_UP.set(0)
             return
+        measures.SIGNER_UP.set(0)
         told = await asyncio.to_thread(self.signer.keys)
+        measures.SIGNER_UP.set(1)
         known = await self.store.read(known_keys)
         if differ(told, known):
             await self.store.write(partial(remember_keys, keys=told, now=self.now()))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 
 from bdcs.domain.jobs import AttemptState, JobState
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.services import build_digests
 from bdcs.services.jobs import Jobs
 from bdcs.services.waking import Transactions
@@ -26,7 +27,8 @@ async def look_regularly(transactions: Transactions) -> None:
     """Look every `INTERVAL` seconds until cancelled."""
     while True:
         try:
-            await look(transactions)
+            with working("lost-attempts", INTERVAL):
+                await look(transactions)
         except StoreUnavailable as error:
             log.warning("lost attempts were not looked for: %s", error)
         await asyncio.sleep(INTERVAL)

@@ -21,6 +21,7 @@ from bdcs.domain.jobs import Answer, Origin, Refusal
 from bdcs.domain.md5_cache import read_values
 from bdcs.domain.new_versions import Choice, NewVersion, Variant, choose
 from bdcs.errors import CollectorError
+from bdcs.measures import working
 from bdcs.services import build_digests, catalogue, made_metadata, repositories, requests, targets
 from bdcs.services.catalogue import CatalogueVersion
 from bdcs.services.jobs import Jobs
@@ -69,7 +70,8 @@ class NewVersions:
         """Look for new versions until cancelled."""
         while True:
             try:
-                await self.look()
+                with working("new-versions", INTERVAL):
+                    await self.look()
             except CollectorError as error:
                 log.warning("new versions were not looked at: %s", error)
             await asyncio.sleep(INTERVAL)

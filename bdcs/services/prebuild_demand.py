@@ -20,12 +20,12 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import Connection, delete, func, or_, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.builds import effective_use, main_slot
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreError
+from bdcs.measures import working
 from bdcs.services import build_digests
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import insert_rows
@@ -43,6 +43,7 @@ from bdcs.store.tables import (
     sequences,
     targets,
 )
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import ProtocolError
 from gentwoo_client.wire.version import Version
@@ -228,7 +229,8 @@ class PrebuildKeeper:
         """Look until cancelled."""
         while True:
             try:
-                await self.look()
+                with working("prebuild-demand", INTERVAL):
+                    await self.look()
             except StoreError as error:
                 log.warning("what machines asked for was not looked at: %s", error)
             await asyncio.sleep(INTERVAL)

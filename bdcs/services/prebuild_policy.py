@@ -23,6 +23,7 @@ from bdcs.domain.jobs import Answer, JobState, Origin
 from bdcs.domain.prebuild import serves
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError
+from bdcs.measures import working
 from bdcs.services import catalogue, prebuild, prebuild_demand, requests, targets
 from bdcs.services.builders import has_builder
 from bdcs.services.jobs import Jobs, in_flight
@@ -58,8 +59,9 @@ class Prebuilder:
         while self.minutes:
             pause = INTERVAL
             try:
-                if await self.transactions.store.read(self._idle) and not await self.look():
-                    pause = REST
+                with working("prebuild", REST):
+                    if await self.transactions.store.read(self._idle) and not await self.look():
+                        pause = REST
             except CollectorError as error:
                 log.warning("what to prebuild was not looked at: %s", error)
             await asyncio.sleep(pause)

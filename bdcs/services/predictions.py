@@ -27,6 +27,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell as Counted
 from bdcs.domain.thresholds import Thresholds, figure, may_publish
 from bdcs.errors import StoreError
+from bdcs.measures import working
 from bdcs.services.quarantine import is_shown
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import execute_rows
@@ -162,8 +163,9 @@ class PredictionKeeper:
         """Renew the table until cancelled."""
         while True:
             try:
-                if await self._is_due():
-                    await self.refresh()
+                with working("predictions", INTERVAL):
+                    if await self._is_due():
+                        await self.refresh()
             except StoreError as error:
                 log.warning("predictions were not renewed: %s", error)
             await asyncio.sleep(INTERVAL)

@@ -13,6 +13,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from bdcs.errors import CollectorError, NoSuchRepository
+from bdcs.measures import working
 from bdcs.services import repositories
 from bdcs.services.refreshing import Refreshed, Refresher
 from bdcs.store.store import Store
@@ -36,7 +37,8 @@ class RepositoryKeeper:
         """Refresh what is due until cancelled; what is under way then is ended first."""
         while True:
             try:
-                await self.look()
+                with working("catalogue", INTERVAL):
+                    await self.look()
             except CollectorError as error:
                 log.warning("the catalogue was not looked after: %s", error)
             await asyncio.sleep(INTERVAL)

@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, ins
 
 from bdcs.domain.statistics import Topic
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.store import names
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -71,7 +72,8 @@ async def drop_regularly(store: Store) -> None:
     """Drop unused names now and every `INTERVAL` seconds until cancelled."""
     while True:
         try:
-            await drop(store)
+            with working("unused-names", INTERVAL):
+                await drop(store)
         except StoreUnavailable as error:
             log.warning("unused names were not dropped: %s", error)
         await asyncio.sleep(INTERVAL)

@@ -25,6 +25,7 @@ from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.uploads import LIFE
 from bdcs.errors import StoreError
+from bdcs.measures import working
 from bdcs.services import generations, targets, uploads
 from bdcs.services.finishing import to_its_end
 from bdcs.services.publishing import Publisher
@@ -64,7 +65,8 @@ class Upkeep:
         """Tidy up until cancelled."""
         while True:
             try:
-                tidied = await to_its_end(None, self.tidy)  # whoever cancels us closes its store next
+                with working("upkeep", INTERVAL):
+                    tidied = await to_its_end(None, self.tidy)  # whoever cancels us closes its store next
                 if tidied != Tidied():
                     log.info("upkeep removed %s", tidied)
             except (StoreError, OSError) as error:

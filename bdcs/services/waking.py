@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from bdcs import measures
 from bdcs.bus.memory import Bus
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.services.jobs import Jobs, Touched
@@ -58,7 +59,10 @@ class Transactions:
         return result
 
     def tell(self, touched: Touched) -> None:
-        """Wake whom a transaction concerned."""
+        """Wake whom a transaction concerned, and count what ended with it."""
+        for (outcome, reason), count in touched.ended.items():
+            measures.ATTEMPTS.add(outcome, reason, count=count)
+        measures.LEASES_EXPIRED.add(count=touched.expired)
         self.bus.tell(map(request_topic, touched.requests))
         self.bus.tell(map(job_topic, touched.jobs))
         self.bus.tell(map(attempt_topic, touched.attempts))

@@ -24,6 +24,7 @@ from bdcs.domain.statistics import Topic as Statistic
 from bdcs.domain.thresholds import Thresholds
 from bdcs.domain.watching import Event, Sight
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.services import leaving_packages, watches
 from bdcs.services.public_figures import package_figures
 from bdcs.services.quarantine import is_shown
@@ -64,7 +65,8 @@ class Watcher:
         """Look every `INTERVAL` seconds until cancelled; a store that is down is tried again."""
         while True:
             try:
-                await self.once()
+                with working("watches", INTERVAL):
+                    await self.once()
             except StoreUnavailable as error:
                 log.warning("watched packages were not looked at: %s", error)
             await asyncio.sleep(INTERVAL)

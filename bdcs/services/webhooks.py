@@ -34,6 +34,7 @@ from yarl import URL
 from bdcs.domain.networks import parse_address
 from bdcs.domain.webhooks import Destinations, check_url, delay, signature
 from bdcs.errors import StoreUnavailable
+from bdcs.measures import working
 from bdcs.services import watches
 from bdcs.services.watches import Happening
 from bdcs.store.store import Store
@@ -215,8 +216,10 @@ class Sender:
         try:
             while True:
                 try:
-                    while await self.once():
-                        pass
+                    is_busy = True
+                    while is_busy:
+                        with working("webhooks", INTERVAL):
+                            is_busy = await self.once() > 0
                 except StoreUnavailable as error:
                     log.warning("webhooks were not called: %s", error)
                 with contextlib.suppress(TimeoutError):

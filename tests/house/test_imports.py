@@ -42,6 +42,7 @@ LAYERS = {
     "bdcs.privileges": 3,
     "bdcs.settings": 3,
     "bdcs.domain": 2,
+    "bdcs.measures": 1,
     "bdcs.errors": 1,
     "bdcs": 0,
 }
