@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Final
 
-from sqlalchemy import Connection, Integer, Select, and_, case, cast, func, select
+from sqlalchemy import BigInteger, Connection, Select, and_, case, cast, func, select
 
 from bdcs.domain import anomalies
 from bdcs.domain.anomalies import (
@@ -106,7 +106,7 @@ def _merges(connection: Connection, wanted: set[int]) -> dict[int, int]:
 
 
 def _bursts(connection: Connection) -> Iterator[Finding]:
-    hour = cast(_CHANGES.recorded_at / HOUR, Integer)
+    hour = _CHANGES.recorded_at // HOUR
     merges = func.count().label("merges")
     hours = (
         select(_CHANGES.machine_id, merges)
@@ -143,7 +143,7 @@ def _future(connection: Connection) -> Iterator[Finding]:
 
 
 def _too_busy(connection: Connection) -> Iterator[Finding]:
-    week = cast(_CHANGES.recorded_at / WEEK, Integer)
+    week = _CHANGES.recorded_at // WEEK
     busy = func.sum(
         _CHANGES.time_delta * 100.0 / case((_CHANGES.concurrency > 100, _CHANGES.concurrency), else_=100)
     )
@@ -190,7 +190,8 @@ def _too_fast(connection: Connection) -> Iterator[Finding]:
 
 
 def _alike(connection: Connection) -> Iterator[Finding]:
-    mark = func.sum((installations.c.package_id * _MODULUS + installations.c.version_id * 7919) % (1 << 40))
+    package, version = (cast(installations.c[name], BigInteger) for name in ("package_id", "version_id"))
+    mark = func.sum((package * _MODULUS + version * 7919) % (1 << 40))
     rows = connection.execute(
         select(installations.c.machine_id, machines.c.registered_at, func.count(), mark)
         .join(machines, machines.c.id == installations.c.machine_id)

@@ -19,6 +19,7 @@ from functools import cmp_to_key, partial
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
@@ -26,12 +27,14 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    cast,
     delete,
     func,
     insert,
     literal_column,
     or_,
     select,
+    true,
     update,
 )
 
@@ -53,6 +56,7 @@ from bdcs.domain.statistics import (
 )
 from bdcs.domain.statistics_release import Published, Release, VersionDates, release, was_counted
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
+from bdcs.store.arithmetic import larger, smaller
 from bdcs.store.bulk import execute_rows
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -159,7 +163,7 @@ def _fold_weeks(connection: Connection, these: ColumnElement[bool]) -> None:
     is_timed = and_(
         _CHANGES.event == INSTALL, _CHANGES.install_type == _SOURCE, _CHANGES.time_delta.is_not(None)
     )
-    shared = _CHANGES.time_delta * 100 // func.max(func.coalesce(_CHANGES.concurrency, 100), 100)
+    shared = _CHANGES.time_delta * 100 // larger(func.coalesce(_CHANGES.concurrency, 100), 100)
     folded = (
         select(
             _CHANGES.machine_id,
@@ -177,8 +181,8 @@ def _fold_weeks(connection: Connection, these: ColumnElement[bool]) -> None:
     added = {
         "merges": _WEEKS.merges + new.excluded.merges,
         "seconds": _WEEKS.seconds + new.excluded.seconds,
-        "first_change": func.min(_WEEKS.first_change, new.excluded.first_change),
-        "last_change": func.max(_WEEKS.last_change, new.excluded.last_change),
+        "first_change": smaller(_WEEKS.first_change, new.excluded.first_change),
+        "last_change": larger(_WEEKS.last_change, new.excluded.last_change),
     }
     connection.execute(new.on_conflict_do_update(index_elements=["machine_id", "week"], set_=added))
     _mark_weeks(connection, select(week).where(these).distinct())
@@ -186,7 +190,7 @@ def _fold_weeks(connection: Connection, these: ColumnElement[bool]) -> None:
 
 def _mark_weeks(connection: Connection, weeks: Select[tuple[int]]) -> None:
     """Have these weeks looked at."""
-    columns = [weeks.selected_columns[0], literal_column("1"), literal_column("0"), literal_column("0")]
+    columns = [weeks.selected_columns[0], true(), literal_column("0"), literal_column("0")]
     rows = weeks.with_only_columns(*columns)
     new = upsert(fleet_weeks).from_select(["week", "due", "as_of", "gone"], rows)
     connection.execute(new.on_conflict_do_update(index_elements=["week"], set_={"due": True}))
@@ -496,7 +500,7 @@ def _due_weeks(connection: Connection, current: int) -> list[int]:
 
 def _week_query(week: int, as_of: int) -> Select[Any]:
     """Machines and sums of a week, and how many machines are new or did more since `as_of`."""
-    seconds = func.min(_WEEKS.seconds, literal_column(str(MOST_SECONDS)))
+    seconds = smaller(_WEEKS.seconds, literal_column(str(MOST_SECONDS)))
     return (
         select(
             func.count().label("present"),
@@ -529,7 +533,7 @@ def savings_by_week(connection: Connection) -> dict[int, int]:
     Every machine that merged a package as a binary would have built it for the median time.
     """
     query = (
-        select(_CELLS.bucket, func.sum(_CELLS.published * _STATISTICS.seconds))
+        select(_CELLS.bucket, func.sum(_CELLS.published * cast(_STATISTICS.seconds, BigInteger)))
         .join(package_statistics, _STATISTICS.package_id == _CELLS.package_id)
         .where(_CELLS.topic == Topic.FETCHED, _CELLS.published > 0, _STATISTICS.seconds.is_not(None))
         .group_by(_CELLS.bucket)
