@@ -870,6 +870,35 @@ log_pieces = Table(
     sqlite_with_rowid=False,
 )
 
+event_feeds = Table(
+    "event_feeds",
+    metadata,
+    # who takes events out of the outbox; without a row nothing is put there (`bdcs.services.outbox`)
+    Column("name", Text, primary_key=True),
+    Column("since", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    # events that are durable and not yet published; a row goes when the broker has confirmed it
+    Column("id", _Id, primary_key=True),
+    Column("event", Text, nullable=False),  # UUID that tells repetitions
+    Column("exchange", Text, nullable=False),  # gentwoo_client.wire.events
+    Column("key", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("target_id", Integer, ForeignKey("targets.id")),  # whose packages it tells of; null: of none
+    Column("machine", Text),  # UUID of the machine that it tells of; null: of none
+    Column("body", Text, nullable=False),  # JSON
+    Index(
+        None,
+        "machine",
+        sqlite_where=text("machine IS NOT NULL"),
+        postgresql_where=text("machine IS NOT NULL"),
+    ),
+)
+
 # The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
 SEARCH_TABLE = "catalogue_search"
 
