@@ -48,7 +48,10 @@ class Settings:
     )
     data: Path = field(default=Path("/var/lib/bdcs"), metadata={"doc": "directory of the collector's state"})
     store: str = field(
-        default="sqlite:", metadata={"doc": "where records live: `sqlite:` (in `data`) or `sqlite:PATH`"}
+        default="sqlite:",
+        metadata={
+            "doc": "where records live: `sqlite:` (in `data`), `sqlite:PATH`, or `postgresql://HOST/DATABASE`"
+        },
     )
     blobs: str = field(
         default=FILES,

@@ -7,6 +7,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import stores
+
 STRICT = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 # A slow machine is no failure. New examples are drawn wherever somebody is there to look into what they show.
@@ -14,6 +16,9 @@ settings.register_profile(
     "gentwoo", deadline=None, derandomize=STRICT, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("gentwoo")
+
+if stores.IS_POSTGRESQL:  # before any module of tests takes a function from the engine
+    stores.use_postgresql()
 
 
 def forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
@@ -37,3 +42,10 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     forbid_skip(report)
     return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    yield
+    if stores.IS_POSTGRESQL:
+        stores.finish_test(getattr(item, "funcargs", {}).get("tmp_path"))

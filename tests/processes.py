@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from dev.places import ROOT
+from tests.stores import with_store
 from tests.waiting import DEADLINE, until
 
 GENTWOO = (sys.executable, "-m", "gentwoo_client")
@@ -50,7 +51,7 @@ class Process:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [str(word) for word in argv],
-                env=environment() if env is None else dict(env),
+                env=with_store(argv, environment() if env is None else env),
                 cwd=log.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -132,7 +133,7 @@ def run(
     """Run `argv` to its end, its output captured. `check`: raises `AssertionError` unless it exits with 0."""
     done = subprocess.run(
         [str(word) for word in argv],
-        env=environment() if env is None else dict(env),
+        env=with_store(argv, environment() if env is None else env),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from bdcs.bus.memory import Bus
 from bdcs.domain.thresholds import Thresholds
 from bdcs.server.application import OPERATIONS, compose
-from bdcs.server.shared import publisher_of, store_path
+from bdcs.server.shared import publisher_of, store_place
 from bdcs.services import watches
 from bdcs.services.figures import Renewal
 from bdcs.services.predictions import PredictionKeeper
@@ -159,7 +159,7 @@ class Surface:
 
     async def _start(self) -> None:
         settings, thresholds = self._settings, Thresholds()
-        self.store = Store(store_path(settings))
+        self.store = Store(store_place(settings))
         await self.store.write(schema.upgrade)
         bound = bind("127.0.0.1", 0)
         self._stack.enter_context(contextlib.closing(bound))

@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from bdcs.privileges import become_owner
 from bdcs.settings import Settings
 from bdcs.store import schema
-from bdcs.store.engine import create_reader, create_writer, sqlite_path
+from bdcs.store.engine import create_reader, create_writer, directory_of, place_of
 from bdcs.store.store import transaction
 
 
@@ -18,12 +18,12 @@ def existing_store(settings: Settings, *, writing: bool = False) -> Engine:
     Else what is written there would be root's, and a server of another user could not use it. Raises
     `NoStore`, `SchemaMismatch`, `StoreUnavailable`.
     """
-    path = sqlite_path(settings.store, settings.data)
-    become_owner(settings.data if settings.data.exists() else path.parent)
-    reader = create_reader(path)
+    place = place_of(settings.store, settings.data)
+    become_owner(settings.data if settings.data.exists() else directory_of(place, settings.data))
+    reader = create_reader(place)
     with transaction(reader) as connection:
         schema.require(connection)
     if not writing:
         return reader
     reader.dispose()
-    return create_writer(path)
+    return create_writer(place)

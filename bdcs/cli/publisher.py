@@ -19,11 +19,11 @@ def publisher(settings: Settings) -> Iterator[Publisher]:
     from bdcs.blobs.configured import blobs_of
     from bdcs.cli.existing import existing_store
     from bdcs.services.publishing import Publisher
-    from bdcs.store.engine import sqlite_path
+    from bdcs.store.engine import place_of
 
     existing_store(settings).dispose()
     made = Publisher.of(
-        store=sqlite_path(settings.store, settings.data),
+        store=place_of(settings.store, settings.data),
         data=settings.data,
         signer=settings.signer,
         blobs=blobs_of(settings),

@@ -135,10 +135,10 @@ def _status(arguments: argparse.Namespace, settings: Settings) -> int:
 def _sync(arguments: argparse.Namespace, settings: Settings) -> int:
     from bdcs.cli.existing import existing_store
     from bdcs.services.refreshing import Refresher
-    from bdcs.store.engine import sqlite_path
+    from bdcs.store.engine import place_of
 
     existing_store(settings).dispose()
-    refresher = Refresher.of(store=sqlite_path(settings.store, settings.data), data=settings.data)
+    refresher = Refresher.of(store=place_of(settings.store, settings.data), data=settings.data)
     with contextlib.closing(refresher):
         refreshed = refresher.refresh(arguments.name)
     if arguments.json:

@@ -20,12 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(_arguments: argparse.Namespace, settings: Settings) -> int:
     """Upgrade, and say from what to what."""
     from bdcs.store import schema
-    from bdcs.store.engine import create_writer, sqlite_path
+    from bdcs.store.engine import create_writer, directory_of, place_of
     from bdcs.store.store import transaction
 
-    path = sqlite_path(settings.store, settings.data)
-    become_owner(path.parent)
-    with transaction(create_writer(path)) as connection:
+    place = place_of(settings.store, settings.data)
+    become_owner(directory_of(place, settings.data))
+    with transaction(create_writer(place)) as connection:
         before = schema.upgrade(connection)
     print(f"schema {before}: nothing to do" if before == schema.HEAD else f"schema {before} → {schema.HEAD}")
     return EXIT_DONE

@@ -15,7 +15,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.proposals import Policy
 from bdcs.domain.thresholds import Thresholds
-from bdcs.server.shared import store_path
+from bdcs.server.shared import store_place
 from bdcs.services import catalogue
 from bdcs.services.attempting import Attempting
 from bdcs.services.authentication import Authenticator
@@ -239,7 +239,7 @@ def _add_builds(
     exchange = MetadataExchange(
         store=transactions.store,
         authenticator=authenticator,
-        refresher=Refresher.of(store=store_path(settings), data=settings.data),
+        refresher=Refresher.of(store=store_place(settings), data=settings.data),
     )
     MetadataAPI(exchange=exchange, public_url=public_url).add_to(app)
 

@@ -12,7 +12,7 @@ from bdcs import service_manager
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.thresholds import Thresholds
 from bdcs.domain.webhooks import Destinations
-from bdcs.server.shared import publisher_of, store_path
+from bdcs.server.shared import publisher_of, store_place
 from bdcs.services import answers, lost_attempts, unused_names
 from bdcs.services.build_upkeep import BuildUpkeep
 from bdcs.services.figures import Renewal
@@ -69,7 +69,7 @@ async def _keep_up(settings: Settings) -> None:
 
 
 async def _keep_builds(settings: Settings) -> None:
-    path = store_path(settings)
+    path = store_place(settings)
     upkeep = BuildUpkeep(
         reader=create_reader(path),
         writer=create_writer(path),
@@ -82,7 +82,7 @@ async def _keep_builds(settings: Settings) -> None:
 
 
 async def _keep_catalogue(settings: Settings, store: Store) -> None:
-    refresher = Refresher.of(store=store_path(settings), data=settings.data)
+    refresher = Refresher.of(store=store_place(settings), data=settings.data)
     with contextlib.closing(refresher):
         await RepositoryKeeper(store=store, refresher=refresher, now=time.time).run()
 

@@ -19,15 +19,15 @@ from bdcs import service_manager
 from bdcs.blobs.server_lock import only_server
 from bdcs.bus.memory import Bus
 from bdcs.domain.thresholds import Thresholds
-from bdcs.errors import CollectorError
+from bdcs.errors import CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
-from bdcs.server.shared import publisher_of, store_path
+from bdcs.server.shared import publisher_of, store_place
 from bdcs.services.figures import Renewal
 from bdcs.services.waking import Transactions
 from bdcs.settings import Settings
 from bdcs.store import schema
-from bdcs.store.engine import create_reader
+from bdcs.store.engine import create_reader, directory_of
 from bdcs.store.store import Store, transaction
 from bdcs.web.listener import bind, load_certificate, tls_context
 
@@ -51,9 +51,8 @@ def check(settings: Settings) -> None:
     Nothing is changed. Raises `ConfigurationError`, `SchemaMismatch`, `NoPermission`, `StoreError`.
     """
     tls_context(settings.tls_certificate, settings.tls_key)
-    path = store_path(settings)
-    if path.exists():
-        reader = create_reader(path)
+    with contextlib.suppress(NoStore):
+        reader = create_reader(store_place(settings))
         try:
             with transaction(reader) as connection:
                 schema.require_known(connection)
@@ -71,9 +70,10 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         host, port = bound.getsockname()[:2]
         scheme = "http" if context is None else "https"
         here = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        for directory in {settings.data, store_path(settings).parent}:
+        place = store_place(settings)
+        for directory in {settings.data, directory_of(place, settings.data)}:
             leaving.enter_context(only_server(directory))
-        store = Store(store_path(settings))
+        store = Store(place)
         try:
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))

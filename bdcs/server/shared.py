@@ -3,21 +3,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from bdcs.blobs.configured import blobs_of
 from bdcs.services.publishing import Publisher
 from bdcs.settings import Settings
-from bdcs.store.engine import sqlite_path
+from bdcs.store.engine import Place, place_of
 
 
-def store_path(settings: Settings) -> Path:
-    """Return the database file. Raises `ConfigurationError`."""
-    return sqlite_path(settings.store, settings.data)
+def store_place(settings: Settings) -> Place:
+    """Return where the store is. Raises `ConfigurationError`."""
+    return place_of(settings.store, settings.data)
 
 
 def publisher_of(settings: Settings) -> Publisher:
     """Return a publisher, with a connection of its own to what keeps package files."""
     return Publisher.of(
-        store=store_path(settings), data=settings.data, signer=settings.signer, blobs=blobs_of(settings)
+        store=store_place(settings), data=settings.data, signer=settings.signer, blobs=blobs_of(settings)
     )

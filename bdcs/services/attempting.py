@@ -14,7 +14,6 @@ from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.jobs import AttemptState, Failure, JobState
@@ -31,6 +30,7 @@ from bdcs.services.publishing import Publisher
 from bdcs.services.waking import Transactions, attempt_topic, job_topic, target_topic
 from bdcs.store import tables
 from bdcs.store.tables import attempts, jobs
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.build_messages import Claim, Failed, Fencing, LogPiece, Publish
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.errors import Forbidden, LeaseLost, RefusedPackage, Unavailable

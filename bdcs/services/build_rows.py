@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select
-from sqlalchemy.dialects.sqlite import insert
 
 from bdcs.domain.gpkg.reading import Package
 from bdcs.services.targets import Target
 from bdcs.store.tables import build_numbers, builds
+from bdcs.store.upserts import upsert
 
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 
@@ -151,7 +151,7 @@ def _last_numbers(connection: Connection, target: Target, cpvs: Collection[str])
 def _note(connection: Connection, target: Target, last: Mapping[str, int]) -> None:
     if not last:
         return
-    statement = insert(build_numbers)
+    statement = upsert(build_numbers)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["target_id", "cpv"], set_={"last": statement.excluded.last}

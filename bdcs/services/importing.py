@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
 from bdcs.blobs.workspace import Draft
 from bdcs.domain.admission import Origin
@@ -33,6 +32,7 @@ from bdcs.services.intake import Candidate, Demands, Source
 from bdcs.services.publishing import ADMINISTRATOR, Builds, Publication, Publisher
 from bdcs.services.targets import Target
 from bdcs.store.tables import scanned_files
+from bdcs.store.upserts import upsert
 
 SUFFIXES: Final = (".gpkg.tar", ".xpak", ".tbz2")
 """How the names of packages end; what Portage leaves behind when it is killed ends otherwise, or is empty."""
@@ -181,7 +181,7 @@ def _remember(target: Target, found: Sequence[Found], connection: Connection, bu
         for one in found
         if str(one.path) in builds
     ]
-    statement = insert(scanned_files)
+    statement = upsert(scanned_files)
     changes = {name: statement.excluded[name] for name in ("size", "mtime_ns", "build")}
     connection.execute(
         statement.on_conflict_do_update(index_elements=["target_id", "path"], set_=changes), rows

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.md5_cache import read_entry, read_values
 from bdcs.errors import InvalidCacheEntry, RepositoryUnusable
 from bdcs.services.ebuild_trees import EbuildTree, Mark
 from bdcs.services.repositories import Repository
 from bdcs.store.tables import made_metadata
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import split_cpv
 from gentwoo_client.wire.limits import EBUILDS_WANTED

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, desc, func, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from bdcs.domain.proposals import Policy, State, name_for
 from bdcs.errors import NoSuchProposal, ProposalDecided
@@ -26,6 +25,7 @@ from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.store import Store
 from bdcs.store.tables import target_proposals, target_proposers
+from bdcs.store.upserts import upsert
 from gentwoo_client.wire.errors import TooManyRequests
 from gentwoo_client.wire.proposals import Proposal
 
@@ -269,7 +269,7 @@ def _add(connection: Connection, proposal: Proposal, now: int) -> int:
 
 def _sign(connection: Connection, number: int, machine: Machine, now: int) -> None:
     """Note that the machine proposes it."""
-    row = insert(target_proposers).values(proposal_id=number, machine_id=machine.id, proposed_at=now)
+    row = upsert(target_proposers).values(proposal_id=number, machine_id=machine.id, proposed_at=now)
     connection.execute(
         row.on_conflict_do_update(
             index_elements=["proposal_id", "machine_id"], set_={"proposed_at": row.excluded.proposed_at}

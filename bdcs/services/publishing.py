@@ -38,6 +38,7 @@ from typing import Final, Self
 
 from sqlalchemy import Connection, Engine
 
+from bdcs import measures
 from bdcs.blobs.blobs import Blobs, Placement
 from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import IndexFiles
@@ -51,7 +52,7 @@ from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
 from bdcs.services.intake import Candidate, Demands, Finisher, Ready, Source
 from bdcs.services.signing import SignerClient, known_keys, remember_keys
-from bdcs.store.engine import create_reader, create_writer
+from bdcs.store.engine import Place, create_reader, create_writer
 from bdcs.store.store import transaction
 
 ADMINISTRATOR: Final = "admin"
@@ -133,8 +134,8 @@ class Publisher:
     """The writer has one connection."""
 
     @classmethod
-    def of(cls, *, store: Path, data: Path, signer: Path, blobs: Blobs | None = None) -> Self:
-        """Make one for the database `store`, which exists; files are in `blobs`, by default below `data`.
+    def of(cls, *, store: Place, data: Path, signer: Path, blobs: Blobs | None = None) -> Self:
+        """Make one for `store`, which exists; files are in `blobs`, by default below `data`.
 
         Raises `NoStore`, `NoPermission`.
         """
@@ -245,6 +246,15 @@ class Publication:
         nothing is published. `also` is done in the transaction that makes the others visible. Raises the same
         as `Publisher.publish`.
         """
+        with measures.publication():
+            return self._commit(candidates, refused, also)
+
+    def _commit(
+        self,
+        candidates: Sequence[Candidate],
+        refused: Callable[[PackageRefused], None] | None,
+        also: Callable[[Connection, Builds], None] | None,
+    ) -> Published:
         ready: dict[Candidate, Ready] = {}
         known = self._known(candidates)
         for _ in range(ATTEMPTS):

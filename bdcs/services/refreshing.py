@@ -39,7 +39,7 @@ from bdcs.services.made_metadata import Made
 from bdcs.services.repositories import DIRECTORY, Repository
 from bdcs.store import tables
 from bdcs.store.bulk import insert_rows
-from bdcs.store.engine import create_reader, create_writer
+from bdcs.store.engine import Place, create_reader, create_writer
 from bdcs.store.store import transaction
 from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import CPV, split_cpv
@@ -120,8 +120,8 @@ class Refresher:
     """Set: whatever is under way ends soon, by `SyncFailed`."""
 
     @classmethod
-    def of(cls, *, store: Path, data: Path) -> Self:
-        """Make one for the database `store`, which exists. Raises `NoStore`, `NoPermission`."""
+    def of(cls, *, store: Place, data: Path) -> Self:
+        """Make one for `store`, which exists. Raises `NoStore`, `NoPermission`."""
         return cls(reader=create_reader(store), writer=create_writer(store), data=data)
 
     def close(self) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from bdcs.domain.jobs import Answer, MemberState
 from bdcs.services.requests import idempotency
 from bdcs.store import tables
 from bdcs.store.tables import members, requests
+from bdcs.store.upserts import upsert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from bdcs.domain.signing_keys import KeyState, SigningKey
 from bdcs.errors import SignerUnavailable
 from bdcs.signer import protocol
 from bdcs.signer.protocol import BrokenMessage
 from bdcs.store.tables import signing_keys
+from bdcs.store.upserts import upsert
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def remember_keys(connection: Connection, keys: Iterable[SigningKey], now: float
             "state": str(key.state),
             "seen_at": int(now),
         }
-        row = insert(signing_keys).values(fingerprint=key.fingerprint, **values)
+        row = upsert(signing_keys).values(fingerprint=key.fingerprint, **values)
         connection.execute(row.on_conflict_do_update(index_elements=["fingerprint"], set_=values))
     gone = signing_keys.c.fingerprint.not_in([key.fingerprint for key in told])
     connection.execute(update(signing_keys).where(gone).values(state=str(KeyState.RETIRED)))

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from bdcs.errors import NoSuchKey
 from bdcs.services.signing import known_keys
 from bdcs.services.targets import Target
 from bdcs.store.tables import trusted_keys
+from bdcs.store.upserts import upsert
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ def trust(connection: Connection, target: Target, keys: Iterable[tuple[str, byte
     """Accept signatures of `keys` (fingerprint and binary public key); a newer copy replaces an older one."""
     for fingerprint, public_key in keys:
         values = {"public_key": public_key, "added_at": int(now)}
-        row = insert(trusted_keys).values(target_id=target.id, fingerprint=fingerprint, **values)
+        row = upsert(trusted_keys).values(target_id=target.id, fingerprint=fingerprint, **values)
         connection.execute(
             row.on_conflict_do_update(index_elements=["target_id", "fingerprint"], set_=values)
         )

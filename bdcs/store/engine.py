@@ -1,144 +1,87 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Engines are chosen here, by URL, and nowhere else."""
+"""Engines are chosen here, by their place, and nowhere else."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import QueuePool, StaticPool
 
-from bdcs.errors import (
-    ConfigurationError,
-    NoPermission,
-    NoStore,
-    StoreDamaged,
-    StoreError,
-    StoreFull,
-    StoreUnavailable,
-)
+from bdcs.errors import StoreError, StoreUnavailable
+from bdcs.store import sqlite
+from bdcs.store.lookups import LookupConnection, NoLookups
+from bdcs.store.places import SQLITE_NAME, Place, PostgreSQL, directory_of, place_of, sqlite_path
 
-SQLITE_NAME = "bdcs.sqlite"
-READERS = 4
-BUSY_TIMEOUT = 30.0  # seconds that a statement waits for another process's transaction
-CACHE_SIZE = 64 * 1024 * 1024  # bytes of pages that the writer keeps
-READER_CACHE_SIZE = 16 * 1024 * 1024
-LOG_TIMEOUT = 1.0  # seconds that emptying the log waits for readers, and writers for it
-CHECKPOINT_PAGES = 4000  # pages in the write-ahead log before they are moved to their places
+__all__ = [
+    "READERS",
+    "SQLITE_NAME",
+    "Place",
+    "PostgreSQL",
+    "create_reader",
+    "create_writer",
+    "directory_of",
+    "empty_log",
+    "engine_errors",
+    "lookups_of",
+    "patience",
+    "place_of",
+    "sqlite_path",
+    "translated",
+]
+
+READERS: Final = 4
+"""Reads of a process that run at once."""
+
+FAILOVER: Final = 10.0
+"""Seconds that a transaction may take to begin while another server takes the place of one that died."""
 
 
-def sqlite_path(url: str, data: Path) -> Path:
-    """Return the database file that `url` (`sqlite:` or `sqlite:PATH`) names, in `data` by default.
+def create_writer(place: Place) -> Engine:
+    """Return the engine that changes go through: its transactions run one after another, whoever begins them.
 
-    Raises `ConfigurationError` for every other kind of URL.
+    Raises `NoPermission`, `LibraryMissing`, `ConfigurationError`.
     """
-    scheme, separator, rest = url.partition(":")
-    if scheme != "sqlite" or not separator:
-        raise ConfigurationError(
-            f"store: {url!r} is no store that this version knows; write sqlite: or sqlite:PATH"
-        )
-    return data / rest if rest else data / SQLITE_NAME
+    if isinstance(place, PostgreSQL):
+        from bdcs.store import postgresql
+
+        return postgresql.create_writer(place)
+    return sqlite.create_writer(place)
 
 
-def create_writer(path: Path) -> Engine:
-    """Return the engine that changes go through: one connection, transactions that lock at their beginning.
-
-    The directory is made (mode 0700) if need be. Raises `NoPermission` where that is not allowed.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except PermissionError as error:
-        raise NoPermission(path.parent) from error
-    _require_access(path)
-    engine = _sqlite(path, begin="BEGIN IMMEDIATE", cache=CACHE_SIZE, poolclass=StaticPool)
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it returns
-        connection.execute("PRAGMA secure_delete = ON")  # what was erased is not left in free pages
-        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-
-    return engine
-
-
-def create_reader(path: Path) -> Engine:
+def create_reader(place: Place) -> Engine:
     """Return the engine that only reads; each transaction sees one state of the store.
 
-    Raises `NoStore` where there is none to read, `NoPermission`.
+    Raises `NoStore` where there is none to read, `NoPermission`, `LibraryMissing`, `ConfigurationError`.
     """
-    if not path.exists():
-        raise NoStore(path)
-    _require_access(path)
-    engine = _sqlite(
-        path,
-        begin="BEGIN",
-        cache=READER_CACHE_SIZE,
-        poolclass=QueuePool,
-        pool_size=READERS,
-        max_overflow=1,
-    )
+    if isinstance(place, PostgreSQL):
+        from bdcs.store import postgresql
 
-    @event.listens_for(engine, "connect")
-    def prepare(connection: Any, _record: object) -> None:
-        connection.execute("PRAGMA query_only = ON")
-
-    return engine
+        return postgresql.create_reader(place, READERS)
+    return sqlite.create_reader(place, READERS)
 
 
-def empty_log(path: Path) -> bool:
-    """Move what the write-ahead log holds into the database and cut it to nothing.
+def lookups_of(place: Place) -> LookupConnection | NoLookups:
+    """Return what lookups are made on in the loop's own thread; across a network there is no such thing."""
+    return LookupConnection(place) if isinstance(place, Path) else NoLookups()
 
-    Return False where a reader of an older state still needs it. Raises `StoreUnavailable`.
+
+def empty_log(place: Place) -> bool:
+    """Move what the engine's log holds into the database and cut it to nothing.
+
+    Return False where a reader of an older state still needs it. Raises `StoreUnavailable`. PostgreSQL's log
+    is not ours: it is what replicas and backups are made from, and goes when these have had it.
     """
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=LOG_TIMEOUT)) as connection:
-            is_busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-    except sqlite3.Error as error:
-        raise StoreUnavailable(str(error)) from error
-    return not is_busy
+    return sqlite.empty_log(place) if isinstance(place, Path) else True
 
 
-def _require_access(path: Path) -> None:
-    """Raise `NoPermission` unless the database and its directory may be written; `ConfigurationError`.
-
-    Who reads must be allowed to write as well: in WAL mode readers take part in the locks.
-    """
-    if path.is_dir():
-        raise ConfigurationError(f"{path} is a directory, no store")
-    for place in (path.parent, path):
-        if place.exists() and not os.access(place, os.R_OK | os.W_OK):
-            error = NoPermission(place)
-            if os.statvfs(place).f_flag & os.ST_RDONLY:
-                error.advice = (
-                    "its file system is mounted read-only, and also who only reads has to write there"
-                )
-            raise error
-
-
-def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite+pysqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False, "isolation_level": None},
-        **options,
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: object) -> None:
-        connection.execute(f"PRAGMA cache_size = {-cache // 1024}")
-        connection.execute("PRAGMA temp_store = MEMORY")
-
-    @event.listens_for(engine, "begin")
-    def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+def patience(engine: Engine) -> float:
+    """Return how many seconds to go on trying to begin a transaction; SQLite itself waits for its turn."""
+    return 0 if engine.dialect.name == "sqlite" else FAILOVER
 
 
 @contextlib.contextmanager
@@ -152,16 +95,20 @@ def engine_errors() -> Iterator[None]:
 
 def translated(error: DBAPIError) -> DBAPIError | StoreError:
     """Return our own error for what the engine reports, or `error` itself where it is a bug of ours."""
-    reason = str(error.orig)
-    for kind, signs in _SIGNS.items():
-        if any(sign in reason for sign in signs):
-            return kind(reason)
-    return error
+    if isinstance(error.orig, sqlite3.Error):
+        return sqlite.error_for(str(error.orig)) or error
+    from bdcs.store import postgresql
+
+    return postgresql.error_for(error.orig) or error
 
 
-_SIGNS: Final[Mapping[type[StoreError], tuple[str, ...]]] = {
-    StoreFull: ("disk is full", "disk I/O error"),
-    StoreUnavailable: ("locked", "unable to open", "readonly", "read-only"),
-    StoreDamaged: ("malformed", "not a database", "no such table", "no such column"),
-}
-"""What SQLite says, and what that is."""
+def is_lost(error: BaseException) -> bool:
+    """Whether `error` is that of a connection which had died before; another may work."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_over(error: BaseException) -> bool:
+    """Whether the engine gave up the whole transaction: a full disk, a lock, a connection that is lost."""
+    if isinstance(error, DBAPIError):
+        return is_lost(error) or isinstance(translated(error), StoreUnavailable)
+    return isinstance(error, StoreUnavailable)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,30 +25,42 @@ _DIALECT: Final = sqlite.dialect(paramstyle="named")
 class Lookup:
     """A statement, compiled once. Rows are tuples of what the engine keeps: a truth is 0 or 1."""
 
-    __slots__ = ("text",)
+    __slots__ = ("statement", "text")
 
     def __init__(self, statement: Select[Any]) -> None:
+        self.statement: Final = statement
         self.text: Final = str(statement.compile(dialect=_DIALECT))
 
 
 class Lookups:
     """Runs lookups on one connection, whose transaction is somebody else's business."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_first",)
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+    def __init__(self, first: Callable[[Lookup, Mapping[str, object]], tuple[Any, ...] | None]) -> None:
+        self._first = first
+
+    @classmethod
+    def on(cls, connection: sqlite3.Connection) -> Lookups:
+        """Return lookups on a connection of SQLite's own."""
+        return cls(lambda lookup, values: connection.execute(lookup.text, values).fetchone())
 
     @classmethod
     def within(cls, connection: Connection) -> Lookups:
         """Return lookups in the transaction of `connection`."""
-        driver: Any = connection.connection.driver_connection
-        return cls(driver)
+        driver = connection.connection.driver_connection
+        if isinstance(driver, sqlite3.Connection):
+            return cls.on(driver)
+        return cls(lambda lookup, values: _first(connection, lookup, values))
 
     def first(self, lookup: Lookup, **values: object) -> tuple[Any, ...] | None:
         """Return the first row that is found."""
-        found: tuple[Any, ...] | None = self._connection.execute(lookup.text, values).fetchone()
-        return found
+        return self._first(lookup, values)
+
+
+def _first(connection: Connection, lookup: Lookup, values: Mapping[str, object]) -> tuple[Any, ...] | None:
+    row = connection.execute(lookup.statement, values).first()
+    return None if row is None else tuple(row)
 
 
 class LookupConnection:
@@ -70,7 +82,7 @@ class LookupConnection:
                 self._connection.execute("PRAGMA query_only = ON")
             self._connection.execute("BEGIN")
             try:
-                yield Lookups(self._connection)
+                yield Lookups.on(self._connection)
             finally:
                 self._connection.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
@@ -81,3 +93,16 @@ class LookupConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+class NoLookups:
+    """Where the store is across a network, nothing can be looked up without waiting for it."""
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Lookups]:
+        """Raise `StoreUnavailable`: who then reads finds it."""
+        raise StoreUnavailable("the store is not on this machine")
+        yield
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -41,10 +41,14 @@ def require_known(connection: Connection) -> None:
 def upgrade(connection: Connection) -> str | None:
     """Apply the migrations that are missing, in the transaction of `connection`; return the revision before.
 
+    Only SQLite's stores have come all the way; elsewhere an empty store gets the tables as they are now.
     Raises `SchemaMismatch` where the store was made by newer software.
     """
     before = current(connection)
-    if before != HEAD:
+    if before is None and connection.dialect.name != "sqlite":
+        tables.metadata.create_all(connection)
+        _stamp(connection)
+    elif before != HEAD:
         _migrate(connection, before)
     _seed(connection)
     return before
@@ -64,6 +68,11 @@ def _migrate(connection: Connection, before: str | None) -> None:
             raise SchemaMismatch(before, HEAD)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _stamp(connection: Connection) -> None:
+    connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD})
 
 
 def _seed(connection: Connection) -> None:

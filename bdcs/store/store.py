@@ -10,19 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from bdcs.errors import StoreUnavailable
+from bdcs import measures
+from bdcs.errors import StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from bdcs.store import engine as engines
-from bdcs.store.lookups import LookupConnection, Lookups
+from bdcs.store.engine import Place
+from bdcs.store.lookups import Lookups
 
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741 - an item of a grouped write
@@ -31,6 +33,7 @@ GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 
 BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
 GATHERING = 0.01  # seconds that a batch may take to become as large as the one before
+RETRY = 0.1  # seconds after which it is tried again to begin a transaction
 WAITING_WEIGHT = 200_000  # records that may wait; more are refused until some are written
 
 
@@ -53,6 +56,7 @@ class _Job:
     item: Any
     weight: int
     future: asyncio.Future[Any]
+    since: float = field(default_factory=time.monotonic)
     result: Any = None
     error: BaseException | None = None
 
@@ -60,19 +64,21 @@ class _Job:
 class Store:
     """Relational state behind two doors: `write` and `read`. Ended by `close`."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._writer = engines.create_writer(path)
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._writer = engines.create_writer(place)
         with engines.engine_errors():
             self._writer.connect().close()  # makes the file
-        self._reader = engines.create_reader(path)
+        self._reader = engines.create_reader(place)
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
-        self._lookups = LookupConnection(path)
+        self._lookups = engines.lookups_of(place)
         self._jobs: deque[_Job] = deque()
         self._work = threading.Condition()
         self._enough = 1  # jobs that the writer waits for
         self._closing = False
         self._weight = 0
+        self._since: float | None = None  # when the first of the present batch was handed in
+        self._committed_at = float("-inf")
         self._mirrors: list[Transactional] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -82,13 +88,33 @@ class Store:
         """Records that wait for their transaction."""
         return self._weight
 
+    @property
+    def oldest_wait(self) -> float:
+        """Seconds for which the oldest write waits to be durable; 0 where none does."""
+        with self._work:
+            since = self._since if self._since is not None or not self._jobs else self._jobs[0].since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def since_commit(self) -> float:
+        """Seconds since anything was last made durable, while nothing failed since; else infinite."""
+        return time.monotonic() - self._committed_at
+
     def mirror(self, mirror: Transactional) -> None:
         """Tell `mirror` from now on what became of each transaction."""
         self._mirrors.append(mirror)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return what `work` finds, in a transaction of its own that sees one state of the store."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        measures.STORE_READS.add(1)
+        try:
+            with measures.STORE_READ.timed():
+                return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        except StoreError as error:
+            measures.STORE_ERRORS.add(_kind(error))
+            raise
+        finally:
+            measures.STORE_READS.add(-1)
 
     def look_up(self, work: Callable[[Lookups], T]) -> T:
         """Return what `work` finds by very few lookups, at once and in the caller's thread: that of the loop.
@@ -122,7 +148,7 @@ class Store:
 
         Return False where others, who read an older state, still need it. Raises `StoreUnavailable`.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._readers, engines.empty_log, self._path)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, engines.empty_log, self._place)
 
     async def close(self) -> None:
         """Finish what waits, then leave."""
@@ -154,6 +180,12 @@ class Store:
         return await future
 
     def _read(self, work: Callable[[Connection], T]) -> T:
+        try:
+            with self._reader.connect() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            if not engines.is_lost(error):
+                raise engines.translated(error) from error
         with engines.engine_errors(), self._reader.connect() as connection:
             return work(connection)
 
@@ -163,6 +195,7 @@ class Store:
         assert self._loop is not None
         while (batch := self._next_batch()) is not None:
             self._write_batch(batch)
+            self._since = None
             with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
                 self._loop.call_soon_threadsafe(self._answer, batch)
 
@@ -183,18 +216,46 @@ class Store:
                 batch.append(self._jobs.popleft())
                 weight += batch[-1].weight
             self._enough = len(batch)
+            self._since = batch[0].since
+        measures.STORE_BATCH_WRITES.observe(len(batch))
+        measures.STORE_BATCH_RECORDS.observe(weight)
         return batch
 
     def _write_batch(self, batch: list[_Job]) -> None:
         try:
-            with engines.engine_errors(), self._writer.begin() as connection:
+            with (
+                measures.STORE_COMMIT.timed(),
+                engines.engine_errors(),
+                self._begun() as connection,
+            ):
                 for apply, jobs in _grouped(batch):
                     self._run(connection, apply, jobs)
+            self._committed_at = time.monotonic()
             self._tell(Transactional.committed)
         except BaseException as error:
+            self._committed_at = float("-inf")
+            measures.STORE_ERRORS.add(_kind(error))
             self._tell(Transactional.rolled_back)
             for job in batch:
                 job.error = error
+
+    @contextlib.contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        """Give a transaction; where another server is about to take a dead one's place, wait for it."""
+        deadline = time.monotonic() + engines.patience(self._writer)
+        while True:
+            transaction = self._writer.begin()
+            try:
+                connection = transaction.__enter__()
+            except DBAPIError as error:
+                if time.monotonic() > deadline or not engines.is_over(error):
+                    raise
+                time.sleep(RETRY)
+            else:
+                break
+        with contextlib.ExitStack() as ending:
+            ending.push(transaction.__exit__)
+            yield connection
 
     def _run(self, connection: Connection, apply: GroupWork, jobs: list[_Job]) -> None:
         """Do `apply` for `jobs` in a savepoint; if it fails, for each of them in a savepoint of its own."""
@@ -203,7 +264,7 @@ class Store:
             results = apply(connection, [job.item for job in jobs])
             connection.exec_driver_sql("RELEASE SAVEPOINT work")
         except Exception as error:
-            if _is_over(error):
+            if engines.is_over(error):
                 raise  # the engine gave up the whole transaction: a full disk, a lock
             connection.exec_driver_sql("ROLLBACK TO SAVEPOINT work")
             self._tell(Transactional.rolled_back)
@@ -257,10 +318,10 @@ def _alone(work: Work) -> GroupWork:
     return lambda connection, _items: [work(connection)]
 
 
-def _is_over(error: Exception) -> bool:
-    if isinstance(error, DBAPIError):
-        error = engines.translated(error)
-    return isinstance(error, StoreUnavailable)
+def _kind(error: BaseException) -> str:
+    """Return what `measures.STORE_ERRORS` calls it."""
+    kinds = {StoreFull: "full", StoreUnavailable: "unavailable", StoreDamaged: "damaged"}
+    return next((name for kind, name in kinds.items() if isinstance(error, kind)), "other")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ catalogue_repositories ─── catalogue_versions ─── catalogue_packages
 watches ─── deliveries ─── watch_events      what is told of packages to who watches them
 prebuild_cells ─── prebuild_counted      what machines asked for, as published
 
-Foreign keys are documentation: SQLite does not check them here, since ids never come from outside.
+Foreign keys are documentation: no engine checks them, since ids never come from outside.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     SmallInteger,
     Table,
     Text,
@@ -48,13 +49,16 @@ metadata = MetaData(
 # An id that SQLite takes as its rowid (only INTEGER does), and that does not run out elsewhere.
 _Id = BigInteger().with_variant(Integer(), "sqlite")
 
+# Text in the order of its code points, whatever the language of a database.
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+
 machines = Table(
     "machines",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("uuid", Text, nullable=False, unique=True),
+    Column("uuid", _Text, nullable=False, unique=True),
     Column("public_key", LargeBinary, nullable=False),
-    Column("state", Text, nullable=False),  # bdcs.domain.machines.State
+    Column("state", _Text, nullable=False),  # bdcs.domain.machines.State
     Column("registered_at", BigInteger, nullable=False),
     Column("head_seq", BigInteger, nullable=False),  # seq of the last record accepted; 0 before the first
     Column("head_digest", LargeBinary),  # SHA-256 of the last segment's compact form
@@ -65,8 +69,8 @@ packages = Table(
     "packages",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
     UniqueConstraint("category", "name"),
 )
 
@@ -74,21 +78,21 @@ versions = Table(
     "versions",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("text", Text, nullable=False, unique=True),
+    Column("text", _Text, nullable=False, unique=True),
 )
 
 repositories = Table(
     "repositories",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
+    Column("name", _Text, nullable=False, unique=True),
 )
 
 audiences = Table(
     "audiences",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("url", Text, nullable=False, unique=True),  # a public_url that segments were addressed to
+    Column("url", _Text, nullable=False, unique=True),  # a public_url that segments were addressed to
 )
 
 dictionaries = Table(
@@ -121,7 +125,7 @@ segments = Table(
 package_state_changes = Table(
     "package_state_changes",
     metadata,
-    Column("id", _Id, primary_key=True),  # in order of commit, without reuse
+    Column("id", _Id, nullable=False, autoincrement=False),  # in order of commit, without reuse
     Column("machine_id", Integer, ForeignKey("machines.id"), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("package_id", Integer, ForeignKey("packages.id"), nullable=False),
@@ -137,9 +141,18 @@ package_state_changes = Table(
     Column("concurrency", Integer),  # hundredths
     Column("observed", SmallInteger, nullable=False),
     Column("clock", SmallInteger, nullable=False),
-    Column("extra", Text),  # JSON object of the fields that this version does not know
+    Column("extra", _Text),  # JSON object of the fields that this version does not know
+    PrimaryKeyConstraint("id").ddl_if(dialect="sqlite"),  # elsewhere `_make_key`
     Index(None, "package_id"),
+    postgresql_partition_by="RANGE (created_at)",  # bdcs.store.partitions
 )
+
+
+@event.listens_for(package_state_changes, "after_create")
+def _make_key(table: Table, connection: Connection, **_options: object) -> None:
+    if connection.dialect.name == "postgresql":  # where keys are those of parts, and have to say of which
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD PRIMARY KEY (id, created_at)")
+
 
 installations = Table(
     "installations",
@@ -182,7 +195,7 @@ figures = Table(
 fleet_figures = Table(
     "fleet_figures",
     metadata,
-    Column("name", Text, primary_key=True),  # "machines", or a day: the machines that reported on it
+    Column("name", _Text, primary_key=True),  # "machines", or a day: the machines that reported on it
     Column("published", Integer, nullable=False),
     Column("gone", Integer, nullable=False),
     sqlite_with_rowid=False,
@@ -279,7 +292,7 @@ tombstones = Table(
 secrets = Table(
     "secrets",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("value", LargeBinary, nullable=False),
 )
 
@@ -292,14 +305,14 @@ answers = Table(
     ),  # hash of the token and what it was sent with
     Column("expires_at", BigInteger, nullable=False),
     Column("status", SmallInteger, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", _Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
 sequences = Table(
     "sequences",
     metadata,
-    Column("name", Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("value", BigInteger, nullable=False),  # the last number given out; outlives the rows that bore it
 )
 
@@ -307,17 +320,17 @@ targets = Table(
     "targets",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("chost", Text, nullable=False),
-    Column("profile", Text, nullable=False),
-    Column("cflags", Text, nullable=False),
-    Column("cpu", Text, nullable=False),
-    Column("toolchain", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("signatures", Text, nullable=False),  # bdcs.domain.targets.Signatures: required, optional
+    Column("name", _Text, nullable=False, unique=True),
+    Column("chost", _Text, nullable=False),
+    Column("profile", _Text, nullable=False),
+    Column("cflags", _Text, nullable=False),
+    Column("cpu", _Text, nullable=False),
+    Column("toolchain", _Text, nullable=False),
+    Column("description", _Text, nullable=False),
+    Column("signatures", _Text, nullable=False),  # bdcs.domain.targets.Signatures: required, optional
     Column("private", Boolean, nullable=False),  # only for holders of a token
     Column("bindist", Boolean, nullable=False),  # whether packages that must not be redistributed are taken
-    Column("header", Text, nullable=False),  # JSON object: keys of the index's header, such as ARCH
+    Column("header", _Text, nullable=False),  # JSON object: keys of the index's header, such as ARCH
     Column("created_at", BigInteger, nullable=False),
     Column("timestamp", BigInteger, nullable=False),  # TIMESTAMP of the index; 0 before the first generation
     Column("generation", Integer, nullable=False),  # the newest; 0 before the first
@@ -330,9 +343,9 @@ generations = Table(
     Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("cause", Text, nullable=False),  # bdcs.domain.targets.Cause
-    Column("note", Text, nullable=False),
-    Column("actor", Text, nullable=False),  # "admin", or a machine's UUID
+    Column("cause", _Text, nullable=False),  # bdcs.domain.targets.Cause
+    Column("note", _Text, nullable=False),
+    Column("actor", _Text, nullable=False),  # "admin", or a machine's UUID
     Column("kept", Boolean, nullable=False),  # its files are not deleted
     Column("added", Integer, nullable=False),  # builds that came with it
     Column("removed", Integer, nullable=False),  # builds that went with it
@@ -345,36 +358,36 @@ builds = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("cpv", Text, nullable=False),
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("version", _Text, nullable=False),
+    Column("cpv", _Text, nullable=False),
     Column("build_id", Integer),  # null: a file that was imported under a name without one
-    Column("path", Text, nullable=False),  # below the target, as the index names it
+    Column("path", _Text, nullable=False),  # below the target, as the index names it
     Column("size", BigInteger, nullable=False),  # bytes
     Column("mtime", BigInteger, nullable=False),
     Column("build_time", BigInteger, nullable=False),
-    Column("md5", Text, nullable=False),
-    Column("sha1", Text, nullable=False),
-    Column("slot", Text, nullable=False),
-    Column("repository", Text, nullable=False),
-    Column("use", Text, nullable=False),
-    Column("iuse", Text, nullable=False),
-    Column("keywords", Text, nullable=False),
-    Column("license", Text, nullable=False),
-    Column("chost", Text, nullable=False),
-    Column("cflags", Text, nullable=False),
+    Column("md5", _Text, nullable=False),
+    Column("sha1", _Text, nullable=False),
+    Column("slot", _Text, nullable=False),
+    Column("repository", _Text, nullable=False),
+    Column("use", _Text, nullable=False),
+    Column("iuse", _Text, nullable=False),
+    Column("keywords", _Text, nullable=False),
+    Column("license", _Text, nullable=False),
+    Column("chost", _Text, nullable=False),
+    Column("cflags", _Text, nullable=False),
     Column("installed_size", BigInteger, nullable=False),  # bytes
-    Column("entry", Text, nullable=False),  # its block of the index, without the empty line
-    Column("source", Text),  # SHA512 of the file as it was handed in, before it got its number and signature
-    Column("signed_by", Text),  # fingerprint; null: unsigned
-    Column("origin", Text, nullable=False),  # publish, import, upload
-    Column("actor", Text, nullable=False),
+    Column("entry", _Text, nullable=False),  # its block of the index, without the empty line
+    Column("source", _Text),  # SHA512 of the file as it was handed in, before it got its number and signature
+    Column("signed_by", _Text),  # fingerprint; null: unsigned
+    Column("origin", _Text, nullable=False),  # publish, import, upload
+    Column("actor", _Text, nullable=False),
     Column("visible", Boolean, nullable=False),  # in the newest generation
     Column("published_at", BigInteger, nullable=False),
     Column("withdrawn_at", BigInteger),
     Column("deleted_at", BigInteger),  # the file is gone
-    Column("digest", Text),  # of its specification (`wire.builds`); null: not looked at yet; "": it has none
+    Column("digest", _Text),  # of its specification (`wire.builds`); null: not looked at yet; "": it has none
     UniqueConstraint("target_id", "path"),
     Index(None, "target_id", "visible", "cpv"),
     Index(None, "target_id", "category", "name"),
@@ -395,7 +408,7 @@ build_numbers = Table(
     "build_numbers",
     metadata,
     Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
-    Column("cpv", Text, primary_key=True),
+    Column("cpv", _Text, primary_key=True),
     Column("last", Integer, nullable=False),  # the highest BUILD_ID given out; none is given out twice
     sqlite_with_rowid=False,
 )
@@ -403,16 +416,16 @@ build_numbers = Table(
 uploads = Table(
     "uploads",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", _Text, primary_key=True),
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
-    Column("category", Text, nullable=False),
-    Column("pf", Text, nullable=False),
+    Column("category", _Text, nullable=False),
+    Column("pf", _Text, nullable=False),
     Column("machine_id", Integer, ForeignKey("machines.id"), nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes
     Column("received_at", BigInteger, nullable=False),
-    Column("state", Text, nullable=False),  # quarantined, published, refused
-    Column("reason", Text),  # of a refusal
-    Column("blob", Text),  # its file in the quarantine; null once it has gone
+    Column("state", _Text, nullable=False),  # quarantined, published, refused
+    Column("reason", _Text),  # of a refusal
+    Column("blob", _Text),  # its file in the quarantine; null once it has gone
     Index(None, "target_id", "received_at"),
 )
 
@@ -431,15 +444,15 @@ target_proposals = Table(
     metadata,
     # targets that machines proposed, each once
     Column("id", Integer, primary_key=True),
-    Column("digest", Text, nullable=False, unique=True),  # gentwoo_client.wire.proposals.Proposal.digest
-    Column("chost", Text, nullable=False),
-    Column("arch", Text, nullable=False),
-    Column("profile", Text, nullable=False),
-    Column("cflags", Text, nullable=False),
-    Column("cpu", Text, nullable=False),  # empty where they do not name one
-    Column("state", Text, nullable=False),  # bdcs.domain.proposals.State: waiting, accepted, refused
+    Column("digest", _Text, nullable=False, unique=True),  # gentwoo_client.wire.proposals.Proposal.digest
+    Column("chost", _Text, nullable=False),
+    Column("arch", _Text, nullable=False),
+    Column("profile", _Text, nullable=False),
+    Column("cflags", _Text, nullable=False),
+    Column("cpu", _Text, nullable=False),  # empty where they do not name one
+    Column("state", _Text, nullable=False),  # bdcs.domain.proposals.State: waiting, accepted, refused
     Column("target_id", Integer, ForeignKey("targets.id")),  # of an accepted one
-    Column("reason", Text, nullable=False),  # an administrator's words to who is refused; may be empty
+    Column("reason", _Text, nullable=False),  # an administrator's words to who is refused; may be empty
     Column("created_at", BigInteger, nullable=False),
     Column("decided_at", BigInteger),
     sqlite_autoincrement=True,
@@ -461,7 +474,7 @@ tokens = Table(
     # for HTTP basic at a private target: user `name`, password a token
     Column("id", Integer, primary_key=True),
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
-    Column("name", Text, nullable=False),
+    Column("name", _Text, nullable=False),
     Column("hash", LargeBinary, nullable=False),  # SHA-256 of the token
     Column("created_at", BigInteger, nullable=False),
     UniqueConstraint("target_id", "name"),
@@ -472,7 +485,7 @@ trusted_keys = Table(
     metadata,
     # whose signatures count at a target, beside our own signer's
     Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
-    Column("fingerprint", Text, primary_key=True),
+    Column("fingerprint", _Text, primary_key=True),
     Column("public_key", LargeBinary, nullable=False),  # binary OpenPGP
     Column("added_at", BigInteger, nullable=False),
 )
@@ -481,12 +494,12 @@ signing_keys = Table(
     "signing_keys",
     metadata,
     # what the signer told last of its keys
-    Column("fingerprint", Text, primary_key=True),
+    Column("fingerprint", _Text, primary_key=True),
     Column("public_key", LargeBinary, nullable=False),  # binary OpenPGP
-    Column("user_id", Text, nullable=False),
+    Column("user_id", _Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    Column("state", Text, nullable=False),  # active, retired
+    Column("state", _Text, nullable=False),  # active, retired
     Column("seen_at", BigInteger, nullable=False),
 )
 
@@ -495,7 +508,7 @@ scanned_files = Table(
     metadata,
     # what `bdcs import` has read already
     Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True),
-    Column("path", Text, primary_key=True),
+    Column("path", _Text, primary_key=True),
     Column("size", BigInteger, nullable=False),  # bytes
     Column("mtime_ns", BigInteger, nullable=False),  # Unix nanoseconds
     Column("build", _Id, ForeignKey("builds.id")),  # null: it was no package to take
@@ -505,14 +518,14 @@ scanned_files = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("id", Text, primary_key=True),  # short random text
+    Column("id", _Text, primary_key=True),  # short random text
     Column("machine_id", Integer, ForeignKey("machines.id")),  # null: the collector itself
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("cancelled_at", BigInteger),
     Column("finished_at", BigInteger),  # null: something of it waits
-    Column("idempotency", Text, unique=True),  # hash of machine and the key that it chose
-    Column("note", Text, nullable=False),  # the atoms that it asked for, JSON
+    Column("idempotency", _Text, unique=True),  # hash of machine and the key that it chose
+    Column("note", _Text, nullable=False),  # the atoms that it asked for, JSON
     Column("access", LargeBinary),  # hash of the token that opened a private target for it
     Index(None, "machine_id", "created_at"),
 )
@@ -522,21 +535,21 @@ jobs = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
-    Column("digest", Text, nullable=False),  # of the specification
-    Column("cpv", Text, nullable=False),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("version", Text, nullable=False),
-    Column("repository", Text, nullable=False),
-    Column("specification", Text, nullable=False),  # JSON
-    Column("state", Text, nullable=False),  # bdcs.domain.jobs.JobState
+    Column("digest", _Text, nullable=False),  # of the specification
+    Column("cpv", _Text, nullable=False),
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("version", _Text, nullable=False),
+    Column("repository", _Text, nullable=False),
+    Column("specification", _Text, nullable=False),  # JSON
+    Column("state", _Text, nullable=False),  # bdcs.domain.jobs.JobState
     Column("priority", Integer, nullable=False),  # the highest goes first
-    Column("origin", Text, nullable=False),  # bdcs.domain.jobs.Origin
+    Column("origin", _Text, nullable=False),  # bdcs.domain.jobs.Origin
     Column("created_at", BigInteger, nullable=False),
     Column("queued_at", BigInteger, nullable=False),  # since when it waits for a builder
     Column("finished_at", BigInteger),
-    Column("failure", Text),  # bdcs.domain.jobs.Failure
-    Column("failure_text", Text),
+    Column("failure", _Text),  # bdcs.domain.jobs.Failure
+    Column("failure_text", _Text),
     Column("failed_until", BigInteger),  # so long nobody tries again without being told to
     Column("build_id", BigInteger, ForeignKey("builds.id")),  # what became of it
     Column("expected_seconds", Integer),
@@ -568,16 +581,16 @@ members = Table(
     "members",
     metadata,
     # the packages of a request
-    Column("request_id", Text, ForeignKey("requests.id"), primary_key=True),
+    Column("request_id", _Text, ForeignKey("requests.id"), primary_key=True),
     Column("position", Integer, primary_key=True),  # in the machine's plan, from 0
-    Column("cpv", Text, nullable=False),
-    Column("digest", Text, nullable=False),
+    Column("cpv", _Text, nullable=False),
+    Column("digest", _Text, nullable=False),
     Column("job_id", Integer, ForeignKey("jobs.id")),
     Column("build_id", BigInteger, ForeignKey("builds.id")),
-    Column("answer", Text, nullable=False),  # bdcs.domain.jobs.Answer: what was told at first
-    Column("state", Text, nullable=False),  # bdcs.domain.jobs.MemberState
-    Column("refusal", Text),  # bdcs.domain.jobs.Refusal
-    Column("reason", Text),  # … in words; of a mismatch, the difference
+    Column("answer", _Text, nullable=False),  # bdcs.domain.jobs.Answer: what was told at first
+    Column("state", _Text, nullable=False),  # bdcs.domain.jobs.MemberState
+    Column("refusal", _Text),  # bdcs.domain.jobs.Refusal
+    Column("reason", _Text),  # … in words; of a mismatch, the difference
     Index(None, "job_id"),
     sqlite_with_rowid=False,
 )
@@ -589,15 +602,15 @@ attempts = Table(
     Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
     Column("number", Integer, nullable=False),  # of the job, from 1; whoever acts names it (fencing)
     Column("machine_id", Integer, ForeignKey("machines.id")),  # the builder; null: erased since
-    Column("builder", Text, nullable=False),  # the name it gave itself
+    Column("builder", _Text, nullable=False),  # the name it gave itself
     Column("started_at", BigInteger, nullable=False),
     Column("lease_until", BigInteger, nullable=False),
     Column("finished_at", BigInteger),
-    Column("state", Text, nullable=False),  # bdcs.domain.jobs.AttemptState
-    Column("failure", Text),  # bdcs.domain.jobs.Failure
-    Column("failure_text", Text),
+    Column("state", _Text, nullable=False),  # bdcs.domain.jobs.AttemptState
+    Column("failure", _Text),  # bdcs.domain.jobs.Failure
+    Column("failure_text", _Text),
     Column("log_size", BigInteger, nullable=False),  # bytes in DATA/logs
-    Column("left_out", Text),  # JSON: CPVs that were built as well and must not be passed on; null: none
+    Column("left_out", _Text),  # JSON: CPVs that were built as well and must not be passed on; null: none
     Column("log_deleted_at", BigInteger),  # null: the log is there, if there ever was one
     UniqueConstraint("job_id", "number"),
     Index(None, "state", "lease_until"),
@@ -609,8 +622,8 @@ builders = Table(
     metadata,
     # those that asked for work; which targets a machine may build for: builder_targets
     Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("targets", Text, nullable=False),  # JSON: names
+    Column("name", _Text, primary_key=True),
+    Column("targets", _Text, nullable=False),  # JSON: names
     Column("seen_at", BigInteger, nullable=False),
     Column("draining", Boolean, nullable=False),  # takes no more work
     sqlite_with_rowid=False,
@@ -628,17 +641,17 @@ catalogue_repositories = Table(
     "catalogue_repositories",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("location", Text, nullable=False),  # absolute path of the directory that is read
-    Column("sync_type", Text, nullable=False),  # bdcs.domain.ebuild_repositories.SyncType
-    Column("sync_uri", Text, nullable=False),  # empty for a local directory
+    Column("name", _Text, nullable=False, unique=True),
+    Column("location", _Text, nullable=False),  # absolute path of the directory that is read
+    Column("sync_type", _Text, nullable=False),  # bdcs.domain.ebuild_repositories.SyncType
+    Column("sync_uri", _Text, nullable=False),  # empty for a local directory
     Column("own_mirror", Boolean, nullable=False),  # may be asked as often as a local directory is read
     Column("added_at", BigInteger, nullable=False),
     Column("tried_at", BigInteger),
     Column("read_at", BigInteger),  # when it was last known to be as the rows say
-    Column("problem", Text),  # why the last try came to nothing
+    Column("problem", _Text),  # why the last try came to nothing
     Column(
-        "revision", Text
+        "revision", _Text
     ),  # the commit that was read; null: not all of one was, or it is no git repository
     Column("packages", Integer, nullable=False),
     Column("versions", Integer, nullable=False),
@@ -650,10 +663,10 @@ catalogue_packages = Table(
     "catalogue_packages",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("description", Text, nullable=False),  # of the newest version
-    Column("homepage", Text, nullable=False),  # URIs of the newest version
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("description", _Text, nullable=False),  # of the newest version
+    Column("homepage", _Text, nullable=False),  # URIs of the newest version
     UniqueConstraint("category", "name"),
 )
 
@@ -663,17 +676,17 @@ catalogue_versions = Table(
     Column("id", Integer, primary_key=True),
     Column("package_id", Integer, ForeignKey("catalogue_packages.id"), nullable=False),
     Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), nullable=False),
-    Column("version", Text, nullable=False),  # with revision
-    Column("slot", Text, nullable=False),  # with sub-slot where it has one
-    Column("eapi", Text, nullable=False),
-    Column("keywords", Text, nullable=False),
-    Column("iuse", Text, nullable=False),
-    Column("license", Text, nullable=False),
-    Column("restrict", Text, nullable=False),
-    Column("properties", Text, nullable=False),
-    Column("description", Text, nullable=False),
-    Column("homepage", Text, nullable=False),
-    Column("dependencies", Text, nullable=False),  # SHA-256 of all kinds of them
+    Column("version", _Text, nullable=False),  # with revision
+    Column("slot", _Text, nullable=False),  # with sub-slot where it has one
+    Column("eapi", _Text, nullable=False),
+    Column("keywords", _Text, nullable=False),
+    Column("iuse", _Text, nullable=False),
+    Column("license", _Text, nullable=False),
+    Column("restrict", _Text, nullable=False),
+    Column("properties", _Text, nullable=False),
+    Column("description", _Text, nullable=False),
+    Column("homepage", _Text, nullable=False),
+    Column("dependencies", _Text, nullable=False),  # SHA-256 of all kinds of them
     Column("cache_size", BigInteger, nullable=False),  # of the file that all this was read from: unchanged,
     Column("cache_mtime_ns", BigInteger, nullable=False),  # it is not read again
     Column("added_at", BigInteger, nullable=False),
@@ -692,10 +705,10 @@ catalogue_dependencies = Table(
     "catalogue_dependencies",
     metadata,
     # what versions of the catalogue need of a package, whether that is in the catalogue or not
-    Column("category", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
+    Column("category", _Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
     Column("version_id", Integer, ForeignKey("catalogue_versions.id"), primary_key=True, index=True),
-    Column("atoms", Text, nullable=False),  # bdcs.domain.needs
+    Column("atoms", _Text, nullable=False),  # bdcs.domain.needs
     sqlite_with_rowid=False,
 )
 
@@ -704,10 +717,10 @@ catalogue_unreadable = Table(
     metadata,
     # files of a metadata cache that nothing can be learnt from
     Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), primary_key=True),
-    Column("path", Text, primary_key=True),
+    Column("path", _Text, primary_key=True),
     Column("cache_size", BigInteger, nullable=False),
     Column("cache_mtime_ns", BigInteger, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("reason", _Text, nullable=False),
     sqlite_with_rowid=False,
 )
 
@@ -718,20 +731,20 @@ quarantines = Table(
     Column("id", Integer, primary_key=True),
     Column("machine_id", Integer, ForeignKey("machines.id"), unique=True),
     Column("package_id", Integer, ForeignKey("packages.id"), unique=True),
-    Column("reason", Text, nullable=False),
+    Column("reason", _Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
 )
 
 watches = Table(
     "watches",
     metadata,
-    Column("id", Text, primary_key=True),  # short random text
+    Column("id", _Text, primary_key=True),  # short random text
     Column("machine_id", Integer, ForeignKey("machines.id")),  # whose it is; null: the operator's
-    Column("feed", Text, nullable=False),  # secret part of its owner's feed's address
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("topics", Text, nullable=False),  # bdcs.domain.watching.Topic, with spaces between
-    Column("webhook", Text),  # URL
+    Column("feed", _Text, nullable=False),  # secret part of its owner's feed's address
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("topics", _Text, nullable=False),  # bdcs.domain.watching.Topic, with spaces between
+    Column("webhook", _Text),  # URL
     Column("secret", LargeBinary),  # that its messages are signed with
     Column("created_at", BigInteger, nullable=False),
     Index(None, "machine_id"),
@@ -744,9 +757,9 @@ watched_packages = Table(
     "watched_packages",
     metadata,
     # what was public of a package when it was last looked at
-    Column("category", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("seen", Text, nullable=False),  # JSON (bdcs.domain.watching.Sight)
+    Column("category", _Text, primary_key=True),
+    Column("name", _Text, primary_key=True),
+    Column("seen", _Text, nullable=False),  # JSON (bdcs.domain.watching.Sight)
     sqlite_with_rowid=False,
 )
 
@@ -754,11 +767,11 @@ watch_events = Table(
     "watch_events",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("topic", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("facts", Text, nullable=False),  # JSON object
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("topic", _Text, nullable=False),
+    Column("text", _Text, nullable=False),
+    Column("facts", _Text, nullable=False),  # JSON object
     Column("created_at", BigInteger, nullable=False),
     Index(None, "category", "name"),
     sqlite_autoincrement=True,
@@ -769,12 +782,12 @@ deliveries = Table(
     metadata,
     # events on their way to webhooks
     Column("id", Integer, primary_key=True),
-    Column("watch_id", Text, ForeignKey("watches.id"), nullable=False),
+    Column("watch_id", _Text, ForeignKey("watches.id"), nullable=False),
     Column("event_id", Integer, ForeignKey("watch_events.id"), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_at", BigInteger),  # when it is tried next; null: it has ended
     Column("delivered_at", BigInteger),
-    Column("problem", Text),  # why the last attempt came to nothing
+    Column("problem", _Text),  # why the last attempt came to nothing
     Index(None, "watch_id"),
     Index(None, "next_at"),
     sqlite_autoincrement=True,
@@ -785,11 +798,11 @@ leaving = Table(
     metadata,
     # packages that are about to leave their repository; public
     Column("id", Integer, primary_key=True),
-    Column("atom", Text, nullable=False, unique=True),
-    Column("category", Text, nullable=False),
-    Column("name", Text, nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("leaves_on", Text),  # a day, as ISO 8601 writes it
+    Column("atom", _Text, nullable=False, unique=True),
+    Column("category", _Text, nullable=False),
+    Column("name", _Text, nullable=False),
+    Column("reason", _Text, nullable=False),
+    Column("leaves_on", _Text),  # a day, as ISO 8601 writes it
     Column("created_at", BigInteger, nullable=False),
 )
 
@@ -798,8 +811,8 @@ made_metadata = Table(
     metadata,
     # cache entries that builders made of ebuilds whose repository has none of them
     Column("repository_id", Integer, ForeignKey("catalogue_repositories.id"), primary_key=True),
-    Column("path", Text, primary_key=True),  # CATEGORY/PF
-    Column("ebuild_md5", Text, nullable=False),  # of the ebuild that it says this of: of no other
+    Column("path", _Text, primary_key=True),  # CATEGORY/PF
+    Column("ebuild_md5", _Text, nullable=False),  # of the ebuild that it says this of: of no other
     Column("content", LargeBinary, nullable=False),
     Column("made_at_ns", BigInteger, nullable=False),  # Unix nanoseconds
     sqlite_with_rowid=False,
@@ -810,7 +823,7 @@ predictions = Table(
     metadata,
     # how long packages take, as published (`bdcs.domain.duration_fit`)
     Column("package_id", Integer, ForeignKey("packages.id"), primary_key=True),
-    Column("major", Text, primary_key=True),  # major version; empty: all of them
+    Column("major", _Text, primary_key=True),  # major version; empty: all of them
     Column("log", Integer, nullable=False),  # hundredths of the logarithm of seconds
     Column("spread", Integer, nullable=False),  # hundredths; how far machines differ
     Column("machines", Integer, nullable=False),  # published figure
@@ -826,15 +839,15 @@ prebuild_cells = Table(
     # a public count of machines that asked for something at a target (`bdcs.services.prebuild_demand`)
     Column("id", Integer, primary_key=True),
     Column("target_id", Integer, ForeignKey("targets.id"), nullable=False),
-    Column("category", Text, nullable=False),  # empty, as all that follow: those that asked for anything
-    Column("name", Text, nullable=False),
-    Column("slot", Text, nullable=False),  # without sub-slot
-    Column("repository", Text, nullable=False),
-    Column("keywords", Text, nullable=False),  # of the variant, with spaces between
-    Column("use", Text, nullable=False),  # flags that it enables, with spaces between; "*": any variant
+    Column("category", _Text, nullable=False),  # empty, as all that follow: those that asked for anything
+    Column("name", _Text, nullable=False),
+    Column("slot", _Text, nullable=False),  # without sub-slot
+    Column("repository", _Text, nullable=False),
+    Column("keywords", _Text, nullable=False),  # of the variant, with spaces between
+    Column("use", _Text, nullable=False),  # flags that it enables, with spaces between; "*": any variant
     Column("published", Integer, nullable=False),
     Column("gone", Integer, nullable=False),  # machines counted in `published` that were erased since
-    Column("model", Text),  # of a variant: the specification that most of them asked for, JSON
+    Column("model", _Text),  # of a variant: the specification that most of them asked for, JSON
     UniqueConstraint("target_id", "category", "name", "slot", "repository", "keywords", "use"),
 )
 
@@ -852,8 +865,8 @@ leases = Table(
     "leases",
     metadata,
     # what one process at a time does, and which one now (`bdcs.services.leases`)
-    Column("name", Text, primary_key=True),
-    Column("holder", Text, nullable=False),
+    Column("name", _Text, primary_key=True),
+    Column("holder", _Text, nullable=False),
     Column("number", BigInteger, nullable=False),  # how often it was taken
     Column("until", BigInteger, nullable=False),  # Unix milliseconds, by the clock of the store
     sqlite_with_rowid=False,
@@ -899,14 +912,26 @@ outbox = Table(
     ),
 )
 
-# The words of the catalogue (`bdcs.store.words`); a virtual table, which SQLAlchemy has no name for.
+# The words of the catalogue (`bdcs.store.words`); in SQLite a virtual table, which SQLAlchemy cannot name.
 SEARCH_TABLE = "catalogue_search"
+_SEARCH = {
+    "sqlite": (
+        f"CREATE VIRTUAL TABLE {SEARCH_TABLE} USING"
+        " fts5(name, description, tokenize='unicode61', prefix='2 3')",
+    ),
+    "postgresql": (
+        f"CREATE TABLE {SEARCH_TABLE} (package_id integer PRIMARY KEY, words tsvector NOT NULL)",
+        f"CREATE INDEX ix_{SEARCH_TABLE}_words ON {SEARCH_TABLE} USING gin (words)",
+    ),
+}
 
 
 @event.listens_for(catalogue_packages, "after_create")
 def _make_search(_table: Table, connection: Connection, **_options: object) -> None:
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(
-            f"CREATE VIRTUAL TABLE {SEARCH_TABLE} USING"
-            " fts5(name, description, tokenize='unicode61', prefix='2 3')"
-        )
+    for statement in _SEARCH[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+for _table in metadata.tables.values():
+    for _constraint in _table.foreign_key_constraints:
+        _constraint.ddl_if(dialect="sqlite")  # which leaves them unchecked

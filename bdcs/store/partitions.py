@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Records by the month in which they arrived, each month a table of its own on PostgreSQL.
+
+Old months are then left alone by vacuum, can be moved to slower disks, and stay out of the indexes that all
+new records go through. Whoever inserts makes the month's table first, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from bdcs.store.tables import package_state_changes
+
+TABLE = package_state_changes.name
+
+
+def make_room(connection: Connection, times: Iterable[int]) -> None:
+    """See that there are tables for records that arrived at `times` (Unix seconds)."""
+    for month in sorted({_month(time) for time in times}):
+        if connection.execute(_THERE, {"name": _name(month)}).scalar() is None:
+            _make(connection, month)
+
+
+_THERE = text("SELECT to_regclass(:name)")
+
+
+def _make(connection: Connection, month: datetime.datetime) -> None:
+    """Make it beside, and attach it then: that waits for no reader, and no reader for that."""
+    name, following = _name(month), _month(int(month.timestamp()) + 32 * 86_400)
+    bounds = f"FROM ({int(month.timestamp())}) TO ({int(following.timestamp())})"
+    connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS INCLUDING STORAGE)")
+    connection.exec_driver_sql(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")
+
+
+def _month(time: Any) -> datetime.datetime:
+    moment = datetime.datetime.fromtimestamp(time, datetime.UTC)
+    return moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _name(month: datetime.datetime) -> str:
+    return f"{TABLE}_{month:%Y%m}"

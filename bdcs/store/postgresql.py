@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PostgreSQL as store, for several collectors.
+
+Transactions that write take one lock at their beginning, and so run one after another whichever collector
+they come from, each seeing all that was committed before: what SQLite does with BEGIN IMMEDIATE. Readers see
+one state of the store, and wait for nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine, event
+
+from bdcs.errors import (
+    ConfigurationError,
+    LibraryMissing,
+    StoreDamaged,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+)
+from bdcs.store import arithmetic  # noqa: F401 - makes sums what they are elsewhere
+from bdcs.store.places import PostgreSQL
+
+try:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    from bdcs.store.postgresql_values import take_any
+except ImportError as error:
+    raise LibraryMissing("store", "postgresql://", "psycopg", "postgresql") from error
+
+TURN: Final = 0x67656E74776F6F  # "gentwoo": number of the lock that whoever writes holds
+LOCK_TIMEOUT: Final = 10  # seconds that a transaction waits for its turn
+IDLE_TIMEOUT: Final = 60  # seconds after which a transaction that nobody goes on with ends
+CONNECT_TIMEOUT: Final = 3  # seconds; for each of several hosts
+SILENCE: Final = 6  # seconds after which a peer that does not acknowledge is given up, by either side
+
+_CLIENT: Final[Mapping[str, Any]] = {
+    "application_name": "bdcs",
+    "connect_timeout": CONNECT_TIMEOUT,
+    "keepalives_idle": SILENCE // 2,
+    "keepalives_interval": 1,
+    "keepalives_count": SILENCE // 2,
+    "tcp_user_timeout": SILENCE * 1000,
+    "client_encoding": "utf8",
+}
+"""What libpq is told, where the URL says nothing else."""
+
+_SESSION: Final[Mapping[str, str]] = {
+    "timezone": "UTC",
+    "lock_timeout": f"{LOCK_TIMEOUT}s",
+    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
+    "client_connection_check_interval": "1s",
+    "tcp_keepalives_idle": f"{SILENCE // 2}s",
+    "tcp_keepalives_interval": "1s",
+    "tcp_keepalives_count": str(SILENCE // 2),
+    "tcp_user_timeout": f"{SILENCE}s",
+}
+"""What the server is told: a collector that hangs, or is cut off, does not keep the others from writing.
+
+Statements have no limit: the server takes it for that of the commit as well, and a commit whose wait for a
+replica is cut short counts as done.
+"""
+
+
+def create_writer(place: PostgreSQL) -> Engine:
+    """Return the engine that changes go through. Raises `ConfigurationError`; connects to nothing yet."""
+    engine = _engine(place, {"target_session_attrs": "read-write"}, pool_size=1, max_overflow=2)
+
+    @event.listens_for(engine, "begin")
+    def take_turn(connection: Any) -> None:
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
+
+    return engine
+
+
+def create_reader(place: PostgreSQL, readers: int) -> Engine:
+    """Return the engine that only reads, `readers` at once. Raises `ConfigurationError`."""
+    engine = _engine(place, {"target_session_attrs": "read-write"}, pool_size=readers, max_overflow=1)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+
+    return engine
+
+
+def _engine(place: PostgreSQL, more: Mapping[str, Any], **pool: int) -> Engine:
+    try:
+        given = conninfo_to_dict(place.url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(f"store: {place} is no URL that libpq reads: {error}") from error
+    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
+    options = f"{session} {given.pop('options', '')}".strip()
+    engine = create_engine(
+        "postgresql+psycopg://",
+        connect_args={**_CLIENT, **more, **given, "options": options},
+        pool_pre_ping=True,
+        **pool,
+    )
+    return take_any(engine)
+
+
+def error_for(problem: BaseException | None) -> StoreError | None:
+    """Return our own error for what PostgreSQL reports, or None where that is a bug of ours."""
+    if not isinstance(problem, psycopg.Error):
+        return None
+    reason = str(problem).strip()
+    state = problem.sqlstate
+    if state is None:  # libpq's own: no connection, or none any more
+        is_about_connection = isinstance(problem, psycopg.OperationalError | psycopg.InterfaceError)
+        return StoreUnavailable(reason) if is_about_connection else None
+    for beginning, kind in _STATES.items():
+        if state.startswith(beginning):
+            return kind(reason)
+    return None
+
+
+_STATES: Final[Mapping[str, type[StoreError]]] = {
+    "53100": StoreFull,  # disk_full
+    "53": StoreUnavailable,  # out of memory, too many connections
+    "08": StoreUnavailable,  # connection exceptions
+    "25006": StoreUnavailable,  # read_only_sql_transaction: a replica
+    "25P03": StoreUnavailable,  # idle_in_transaction_session_timeout
+    "28": StoreUnavailable,  # authentication: an operator's matter, and nothing of ours is lost
+    "3D": StoreUnavailable,  # no such database, yet
+    "40": StoreUnavailable,  # serialization failure, deadlock
+    "55P03": StoreUnavailable,  # lock_not_available: somebody has been writing for long
+    "57": StoreUnavailable,  # cancelled, shut down, starting up
+    "58": StoreUnavailable,  # of the system below it: I/O
+    "42P01": StoreDamaged,  # undefined_table
+    "42703": StoreDamaged,  # undefined_column
+    "XX001": StoreDamaged,  # data_corrupted
+    "XX002": StoreDamaged,  # index_corrupted
+}
+"""What is said by SQLSTATE, or the beginning of one, and what that is; the first that fits counts."""

@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""PostgreSQL on loopback: a cluster of its own in a temporary directory, ended by pid.
+
+    with running_postgresql(tmp_path) as postgresql:       # the server's log is tmp_path / "postgresql.log"
+        store = Store(PostgreSQL(postgresql.new_database()))         # has the schema; 0.1 s
+        empty = postgresql.new_database(is_empty=True)
+        collector = Collector(home, options=["--store", postgresql.new_database()])
+
+The whole suite runs on PostgreSQL with `GENTWOO_TEST_STORE=postgresql pytest …`: see `tests/stores.py`.
+
+Durability is off (`fsync=off`), unless `is_durable`. `add_replica` makes a synchronous replica, which
+`promote` makes the primary; `postgresql.kill()` is kill -9 of all its processes.
+"""
+
+import contextlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psycopg
+
+from bdcs.store import schema
+from bdcs.store.engine import create_writer
+from bdcs.store.places import PostgreSQL
+from bdcs.store.store import transaction
+from tests.processes import free_port
+from tests.waiting import until
+
+USER: Final = "postgres"
+TEMPLATE: Final = "gentwoo_template"
+_CONFIGURATION: Final = """
+listen_addresses = '127.0.0.1'
+unix_socket_directories = ''
+max_connections = 200
+shared_buffers = 64MB
+max_wal_size = 2GB
+wal_level = replica
+logging_collector = off
+log_destination = stderr
+autovacuum_naptime = 10s
+jit = off
+"""
+_FAST: Final = """
+fsync = off
+full_page_writes = off
+synchronous_commit = off
+"""
+_DURABLE: Final = """
+fsync = on
+"""
+
+
+def programs() -> Path:
+    """The directory of the newest PostgreSQL that is installed here."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
+    assert found, "PostgreSQL is not installed: python3 -m dev.setup engines"
+    return found[-1]
+
+
+@dataclass
+class Server:
+    """One server process with its data."""
+
+    directory: Path
+    log: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    replicas: list["Server"] = field(default_factory=list)
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def url(self) -> str:
+        """The URL of the database that every cluster has."""
+        return self.url_of("postgres")
+
+    @property
+    def host(self) -> str:
+        """HOST:PORT, as it stands in a URL of several."""
+        return f"127.0.0.1:{self.port}"
+
+    def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run `statement` outside of any transaction; return its rows."""
+        with psycopg.connect(self.url_of(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def new_database(self, *, is_empty: bool = False) -> str:
+        """Make a database, with the collector's schema unless `is_empty`; return its URL."""
+        name = f"gentwoo_{secrets.token_hex(6)}"
+        if is_empty:
+            self.execute(f"CREATE DATABASE {name}")
+        else:
+            self._make_template()
+            self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+        return self.url_of(name)
+
+    def drop_database(self, url: str) -> None:
+        """Drop it, whoever uses it."""
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+
+    def add_replica(self, *, is_synchronous: bool = True) -> "Server":
+        """Start a replica; if it is synchronous, every commit from now on waits for it."""
+        directory = _new_directory()
+        name = f"replica_{secrets.token_hex(4)}"
+        source = f"host=127.0.0.1 port={self.port} user={USER} application_name={name}"
+        _run(["pg_basebackup", "-D", str(directory), "-R", "-X", "stream", "-c", "fast", "-d", source])
+        log = self.log.with_name(f"{name}.log")
+        replica = _started(directory, log)
+        self.replicas.append(replica)
+        if is_synchronous:
+            self.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            self.execute("ALTER SYSTEM SET synchronous_commit = 'on'")
+            self.execute("SELECT pg_reload_conf()")
+            until(
+                lambda: self.execute("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"),
+                what="a synchronous replica",
+            )
+        return replica
+
+    def promote(self) -> None:
+        """Make this replica the primary, of nobody yet; returns when it takes writes."""
+        self.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        self.execute("SELECT pg_promote(true, 60)")
+
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """SIGKILL for all processes of this server."""
+        for pid in [self.process.pid, *_children(self.process.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> None:
+        """End it at once, and its replicas; nothing is left on the disk."""
+        for replica in self.replicas:
+            replica.stop()
+        if self.is_running():
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        shutil.rmtree(self.directory.parent, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Start it again, on the same port, after `kill`."""
+        self.process = _launch(self.directory, self.log, self.port)
+        _await(self)
+
+    def _make_template(self) -> None:
+        if self.execute(f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'"):
+            return
+        self.execute(f"CREATE DATABASE {TEMPLATE}")
+        engine = create_writer(PostgreSQL(self.url_of(TEMPLATE)))
+        with transaction(engine) as connection:
+            schema.upgrade(connection)
+        engine.dispose()
+
+
+@contextlib.contextmanager
+def running_postgresql(home: Path, *, is_durable: bool = False) -> Iterator[Server]:
+    """Give a fresh cluster whose log is in `home`; it ends with the block, its replicas as well."""
+    server = start_postgresql(home, is_durable=is_durable)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def start_postgresql(home: Path, *, is_durable: bool = False) -> Server:
+    """Start one that somebody stops. Sorting is not that of "C": what relies on it has to say so."""
+    directory = _new_directory()
+    locale = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
+    _run(["initdb", "-D", str(directory), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync", *locale])
+    with (directory / "postgresql.conf").open("a") as file:
+        file.write(_CONFIGURATION + (_DURABLE if is_durable else _FAST))
+    return _started(directory, home / "postgresql.log")
+
+
+def _started(directory: Path, log: Path) -> Server:
+    for _ in range(5):  # somebody may have taken the port meanwhile
+        port = free_port()
+        server = Server(directory, log, port, _launch(directory, log, port))
+        with contextlib.suppress(ChildProcessError):
+            _await(server)
+            return server
+    raise AssertionError(f"PostgreSQL does not start: {log}")
+
+
+def _launch(directory: Path, log: Path, port: int) -> subprocess.Popen[bytes]:
+    with log.open("ab") as output:
+        process: subprocess.Popen[bytes] = subprocess.Popen(
+            [programs() / "postgres", "-D", directory, "-p", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=directory,
+            env=_environment(),
+            **_identity(),  # type: ignore[call-overload]
+        )
+    return process
+
+
+def _await(server: Server) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if not server.is_running():
+            raise ChildProcessError(server.log)
+        try:
+            server.execute("SELECT 1")
+        except psycopg.OperationalError:
+            time.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"PostgreSQL does not answer: {server.log}")
+
+
+def _new_directory() -> Path:
+    """A directory that the server's user can reach: pytest's own are root's alone."""
+    parent = Path(tempfile.mkdtemp(prefix="gentwoo-postgresql-"))
+    directory = parent / "data"
+    directory.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        user = pwd.getpwnam(USER)
+        for path in (parent, directory):
+            os.chown(path, user.pw_uid, user.pw_gid)
+    return directory
+
+
+def _run(argv: list[str]) -> None:
+    done = subprocess.run(
+        [programs() / argv[0], *argv[1:]],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env=_environment(),
+        check=False,
+        **_identity(),  # type: ignore[call-overload]
+    )
+    assert done.returncode == 0, f"{argv}: {done.stdout}{done.stderr}"
+
+
+def _identity() -> Mapping[str, object]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return {}
+    user = pwd.getpwnam(USER)
+    return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []

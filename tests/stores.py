@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which engine the suite runs on: SQLite, or PostgreSQL where `GENTWOO_TEST_STORE=postgresql` is set.
+
+Tests name their stores by the path of a file. On PostgreSQL each such path stands for a database of its own,
+the same for the same path, also in the processes that a test starts (`bdcs … --data DIRECTORY`). It is made
+with the schema when it is first named, and dropped at the end of the test whose `tmp_path` it is below, else
+at the end of the session. Each worker of pytest-xdist has its own server.
+
+    GENTWOO_TEST_STORE=postgresql .venv/bin/python -m pytest tests/integration/test_ingest.py
+"""
+
+import atexit
+import os
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import Engine
+
+from bdcs.store import engine as engines
+from bdcs.store.places import SQLITE_NAME, Place, PostgreSQL
+
+if TYPE_CHECKING:
+    from tests.postgresql import Server
+
+IS_POSTGRESQL: Final = os.environ.get("GENTWOO_TEST_STORE") == "postgresql"
+"""Read when the tests begin: `tests.processes.environment` passes nothing of it on."""
+
+
+class _Databases:
+    """The database of each path."""
+
+    def __init__(self) -> None:
+        self._server: Server | None = None
+        self._urls: dict[Path, str] = {}
+        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+
+    def of(self, path: Path) -> PostgreSQL:
+        """Return it; made if need be."""
+        key = Path(os.path.abspath(path))
+        if key not in self._urls:
+            if self._server is None:
+                from tests.postgresql import start_postgresql
+
+                self._server = start_postgresql(Path(tempfile.mkdtemp(prefix="gentwoo-log-")))
+                atexit.register(self._server.stop)
+            self._urls[key] = self._server.new_database()
+        return PostgreSQL(self._urls[key])
+
+    def note(self, engine: Engine) -> None:
+        """Remember an engine, which tests do not always let go."""
+        self._engines.add(engine)
+
+    def finish(self, directory: Path | None) -> None:
+        """Let go of all connections; drop what lies below `directory`."""
+        for engine in self._engines:
+            engine.dispose()
+        if directory is None or self._server is None:
+            return
+        for path in [path for path in self._urls if path.is_relative_to(directory)]:
+            self._server.drop_database(self._urls.pop(path))
+
+
+_DATABASES: Final = _Databases()
+
+
+def place(path: Path) -> Place:
+    """Return where the store is that a test calls `path`."""
+    return _DATABASES.of(path) if IS_POSTGRESQL else path
+
+
+def finish_test(directory: Path | None) -> None:
+    """Called after each test, whose temporary directory this is."""
+    _DATABASES.finish(directory)
+
+
+def with_store(argv: Sequence[str | Path], env: Mapping[str, str]) -> dict[str, str]:
+    """Return `env` so that a `bdcs` command with `--data DIRECTORY` finds its store, unless it names one."""
+    words = [str(word) for word in argv]
+    if not IS_POSTGRESQL or "--data" not in words or "--store" in words or "BDCS_STORE" in env:
+        return dict(env)
+    data = Path(words[words.index("--data") + 1])
+    return {**env, "BDCS_STORE": _DATABASES.of(data / SQLITE_NAME).url}
+
+
+def use_postgresql() -> None:
+    """Have every path that an engine is made for stand for a database."""
+    for name in ("create_writer", "create_reader", "lookups_of", "empty_log"):
+        setattr(engines, name, _elsewhere(getattr(engines, name)))
+
+
+def _elsewhere(function: Callable[[Place], Any]) -> Callable[[Place], Any]:
+    def call(where: Place) -> Any:
+        result = function(_DATABASES.of(where) if isinstance(where, Path) else where)
+        if isinstance(result, Engine):
+            _DATABASES.note(result)
+        return result
+
+    return call
