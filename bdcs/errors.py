@@ -17,6 +17,7 @@ CollectorError
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
 │   ├── BlobMissing           a package file is not there
 │   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
+├── BusUnavailable            the broker does not answer; what it was to be told waits; exit code 75
 ├── GpgFailed                 gpg or gpgv is missing, was killed, or could not do it; exit code 1
 ├── SignerUnavailable         nobody signs behind that socket now; exit code 75
 ├── SignerRefused             the signer does not do that for us, or not with these files; exit code 1
@@ -166,6 +167,13 @@ class BlobsUnavailable(StoreUnavailable):
     def __init__(self, place: str, reason: str) -> None:
         super().__init__(f"{place}: {reason}")
         self.place = place
+
+
+class BusUnavailable(CollectorError):
+    """The broker cannot take what it is to be told; nobody but who waits for its messages needs it."""
+
+    exit_code = EXIT_LATER
+    advice = "it is tried again; if this stays, look at the setting `bus`"
 
 
 class BlobTaken(StoreError):

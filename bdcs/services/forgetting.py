@@ -7,7 +7,16 @@ import time
 
 from sqlalchemy import Connection, delete, select
 
-from bdcs.services import builders, figures, prebuild_demand, predictions, proposals, requests, watches
+from bdcs.services import (
+    builders,
+    events,
+    figures,
+    prebuild_demand,
+    predictions,
+    proposals,
+    requests,
+    watches,
+)
 from bdcs.services.jobs import Jobs
 from bdcs.services.machines import Machine, tombstone
 from bdcs.store import tables
@@ -37,4 +46,5 @@ def forget(connection: Connection, machine: Machine) -> None:
     connection.execute(delete(tables.installations).where(tables.installations.c.machine_id == machine.id))
     connection.execute(delete(tables.quarantines).where(tables.quarantines.c.machine_id == machine.id))
     connection.execute(delete(tables.machines).where(tables.machines.c.id == machine.id))
+    events.machine_forgotten(connection, machine.uuid)
     connection.execute(tables.tombstones.insert().values(hash=tombstone(connection, machine.uuid)))

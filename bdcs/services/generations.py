@@ -19,6 +19,7 @@ from bdcs.domain import builds as rules
 from bdcs.domain.builds import Build, Difference
 from bdcs.domain.targets import Cause, next_index_time
 from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
+from bdcs.services import events
 from bdcs.services.targets import Target
 from bdcs.store.tables import builds, generations, memberships, targets
 from gentwoo_client.wire.records import format_time
@@ -93,6 +94,7 @@ def advance(
     )
     _withdraw(connection, target, removed, number, at)
     _show(connection, target, added, number)
+    events.index_changed(connection, target, added, removed, generation=number, at=at)
     previous = connection.execute(select(targets.c.timestamp).where(targets.c.id == target.id)).scalar_one()
     connection.execute(
         update(targets)

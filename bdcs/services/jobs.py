@@ -37,6 +37,7 @@ from bdcs.domain.jobs import (
     before,
 )
 from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
+from bdcs.services import events
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire.builds import BuildSpecification
@@ -150,7 +151,9 @@ class Jobs:
                 insert(jobs).returning(jobs.c.digest, jobs.c.id),
                 [{**common, **row} for row in rows[start : start + SLICE]],
             )
-            ids.update((digest, number) for digest, number in made)
+            begun = {row.digest: row.id for row in made}
+            events.jobs_changed(self.connection, begun.values(), self.now)
+            ids.update(begun)
         edges = {
             (ids[job.digest], ids[need] if isinstance(need, str) else need)
             for job in new
@@ -315,6 +318,7 @@ class Jobs:
                     .returning(jobs.c.id)
                 )
         self.touched.jobs.update(moved)
+        events.jobs_changed(self.connection, moved, self.now)
         for some in _slices(moved):
             self.touched.requests.update(
                 self.connection.scalars(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchMachine, StoreDamaged
-from bdcs.services import figures
+from bdcs.services import events, figures
 from bdcs.store.store import Store
 from bdcs.store.tables import machines, quarantines, secrets, tombstones
 from gentwoo_client.wire import base64url
@@ -131,6 +131,7 @@ def enrol(connection: Connection, machine: UUID, public_key: bytes, state: State
             head_digest=None,
         )
     )
+    events.machine_registered(connection, machine, state, now)
     return require(connection, machine)
 
 
@@ -150,6 +151,8 @@ def set_state(connection: Connection, machine: UUID, state: State) -> None:
         raise NoSuchMachine(str(machine))
     connection.execute(update(machines).where(machines.c.id == found.id).values(state=str(state)))
     connection.execute(delete(quarantines).where(quarantines.c.machine_id == found.id))
+    if found.state is not state:
+        events.machine_changed(connection, machine, state)
     if (found.state is State.APPROVED) != (state is State.APPROVED):
         figures.machine_changes(connection, found.id)
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from bdcs import measures
 from bdcs.bus.memory import Bus
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
+from bdcs.services import outbox
 from bdcs.services.jobs import Jobs, Touched
 from bdcs.store.store import Store
 
@@ -67,3 +68,5 @@ class Transactions:
         self.bus.tell(map(job_topic, touched.jobs))
         self.bus.tell(map(attempt_topic, touched.attempts))
         self.bus.tell(map(target_topic, touched.targets))
+        if touched.jobs:
+            self.bus.tell([outbox.TOPIC])

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The outbox: events are written down in the transaction that they tell of, and go when the broker has them.
+
+Where no broker was configured nothing is put there. All in the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, insert, or_, select
+
+from bdcs.bus.feed import Message
+from bdcs.store.tables import event_feeds, outbox, targets
+from gentwoo_client.wire.events import Event
+
+TOPIC: Final = "outbox"
+"""What who sends events on subscribes to."""
+FEED: Final = "amqp"
+KEPT: Final = 7 * 86_400
+"""Seconds after which an event that could not be sent is dropped."""
+MOST: Final = 1_000_000
+"""Events that may wait; of more, the oldest are dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What is in the outbox."""
+
+    events: int
+    oldest: int | None
+    """Unix seconds; None where there is none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Next:
+    """The oldest of the outbox: what is to be sent, by their ids, and what may not be sent any more."""
+
+    messages: dict[int, Message]
+    hidden: Sequence[int]
+
+
+def open_feed(connection: Connection, now: float) -> None:
+    """From now on events are put into the outbox."""
+    if not is_wanted(connection):
+        connection.execute(insert(event_feeds).values(name=FEED, since=int(now)))
+
+
+def close_feed(connection: Connection) -> None:
+    """Nobody takes events any more: none are put there, and those that are there go."""
+    connection.execute(delete(event_feeds))
+    connection.execute(delete(outbox))
+
+
+def is_wanted(connection: Connection) -> bool:
+    """Whether somebody takes events."""
+    return connection.execute(_FEED).first() is not None
+
+
+_FEED: Final = select(event_feeds.c.name).where(event_feeds.c.name == FEED)
+
+
+def put(
+    connection: Connection,
+    events: Iterable[Event],
+    *,
+    target_id: int | None = None,
+    machine: UUID | None = None,
+) -> None:
+    """Put events there, which tell of packages of that target, or of that machine."""
+    rows = [
+        {
+            "event": event.id,
+            "exchange": event.EXCHANGE,
+            "key": event.key,
+            "at": event.at,
+            "target_id": target_id,
+            "machine": None if machine is None else str(machine),
+            "body": json.dumps(event.to_json(), separators=(",", ":")),
+        }
+        for event in events
+    ]
+    if rows:
+        connection.execute(insert(outbox), rows)
+
+
+def drop_machine(connection: Connection, machine: UUID) -> None:
+    """What tells of a machine is not sent any more."""
+    connection.execute(delete(outbox).where(outbox.c.machine == str(machine)))
+
+
+def first(connection: Connection, most: int) -> Next:
+    """Return the `most` oldest. Those of a target that has become private since may not be sent."""
+    rows = connection.execute(
+        select(outbox, targets.c.private)
+        .outerjoin(targets, targets.c.id == outbox.c.target_id)
+        .order_by(outbox.c.id)
+        .limit(most)
+    ).all()
+    messages = {
+        row.id: Message(id=row.event, exchange=row.exchange, key=row.key, at=row.at, body=row.body.encode())
+        for row in rows
+        if not row.private
+    }
+    return Next(messages=messages, hidden=[row.id for row in rows if row.private])
+
+
+def drop(connection: Connection, ids: Collection[int]) -> None:
+    """These were sent, or are not to be."""
+    connection.execute(delete(outbox).where(outbox.c.id.in_(sorted(ids))))
+
+
+def trim(connection: Connection, now: float) -> int:
+    """Drop what waits for too long, or is too much; return how many events that were."""
+    newest = connection.scalar(select(func.max(outbox.c.id))) or 0
+    return connection.execute(
+        delete(outbox).where(or_(outbox.c.at < int(now) - KEPT, outbox.c.id <= newest - MOST))
+    ).rowcount
+
+
+def waiting(connection: Connection) -> Waiting:
+    """Return how much is there."""
+    count, oldest = connection.execute(select(func.count(), func.min(outbox.c.at))).one()
+    return Waiting(events=count, oldest=oldest)

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Sends on what is in the outbox: in its order, and each event at least once.
+
+One collector at a time does it. An event leaves the outbox when the broker has confirmed it; whoever is
+killed in between has it sent again by the next.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from bdcs.bus.feed import Feed
+from bdcs.bus.memory import Bus
+from bdcs.errors import BusUnavailable, StoreUnavailable
+from bdcs.services import outbox
+from bdcs.store.store import Store
+
+log = logging.getLogger(__name__)
+
+AT_ONCE: Final = 200  # events that are on their way to the broker together
+POLL: Final = 1.0  # seconds after which it looks again without having been woken: commands write events, too
+TRIMMING: Final = 60.0  # seconds from one look for what waits for too long to the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relay:
+    """Sends events on."""
+
+    store: Store
+    bus: Bus
+    feed: Feed
+    now: Callable[[], float] = time.time
+
+    async def run(self) -> None:
+        """Do it until cancelled, or until the bus is closed."""
+        trimmed = -TRIMMING
+        with self.bus.subscribed(outbox.TOPIC) as subscription:
+            while not subscription.is_closing:
+                if time.monotonic() >= trimmed + TRIMMING:
+                    trimmed = time.monotonic()
+                    await self._trim()
+                if not await self._sent():
+                    await subscription.wait(POLL)
+
+    async def _sent(self) -> bool:
+        """Send the oldest events on; return whether something went."""
+        try:
+            found = await self.store.read(partial(outbox.first, most=AT_ONCE))
+            ids = list(found.messages)
+            count = await self.feed.publish(list(found.messages.values())) if ids else 0
+            gone = [*ids[:count], *found.hidden]
+            if gone:
+                await self.store.write(partial(outbox.drop, ids=gone))
+        except (BusUnavailable, StoreUnavailable) as error:
+            log.debug("events wait: %s", error)  # the bus says so once, the store by itself
+            return False
+        return bool(gone)
+
+    async def _trim(self) -> None:
+        try:
+            dropped = await self.store.write(partial(outbox.trim, now=self.now()))
+        except StoreUnavailable as error:
+            log.warning("old events were not looked for: %s", error)
+        else:
+            if dropped:
+                log.warning("%d events were dropped, which could not be sent in time", dropped)
