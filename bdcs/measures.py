@@ -145,6 +145,9 @@ LOOP_LAG: Final = Histogram(
     QUICK,
 )
 
+CONNECTIONS: Final = Gauge("bdcs_connections", "Connections of clients that are open")
+CONNECTIONS.set(0)
+
 # What machines send.
 RECORDS: Final = Counter("bdcs_records", "Records made durable")
 SEGMENTS: Final = Counter(

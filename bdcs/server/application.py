@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import secrets
 import time
 from typing import Final
@@ -22,12 +23,14 @@ from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.exact_hits import ExactHits
 from bdcs.services.figures import Renewal
+from bdcs.services.health import Examiner
 from bdcs.services.ingest import Ingest
 from bdcs.services.machines import Keys, secret
 from bdcs.services.metadata_exchange import MetadataExchange
 from bdcs.services.predictions import PredictionTable
 from bdcs.services.proposals import Proposing
 from bdcs.services.publishing import Publisher
+from bdcs.services.readiness import Readiness
 from bdcs.services.receiving import Receiver
 from bdcs.services.refreshing import Refresher
 from bdcs.services.registration import Registrar
@@ -80,6 +83,7 @@ from bdcs.web.target_pages import TargetPages
 from bdcs.web.targets_api import TargetsAPI
 from bdcs.web.uploads import UploadAPI
 from bdcs.web.watch_api import WatchAPI
+from gentwoo_client.version import VERSION
 
 OPERATIONS: Final = (
     *machine_api.OPERATIONS,
@@ -105,7 +109,15 @@ async def compose(
     settings: Settings, transactions: Transactions, publisher: Publisher, public_url: str, renewal: Renewal
 ) -> Listener:
     store = transactions.store
-    metrics, keys = Metrics(), Keys(store)
+    readiness, keys = Readiness(store), Keys(store)
+    metrics = Metrics(
+        store=store,
+        examiner=Examiner(store, settings.data),
+        readiness=readiness,
+        data=settings.data,
+        certificate=settings.tls_certificate,
+        build=_build(settings),
+    )
     clients = Clients(proxies=settings.trusted_proxies)
     codec = await store.read(EvidenceCodec.load)
     links = ReportLinks(
@@ -123,12 +135,11 @@ async def compose(
     api = MachineAPI(
         ingest=Ingest(store, keys, codec, public_url, time.time),
         registrar=registrar,
-        metrics=metrics,
         public_url=public_url,
         clients=clients,
         record_limit=NetworkLimit(settings.records_per_network, lambda: secrets.token_bytes(32)),
     )
-    app = create_app(store, metrics, clients, settings.metrics_readers)
+    app = create_app(metrics, clients, settings.metrics_readers)
     api.add_to(app)
     thresholds = Thresholds(settings.threshold)
     add_package_api(app, store, thresholds)
@@ -153,7 +164,17 @@ async def compose(
         renderer=renderer,
         assets=assets,
     )
-    return Listener(app)
+    return Listener(app, readiness)
+
+
+def _build(settings: Settings) -> dict[str, str]:
+    """What `bdcs_build_info` tells: the version, its Python, and the engines by the schemes of their URLs."""
+    return {
+        "version": VERSION,
+        "python": platform.python_version(),
+        "store": settings.store.partition(":")[0],
+        "blobs": settings.blobs.partition(":")[0],
+    }
 
 
 def _add_watching(

@@ -12,8 +12,10 @@ from typing import Final
 
 from aiohttp import web
 
+from bdcs import measures
 from bdcs.domain.networks import Address, NetworkLimit
 from bdcs.domain.thresholds import Thresholds
+from bdcs.errors import StoreUnavailable
 from bdcs.services.ingest import Ingest
 from bdcs.services.public_figures import package_figures
 from bdcs.services.registration import Registrar
@@ -21,7 +23,6 @@ from bdcs.store.store import Store
 from bdcs.web.bodies import content_encoding, read_body, require_type, signed_request
 from bdcs.web.clients import Clients
 from bdcs.web.documents import PackageDocument
-from bdcs.web.metrics import Metrics
 from bdcs.web.openapi import Operation
 from bdcs.web.operations import JSON, machine_of, response_of, route
 from gentwoo_client.wire import limits
@@ -98,7 +99,6 @@ class MachineAPI:
 
     ingest: Ingest
     registrar: Registrar
-    metrics: Metrics
     public_url: str
     clients: Clients
     record_limit: NetworkLimit
@@ -116,16 +116,17 @@ class MachineAPI:
             network = self._network(request)
             body = await read_body(request, limits.ENCODED_BODY_SIZE)
             accepted = await self.ingest.accept(machine, body, content_encoding(request))
-        except ProtocolError:
-            self.metrics.refused.inc()
+        except (ProtocolError, StoreUnavailable) as error:
+            measures.SEGMENTS.add("refused")
+            measures.SEGMENTS_REFUSED.add(error.slug if isinstance(error, ProtocolError) else "unavailable")
             raise
         if accepted.repeated:
-            self.metrics.repeated.inc()
+            measures.SEGMENTS.add("repeated")
         else:
             self.record_limit.count(network, time.time(), accepted.records)
-            self.metrics.accepted.inc()
-            self.metrics.records.inc(accepted.records)
-        self.metrics.push_seconds.observe(time.perf_counter() - started)
+            measures.SEGMENTS.add("accepted")
+            measures.RECORDS.add(count=accepted.records)
+        measures.PUSH_SECONDS.observe(time.perf_counter() - started)
         head = f'{{"head":{{"seq":{accepted.seq},"segment":"{accepted.segment}"}}}}'
         return web.Response(body=head.encode(), content_type=JSON)
 

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from bdcs.errors import CannotListen, ConfigurationError
+from bdcs.services.readiness import Readiness
 from bdcs.web.problems import MAX_LINE, ProblemHandler
 
 BACKLOG: Final = 1024  # connections that wait to be taken
@@ -60,7 +61,8 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> N
 class Listener:
     """Serves an application on a bound socket."""
 
-    def __init__(self, app: web.Application) -> None:
+    def __init__(self, app: web.Application, readiness: Readiness) -> None:
+        self._readiness = readiness
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._server: asyncio.Server | None = None
 
@@ -86,6 +88,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Take no more connections, finish the requests under way, close the idle connections."""
+        self._readiness.is_stopping = True
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()

@@ -5,6 +5,7 @@ parser.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import secrets
@@ -14,6 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from bdcs import measures
 from bdcs.errors import StoreUnavailable
 from gentwoo_client.wire import limits
 from gentwoo_client.wire.errors import (
@@ -127,6 +129,16 @@ class ProblemHandler(RequestHandler):
     """
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count it."""
+        measures.CONNECTIONS.add(1)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count it no longer."""
+        measures.CONNECTIONS.add(-1)
+        super().connection_lost(exc)
 
     def handle_error(
         self,
