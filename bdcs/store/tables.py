@@ -350,6 +350,7 @@ generations = Table(
     Column("added", Integer, nullable=False),  # builds that came with it
     Column("removed", Integer, nullable=False),  # builds that went with it
     Column("builds", Integer, nullable=False),  # builds in it
+    Column("timestamp", BigInteger),  # of its index; null: it was made before this was kept
     sqlite_with_rowid=False,
 )
 
