@@ -11,7 +11,7 @@ from sqlalchemy import Connection, inspect, select, text
 from bdcs.errors import SchemaMismatch
 from bdcs.store import tables
 
-HEAD = "0017"  # the newest revision under store/migrations/versions
+HEAD = "0018"  # the newest revision under store/migrations/versions
 SECRETS = ("tombstones", "report-links")
 SECRET_SIZE = 32  # bytes
 

@@ -626,7 +626,27 @@ builders = Table(
     Column("name", _Text, primary_key=True),
     Column("targets", _Text, nullable=False),  # JSON: names
     Column("seen_at", BigInteger, nullable=False),
-    Column("draining", Boolean, nullable=False),  # takes no more work
+    Column("draining", Boolean, nullable=False),  # it says that it takes no more work
+    Column("appeared_at", BigInteger),  # when it came, or came back; null: before anybody wrote that down
+    Column("drained_by", _Text),  # who has it get no more work: operator or autoscale; null: nobody
+    sqlite_with_rowid=False,
+)
+
+pools = Table(
+    "pools",
+    metadata,
+    # builders that come and go, as `bdcs autoscale` last saw them
+    Column("name", _Text, primary_key=True),
+    Column("targets", _Text, nullable=False),  # JSON: names
+    Column("engine", _Text, nullable=False),  # who starts them, such as asg
+    Column("looked_at", BigInteger, nullable=False),
+    Column("most", Integer, nullable=False),  # builders that there may be
+    Column("needed", Integer, nullable=False),  # … that there should be
+    Column("wanted", Integer, nullable=False),  # … that the engine was told to have
+    Column("ready", Integer, nullable=False),  # … that take work
+    Column("leaving", Integer, nullable=False),  # … that take none, and end what they build
+    Column("work", BigInteger, nullable=False),  # seconds that are to be built
+    Column("trouble", _Text),  # why the engine could not be asked, or did not do it; null: it did
     sqlite_with_rowid=False,
 )
 
