@@ -31,13 +31,16 @@ class KeyWatch:
 
     async def run(self) -> None:
         """Ask again and again until cancelled."""
-        while True:
-            try:
-                with working("signing-keys", INTERVAL):
-                    await self.look()
-            except CollectorError as error:
-                log.warning("the signer's keys are not known anew: %s", error)
-            await asyncio.sleep(INTERVAL)
+        try:
+            while True:
+                try:
+                    with working("signing-keys", INTERVAL):
+                        await self.look()
+                except CollectorError as error:
+                    log.warning("the signer's keys are not known anew: %s", error)
+                await asyncio.sleep(INTERVAL)
+        finally:
+            measures.SIGNER_UP.clear()
 
     async def look(self) -> None:
         """Ask once. Raises `SignerUnavailable` and what else the signer says, `StoreUnavailable`."""
