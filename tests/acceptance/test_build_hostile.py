@@ -6,14 +6,14 @@ What ebuilds find that want to get out of their builds: tests/integration/test_b
 
 import bz2
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select, update
 
+from bdcs.store import tables
 from tests.binhost import CFLAGS, Binhost, running_binhost
 from tests.builders import running_builder
 from tests.builds import HandBuilder, Wisher, specification
@@ -21,6 +21,7 @@ from tests.packages import Special, gpkg
 from tests.processes import BDCS, Collector
 from tests.shelf import Shelf
 from tests.signing import short_directory
+from tests.store_access import store_of
 from tests.waiting import until
 from tests.world import World
 
@@ -163,11 +164,12 @@ def binhost() -> Iterator[Binhost]:
 
 def forge(binhost: Binhost, specification: dict[str, Any]) -> None:
     """Put a job straight into the store, as somebody would who had taken the collector."""
-    with closing(sqlite3.connect(binhost.data / "bdcs.sqlite", timeout=60)) as connection, connection:
-        (number,) = connection.execute("SELECT id FROM targets WHERE name = ?", [TARGET]).fetchone()
-        (count,) = connection.execute("SELECT count(*) FROM jobs").fetchone()
+    with store_of(binhost.data) as connection:
+        count = connection.scalar(select(func.count()).select_from(tables.jobs)) or 0
         row = {
-            "target_id": number,
+            "target_id": connection.scalar(
+                select(tables.targets.c.id).where(tables.targets.c.name == TARGET)
+            ),
             "digest": f"{count:064}",
             "cpv": CPV,
             "category": "app-misc",
@@ -181,21 +183,22 @@ def forge(binhost: Binhost, specification: dict[str, Any]) -> None:
             "queued_at": 1,
             "origin": "request",
         }
-        names = ", ".join(row)
-        marks = ", ".join("?" * len(row))
-        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", list(row.values()))
+        connection.execute(tables.jobs.insert().values(row))
 
 
 def set_flags(binhost: Binhost, cflags: str) -> None:
     """Give the target other flags, past everything that looks at them."""
-    with closing(sqlite3.connect(binhost.data / "bdcs.sqlite", timeout=60)) as connection, connection:
-        connection.execute("UPDATE targets SET cflags = ? WHERE name = ?", [cflags, TARGET])
+    with store_of(binhost.data) as connection:
+        connection.execute(
+            update(tables.targets).where(tables.targets.c.name == TARGET).values(cflags=cflags)
+        )
 
 
 def jobs(binhost: Binhost) -> list[tuple[str, str | None, str | None]]:
     """State, kind of failure and reason of all."""
-    with closing(sqlite3.connect(binhost.data / "bdcs.sqlite", timeout=60)) as connection:
-        return list(connection.execute("SELECT state, failure, failure_text FROM jobs ORDER BY id"))
+    columns = (tables.jobs.c.state, tables.jobs.c.failure, tables.jobs.c.failure_text)
+    with store_of(binhost.data) as connection:
+        return [tuple(row) for row in connection.execute(select(*columns).order_by(tables.jobs.c.id))]
 
 
 def test_a_builder_does_not_run_what_a_forged_job_says(binhost: Binhost, tmp_path: Path) -> None:

@@ -4,12 +4,10 @@
 And it never gets a TIMESTAMP under which a client may have seen anything else.
 """
 
-import contextlib
 import logging
 import os
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -296,8 +294,8 @@ async def test_a_target_that_is_removed_while_it_is_looked_after(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
     def remove_target() -> float:
-        with contextlib.closing(sqlite3.connect(rows.data / SQLITE_NAME)) as connection, connection:
-            connection.execute("DELETE FROM targets")
+        with transaction(rows.engine) as connection:
+            connection.exec_driver_sql("DELETE FROM targets")
         return clock.now
 
     await IndexKeeper(store, rows.data, remove_target).look()

@@ -7,11 +7,9 @@ import asyncio
 import gzip
 import json
 import math
-import sqlite3
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from gentwoo_client.prediction.fleet import FleetTable
 from tests.fleet import START, Member, join
 from tests.peer import Answer, request
 from tests.processes import GENTWOO, Collector, environment
+from tests.store_access import store_of
 from tests.waiting import until
 
 PACKAGES = {"app-misc/small": 20, "dev-libs/middle": 120, "dev-lang/large": 1800, "sys-devel/huge": 7200}
@@ -163,8 +162,8 @@ def forget(member: Member) -> Answer:
 
 def stored(collector: Collector) -> dict[str, float]:
     """What is published now, straight from the store: the collector believes its own copy for a while."""
-    with closing(sqlite3.connect(collector.data / "bdcs.sqlite")) as connection:
-        rows = connection.execute(
+    with store_of(collector.data) as connection:
+        rows = connection.exec_driver_sql(
             "SELECT category || '/' || name, log FROM predictions JOIN packages ON packages.id = package_id"
             " WHERE major = '' AND machines > 0"
         )

@@ -2,13 +2,11 @@
 """`bdcs serve` as a process of its own: its answers, its manners, and the commands beside it."""
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import shlex
 import signal
 import socket
-import sqlite3
 import ssl
 import subprocess
 import threading
@@ -24,6 +22,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from bdcs.store.schema import HEAD
 from tests.peer import Peer, problem_of, request
 from tests.processes import BDCS, Collector, Process, run
+from tests.store_access import store_of
 from tests.waiting import until
 
 
@@ -186,8 +185,8 @@ def test_an_export_of_impossible_values_says_so(collector: Collector) -> None:
     peer = Peer(collector.url)
     peer.register()
     peer.push(2)
-    with contextlib.closing(sqlite3.connect(collector.data / "bdcs.sqlite")) as store, store:
-        store.execute("UPDATE package_state_changes SET recorded_at = 'x' WHERE id = 2")
+    with store_of(collector.data) as store:
+        store.exec_driver_sql("UPDATE package_state_changes SET event = 99 WHERE id = 2")
     done = collector.bdcs("export", check=False)
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert "change 2 in the table is no record" in done.stderr
@@ -200,9 +199,9 @@ def test_the_check_reads_what_it_need_not_rebuild(collector: Collector) -> None:
     peer.register()
     peer.push()
     peer.push()
-    with contextlib.closing(sqlite3.connect(collector.data / "bdcs.sqlite")) as store, store:
-        store.execute("UPDATE audiences SET url = 'https://elsewhere.example'")
-        store.execute("DELETE FROM segments WHERE first_seq = 1")
+    with store_of(collector.data) as store:
+        store.exec_driver_sql("UPDATE audiences SET url = 'https://elsewhere.example'")
+        store.exec_driver_sql("DELETE FROM segments WHERE first_seq = 1")
     done = collector.bdcs("check", check=False)
     assert done.returncode == 1
     assert "names another collector" in done.stdout
