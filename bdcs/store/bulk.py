@@ -35,19 +35,14 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
         column = list(table.columns).index(table.c.created_at)
         partitions.make_room(connection, {row[column] for row in rows})
     skipped = int(rows[0][0] is None)
-    if len(rows) < COPIED:
-        values = [row[skipped:] for row in rows]
-        connection.exec_driver_sql(_insert_from(table, skipped), values)
+    columns = tuple(column.name for column in table.columns)[skipped:]
+    values = [row[skipped:] for row in rows] if skipped else list(rows)
+    if len(values) < COPIED:
+        connection.exec_driver_sql(_insert_of(table, columns), values)
     else:
-        _copy(connection, table, skipped, rows)
+        from bdcs.store import postgresql as engine
 
-
-def _copy(connection: Connection, table: Table, skipped: int, rows: Sequence[tuple[Any, ...]]) -> None:
-    driver: Any = connection.connection.driver_connection
-    names = ", ".join(f'"{column.name}"' for column in list(table.columns)[skipped:])
-    with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
-        for row in rows:
-            copy.write_row(row[skipped:])
+        engine.copy_rows(connection, table, columns, values)
 
 
 def execute_rows(
@@ -93,8 +88,7 @@ def _insert(table: Table, dialect: Dialect) -> str:
 
 
 @lru_cache(maxsize=64)
-def _insert_from(table: Table, skipped: int) -> str:
-    columns = [column.name for column in list(table.columns)[skipped:]]
+def _insert_of(table: Table, columns: tuple[str, ...]) -> str:
     return str(table.insert().inline().compile(dialect=_POSTGRESQL, column_keys=columns))
 
 

@@ -8,10 +8,11 @@ one state of the store, and wait for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 
 from bdcs.errors import (
     ConfigurationError,
@@ -34,7 +35,8 @@ except ImportError as error:
 
 TURN: Final = 0x67656E74776F6F  # "gentwoo": number of the lock that whoever writes holds
 LOCK_TIMEOUT: Final = 10  # seconds that a transaction waits for its turn
-IDLE_TIMEOUT: Final = 60  # seconds after which a transaction that nobody goes on with ends
+IDLE_TIMEOUT: Final = 60  # seconds after which a transaction that writes ends if nobody goes on with it
+READER_IDLE_TIMEOUT: Final = 3600  # … and one that reads: somebody may look at an export page by page
 CONNECT_TIMEOUT: Final = 3  # seconds; for each of several hosts
 SILENCE: Final = 6  # seconds after which a peer that does not acknowledge is given up, by either side
 
@@ -52,7 +54,6 @@ _CLIENT: Final[Mapping[str, Any]] = {
 _SESSION: Final[Mapping[str, str]] = {
     "timezone": "UTC",
     "lock_timeout": f"{LOCK_TIMEOUT}s",
-    "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
     "client_connection_check_interval": "1s",
     "tcp_keepalives_idle": f"{SILENCE // 2}s",
     "tcp_keepalives_interval": "1s",
@@ -61,14 +62,43 @@ _SESSION: Final[Mapping[str, str]] = {
 }
 """What the server is told: a collector that hangs, or is cut off, does not keep the others from writing.
 
-Statements have no limit: the server takes it for that of the commit as well, and a commit whose wait for a
-replica is cut short counts as done.
+Statements have no limit: it would be the commit's as well, and a commit whose wait for a synchronous replica
+is cut short counts as done (`_Session.commit`).
 """
+
+_READ_WRITE: Final = {"target_session_attrs": "read-write"}
+"""Of several hosts the primary; also for readers: who was told that it is stored has to find it."""
+
+
+class _Session(psycopg.Connection[Any]):
+    """A connection whose commits are on the replica, too, where there is a synchronous one."""
+
+    def commit(self) -> None:
+        """Commit. Raises `psycopg.Error` also where nothing would be kept, or not on the replica.
+
+        A transaction in which a statement failed is rolled back by COMMIT, without a word; and of a wait for
+        the replica that somebody cancelled only a warning tells.
+        """
+        if self.info.transaction_status is psycopg.pq.TransactionStatus.INERROR:
+            raise psycopg.errors.InFailedSqlTransaction("a statement failed: nothing of this can be stored")
+        warnings: list[str] = []
+
+        def note(diagnostic: psycopg.errors.Diagnostic) -> None:
+            if diagnostic.severity_nonlocalized == "WARNING":
+                warnings.append(diagnostic.message_primary or "")
+
+        self.add_notice_handler(note)
+        try:
+            super().commit()
+        finally:
+            self.remove_notice_handler(note)
+        if warnings:
+            raise psycopg.OperationalError(f"nobody knows whether that is stored: {warnings[0]}")
 
 
 def create_writer(place: PostgreSQL) -> Engine:
     """Return the engine that changes go through. Raises `ConfigurationError`; connects to nothing yet."""
-    engine = _engine(place, {"target_session_attrs": "read-write"}, pool_size=1, max_overflow=2)
+    engine = _engine(place, IDLE_TIMEOUT, pool_size=1, max_overflow=2)
 
     @event.listens_for(engine, "begin")
     def take_turn(connection: Any) -> None:
@@ -79,7 +109,7 @@ def create_writer(place: PostgreSQL) -> Engine:
 
 def create_reader(place: PostgreSQL, readers: int) -> Engine:
     """Return the engine that only reads, `readers` at once. Raises `ConfigurationError`."""
-    engine = _engine(place, {"target_session_attrs": "read-write"}, pool_size=readers, max_overflow=1)
+    engine = _engine(place, READER_IDLE_TIMEOUT, pool_size=readers, max_overflow=1)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -89,19 +119,39 @@ def create_reader(place: PostgreSQL, readers: int) -> Engine:
     return engine
 
 
-def _engine(place: PostgreSQL, more: Mapping[str, Any], **pool: int) -> Engine:
+def copy_rows(
+    connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]
+) -> None:
+    """Insert `rows`, values of `columns`, in one go. Raises `StoreError`."""
+    driver: Any = connection.connection.driver_connection
+    names = ", ".join(f'"{name}"' for name in columns)
+    try:
+        with driver.cursor() as cursor, cursor.copy(f'COPY "{table.name}" ({names}) FROM STDIN') as copy:
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise error_for(error) or error from error
+
+
+def _engine(place: PostgreSQL, idle_timeout: int, **pool: int) -> Engine:
     try:
         given = conninfo_to_dict(place.url)
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(f"store: {place} is no URL that libpq reads: {error}") from error
-    session = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
-    options = f"{session} {given.pop('options', '')}".strip()
+    wanted = {**_SESSION, "idle_in_transaction_session_timeout": f"{idle_timeout}s"}
+    session = " ".join(f"-c {name}={value}" for name, value in wanted.items())
+    options = f"{session} {given.pop('options', None) or os.environ.get('PGOPTIONS', '')}".strip()
     engine = create_engine(
         "postgresql+psycopg://",
-        connect_args={**_CLIENT, **more, **given, "options": options},
+        connect_args={**_CLIENT, **_READ_WRITE, **given, "options": options},
         pool_pre_ping=True,
         **pool,
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(_dialect: object, _record: object, _words: object, values: dict[str, Any]) -> _Session:
+        return _Session.connect(**values)
+
     return take_any(engine)
 
 
