@@ -218,18 +218,17 @@ BLOB_ERRORS: Final = Counter(
     ("kind",),
     [("full",), ("unavailable",)],
 )
-BUS_CONNECTED: Final = Gauge(
-    "bdcs_bus_connected", "Whether the engine that carries wake-ups between collectors is connected"
-)
-BUS_LOSSES: Final = Counter("bdcs_bus_losses", "How often that connection was lost, or could not be made")
-EVENTS_SENT: Final = Counter("bdcs_events_sent", "Events that the broker has confirmed to this collector")
-EVENTS_DROPPED: Final = Counter("bdcs_events_dropped", "Events that could not be sent in time")
 SIGNER_UP: Final = Gauge("bdcs_signer_up", "Whether the signer answered when it was last asked")
 
 # What several processes share.
 BUS_CONNECTED: Final = Gauge(
     "bdcs_bus_connected", "Whether the broker of the bus is connected, if there is one"
 )
+BUS_LOSSES: Final = Counter(
+    "bdcs_bus_losses", "How often the connection of the bus was lost, or could not be made"
+)
+EVENTS_SENT: Final = Counter("bdcs_events_sent", "Events that the broker has confirmed to this collector")
+EVENTS_DROPPED: Final = Counter("bdcs_events_dropped", "Events that could not be sent in time")
 
 # What the collector does by itself.
 WORK_DONE: Final = Gauge(

@@ -25,9 +25,15 @@ ENVIRONMENT_PREFIX: Final = "BDCS_"
 APPROVALS: Final = ("open", "required", "closed")
 PROPOSALS: Final = ("accept", "ask", "refuse")
 FILES: Final = "file:"
+MEMORY: Final = "memory:"
+NOTIFY: Final = "postgresql:"
 REDIRECT: Final = "redirect"
 SEND: Final = "send"
 _BUCKET: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9._-]+)*/?")
+_BROKER: Final = re.compile(
+    r"amqps?://(?:[^\s/?#@:]+(?::[^\s/?#@]*)?@)?(?:[^\s/?#@:\[\]]+|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?(?:/[^\s/?#]*)?"
+    r"(?:\?[^\s#]*)?"
+)
 _HTTP_URL: Final = re.compile(r"https?://[^\s/?#@]+(?:/[^\s?#]*)?")
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -68,6 +74,14 @@ class Settings:
         metadata={
             "doc": "how clients get packages that are in S3: `redirect` (a signed URL of the bucket), `send`"
             " (through the collector), or the URL of a CDN that has what is below `PREFIX/packages/`"
+        },
+    )
+    bus: str = field(
+        default=MEMORY,
+        metadata={
+            "doc": "how several collectors wake each other: `memory:` (there is one), `postgresql:` (by the"
+            " database of the store), or the URL of a RabbitMQ, `amqp://USER:PASSWORD@HOST/VHOST`, which then"
+            " gets the event feed, too"
         },
     )
     trusted_proxies: tuple[Network, ...] = field(
@@ -352,6 +366,13 @@ def _blobs(name: str, value: Any) -> str:
     return str(value)
 
 
+def _bus(name: str, value: Any) -> str:
+    if value not in (MEMORY, NOTIFY) and not (isinstance(value, str) and _BROKER.fullmatch(value)):
+        wanted = f"{MEMORY}, {NOTIFY} or amqp://USER:PASSWORD@HOST/VHOST, percent-encoded"
+        raise ConfigurationError(f"{name}: not {wanted}")  # it may hold a password, and is not shown
+    return str(value)
+
+
 def _http_url(name: str, value: Any) -> str:
     if not isinstance(value, str) or not _HTTP_URL.fullmatch(value):
         raise ConfigurationError(f"{name}: {value!r} is no URL")
@@ -368,6 +389,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "data": _path,
     "store": _text,
     "blobs": _blobs,
+    "bus": _bus,
     "s3_endpoint": _http_url,
     "s3_region": _text,
     "s3_download": _download,

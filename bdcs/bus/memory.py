@@ -16,6 +16,8 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from bdcs.bus.feed import Feed
+
 
 class Subscription:
     """Somebody who waits for some topics."""
@@ -47,6 +49,9 @@ class Subscription:
 class Bus:
     """Carries wake-ups from who changed something to who waits for it; of one event loop."""
 
+    feed: Feed | None = None
+    """Where events go; None: nowhere."""
+
     def __init__(self) -> None:
         self._subscriptions: defaultdict[str, set[Subscription]] = defaultdict(set)
         self.is_closed = False
@@ -70,6 +75,9 @@ class Bus:
         for topic in topics:
             for subscription in self._subscriptions.get(topic, ()):
                 subscription.wake()
+
+    async def run(self) -> None:
+        """Do what the bus needs besides, until cancelled; within one process that is nothing."""
 
     def close(self) -> None:
         """Wake everybody, for good: the process is about to end."""

@@ -20,6 +20,7 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.services.key_watch import KeyWatch
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.new_versions import NewVersions
+from bdcs.services.outbox_relay import Relay
 from bdcs.services.prebuild_demand import PrebuildKeeper
 from bdcs.services.prebuild_policy import Prebuilder
 from bdcs.services.predictions import PredictionKeeper
@@ -42,6 +43,8 @@ def works(
     store, thresholds = transactions.store, Thresholds(settings.threshold)
     return [
         service_manager.keep_alive(),
+        transactions.bus.run(),
+        *_telling(transactions),
         renewal.run(),
         PredictionKeeper(store, thresholds, time.time).run(),
         PrebuildKeeper(store, thresholds, time.time).run(),
@@ -85,6 +88,12 @@ async def _keep_catalogue(settings: Settings, store: Store) -> None:
     refresher = Refresher.of(store=store_place(settings), data=settings.data)
     with contextlib.closing(refresher):
         await RepositoryKeeper(store=store, refresher=refresher, now=time.time).run()
+
+
+def _telling(transactions: Transactions) -> list[Coroutine[Any, Any, None]]:
+    """Return the work of sending events on, where there is a broker."""
+    bus = transactions.bus
+    return [] if bus.feed is None else [Relay(store=transactions.store, bus=bus, feed=bus.feed).run()]
 
 
 def _watching(settings: Settings, store: Store, public_url: str) -> list[Coroutine[Any, Any, None]]:

@@ -13,16 +13,18 @@ import ssl
 import sys
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, Final
 
 from bdcs import service_manager
 from bdcs.blobs.server_lock import only_server
-from bdcs.bus.memory import Bus
+from bdcs.bus.configured import bus_of
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
 from bdcs.server.shared import publisher_of, store_place
+from bdcs.services import outbox
 from bdcs.services.figures import Renewal
 from bdcs.services.waking import Transactions
 from bdcs.settings import Settings
@@ -77,7 +79,9 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         try:
             await store.write(schema.upgrade)
             renewal = Renewal(store, Thresholds(settings.threshold))
-            transactions = Transactions(store=store, bus=Bus(), now=time.time, policy=settings.build_policy)
+            bus = bus_of(settings)
+            await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))
+            transactions = Transactions(store=store, bus=bus, now=time.time, policy=settings.build_policy)
             publisher = leaving.enter_context(contextlib.closing(publisher_of(settings)))
             listener = await compose(settings, transactions, publisher, settings.public_url or here, renewal)
             await listener.start(bound, context)

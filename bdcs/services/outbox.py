@@ -28,15 +28,6 @@ MOST: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
-    """What is in the outbox."""
-
-    events: int
-    oldest: int | None
-    """Unix seconds; None where there is none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Next:
     """The oldest of the outbox: what is to be sent, by their ids, and what may not be sent any more."""
 
@@ -44,16 +35,13 @@ class Next:
     hidden: Sequence[int]
 
 
-def open_feed(connection: Connection, now: float) -> None:
-    """From now on events are put into the outbox."""
-    if not is_wanted(connection):
+def set_feed(connection: Connection, *, is_open: bool, now: float) -> None:
+    """From now on events are put into the outbox; or they are not, and those that are there go."""
+    if not is_open:
+        connection.execute(delete(event_feeds))
+        connection.execute(delete(outbox))
+    elif not is_wanted(connection):
         connection.execute(insert(event_feeds).values(name=FEED, since=int(now)))
-
-
-def close_feed(connection: Connection) -> None:
-    """Nobody takes events any more: none are put there, and those that are there go."""
-    connection.execute(delete(event_feeds))
-    connection.execute(delete(outbox))
 
 
 def is_wanted(connection: Connection) -> bool:
@@ -120,9 +108,3 @@ def trim(connection: Connection, now: float) -> int:
     return connection.execute(
         delete(outbox).where(or_(outbox.c.at < int(now) - KEPT, outbox.c.id <= newest - MOST))
     ).rowcount
-
-
-def waiting(connection: Connection) -> Waiting:
-    """Return how much is there."""
-    count, oldest = connection.execute(select(func.count(), func.min(outbox.c.at))).one()
-    return Waiting(events=count, oldest=oldest)

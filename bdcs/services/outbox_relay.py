@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from bdcs import measures
 from bdcs.bus.feed import Feed
 from bdcs.bus.memory import Bus
 from bdcs.errors import BusUnavailable, StoreUnavailable
@@ -53,6 +54,7 @@ class Relay:
             found = await self.store.read(partial(outbox.first, most=AT_ONCE))
             ids = list(found.messages)
             count = await self.feed.publish(list(found.messages.values())) if ids else 0
+            measures.EVENTS_SENT.add(count=count)
             gone = [*ids[:count], *found.hidden]
             if gone:
                 await self.store.write(partial(outbox.drop, ids=gone))
@@ -67,5 +69,6 @@ class Relay:
         except StoreUnavailable as error:
             log.warning("old events were not looked for: %s", error)
         else:
+            measures.EVENTS_DROPPED.add(count=dropped)
             if dropped:
                 log.warning("%d events were dropped, which could not be sent in time", dropped)
