@@ -68,6 +68,7 @@ from bdcs.web.build_pages import BuildPages
 from bdcs.web.builds_api import BuildsAPI
 from bdcs.web.clients import Clients
 from bdcs.web.developer_pages import DeveloperPages
+from bdcs.web.event_schemas import add_event_schemas
 from bdcs.web.job_pages import JobPages
 from bdcs.web.listener import Listener
 from bdcs.web.metadata_api import MetadataAPI
@@ -146,6 +147,7 @@ async def compose(
     SearchAPI(store=store).add_to(app)
     PredictionsAPI(table=PredictionTable(store)).add_to(app)
     add_description(app, OPERATIONS, public_url)
+    add_event_schemas(app)
     assets = Assets.load()
     renderer = Renderer(assets, thresholds, public_url)
     DeveloperPages(store=store, thresholds=thresholds, renderer=renderer).add_to(app)
