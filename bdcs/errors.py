@@ -54,6 +54,10 @@ CollectorError
 ├── RepositoryUnusable        a directory is no ebuild repository that can be read; exit code 1
 ├── SyncFailed                git or rsync did not bring a repository up to date; exit code 75
 ├── InvalidCacheEntry         a file is no entry of a metadata cache; `reason` says why
+├── NoSuchBuilder             an administrator named a builder that never asked for work; exit code 1
+├── CapacityRefused           builders cannot be started or let go that way; exit code 1
+├── CapacityUnavailable       who starts builders is away, or busy; exit code 75
+├── AlreadyAutoscaling        another process decides about builders now; exit code 75
 ├── BuilderStopped            a builder cannot go on; exit code as the client's for the same reason
 ├── LocalBuilderMissing       `bdcs serve` can run no builder on this host; exit code 1
 ├── BuildRefused              what is to be built has a value that is not let near Portage; exit code 1
@@ -120,6 +124,25 @@ class NoStore(ConfigurationError):
     def __init__(self, path: Path) -> None:
         super().__init__(f"no store at {path}")
         self.path = path
+
+
+class NoCopy(CollectorError):
+    """A store that was to become a copy holds something else; `table` names what."""
+
+    advice = "name an empty store, or one that an earlier bdcs copy-store has begun"
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"the second store is no copy of the first: it has {table} of its own")
+        self.table = table
+
+
+class CopyUnfinished(ConfigurationError):
+    """The store is a copy that is not finished yet."""
+
+    advice = "stop the collectors of the store that it is a copy of, then run bdcs copy-store with --last"
+
+    def __init__(self) -> None:
+        super().__init__("the store is a copy that bdcs copy-store has not finished")
 
 
 class LibraryMissing(ConfigurationError):
@@ -582,6 +605,39 @@ class InvalidCacheEntry(CollectorError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class NoSuchBuilder(CollectorError):
+    """No builder of that name ever asked for work."""
+
+    advice = "`bdcs admin builders list --present` shows those that are there"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no builder is called {name}")
+        self.name = name
+
+
+class CapacityRefused(CollectorError):
+    """What starts builders does not do that, or says what is not understood."""
+
+    advice = "see docs/autoscaling.md"
+
+
+class CapacityUnavailable(CollectorError):
+    """What starts builders does not answer, or is busy; builders that are there work on."""
+
+    exit_code = EXIT_LATER
+    advice = "it is tried again"
+
+
+class AlreadyAutoscaling(CollectorError):
+    """Another process has the lease for deciding about builders."""
+
+    exit_code = EXIT_LATER
+    advice = "one at a time is enough; this one would take over when that ends"
+
+    def __init__(self) -> None:
+        super().__init__("another bdcs autoscale works on this store")
 
 
 class BuilderStopped(CollectorError):

@@ -35,6 +35,7 @@ COMMANDS = {
     "signer": "bdcs.cli.signer",
     "builder": "bdcs.cli.builder",
     "schema": "bdcs.cli.schema",
+    "copy-store": "bdcs.cli.copy_store",
 }
 """Subcommands in the order of the help text, and their modules."""
 

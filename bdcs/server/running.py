@@ -25,6 +25,7 @@ from bdcs.server.application import compose
 from bdcs.server.periodic import works
 from bdcs.server.shared import publisher_of, store_place
 from bdcs.services import outbox
+from bdcs.services.copying import require_whole
 from bdcs.services.figures import Renewal
 from bdcs.services.waking import Transactions
 from bdcs.settings import Settings
@@ -78,6 +79,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         store = Store(place)
         try:
             await store.write(schema.upgrade)
+            await store.read(require_whole)
             renewal = Renewal(store, Thresholds(settings.threshold))
             bus = bus_of(settings)
             await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))

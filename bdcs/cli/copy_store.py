@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""`bdcs copy-store`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bdcs.errors import EXIT_DONE, EXIT_REFUSED
+from bdcs.privileges import become_owner
+from bdcs.settings import Settings
+
+HELP = "copy a store into another one, as from SQLite to PostgreSQL, while its collectors go on"
+
+SHOWING = 0.5  # seconds between two lines of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's own options."""
+    parser.description = (
+        "Make the store TO hold what the store FROM holds. Collectors may go on with FROM meanwhile: run this"
+        " again, and only what changed since is copied; so it is after an interruption, too. Nothing is"
+        " served from TO before the collectors of FROM are stopped and this was run once more with --last,"
+        " which compares the evidence with the tables as `bdcs check` does. FROM is only read."
+    )
+    parser.add_argument("source", metavar="FROM", help="URL of the store that is copied, such as sqlite:")
+    parser.add_argument("target", metavar="TO", help="URL of the copy, such as postgresql://host/bdcs")
+    parser.add_argument("--last", action="store_true", help="FROM is served no more: TO becomes the store")
+    parser.add_argument("--json", action="store_true", help="print what was done as JSON")
+
+
+def run(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Copy, and with --last check the copy and let it be one no longer."""
+    from bdcs.services import copying
+    from bdcs.store import schema
+    from bdcs.store.engine import create_reader, create_writer
+    from bdcs.store.places import directory_of, place_of
+    from bdcs.store.store import transaction
+
+    source = place_of(arguments.source, settings.data)
+    become_owner(directory_of(source, settings.data))
+    with _nobody_serving(source) if arguments.last else contextlib.nullcontext():
+        reading, writing = create_reader(source), create_writer(place_of(arguments.target, settings.data))
+        try:
+            with transaction(writing) as connection:
+                schema.upgrade(connection)
+            copied = copying.copy(reading, writing, _progress())
+            differences = _check(writing) if arguments.last else None
+            if differences == 0:
+                copying.finish(writing)
+        finally:
+            reading.dispose()
+            writing.dispose()
+    outcome = asdict(copied) | {"differences": differences, "finished": differences == 0}
+    print(json.dumps(outcome) if arguments.json else _text(outcome))
+    return EXIT_REFUSED if differences else EXIT_DONE
+
+
+@contextlib.contextmanager
+def _nobody_serving(source: Any) -> Iterator[None]:
+    """Hold a store that is a file, so that no collector begins to serve from it. Raises `AlreadyServing`."""
+    from bdcs.blobs.server_lock import only_server
+
+    if isinstance(source, Path):
+        with only_server(source.parent):
+            yield
+    else:
+        yield
+
+
+def _check(copy: Any) -> int:
+    from bdcs.services.checking import check
+
+    report = check(copy, lambda _done, _total: None)
+    for difference in report.first:
+        print(difference, file=sys.stderr)
+    return report.differences
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """Return what shows a line where somebody looks, a few times a second."""
+    shown = 0.0
+
+    def show(table: str, done: int, total: int) -> None:
+        nonlocal shown
+        if sys.stderr.isatty() and (time.monotonic() > shown + SHOWING or done == total > 0):
+            shown = time.monotonic()
+            end = "\n" if done == total else ""
+            print(f"\r{f'{table}: {done} of {total} rows':<60}", end=end, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _text(outcome: dict[str, Any]) -> str:
+    did = "{rows} rows in {tables} tables: {added} added, {changed} changed, {removed} removed".format(
+        **outcome
+    )
+    if outcome["finished"]:
+        return f"{did}\nChecked, no differences: collectors may serve from the copy, and from it alone."
+    if outcome["differences"]:
+        return (
+            f"{did}\n{outcome['differences']} differences between evidence and tables: the copy stays unused."
+        )
+    return f"{did}\nWhen the collectors of the first store are stopped, run this again with --last."
