@@ -30,7 +30,6 @@ from bdcs.services.publishing import Publisher
 from bdcs.services.waking import Transactions, attempt_topic, job_topic, target_topic
 from bdcs.store import tables
 from bdcs.store.tables import attempts, jobs
-from bdcs.store.upserts import upsert
 from gentwoo_client.wire.build_messages import Claim, Failed, Fencing, LogPiece, Publish
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.errors import Forbidden, LeaseLost, RefusedPackage, Unavailable
@@ -189,21 +188,12 @@ class Attempting:
     def _seen(self, book: Jobs, token: Token, claim: Claim) -> Claimant:
         machine = approved(book.connection, token)
         ids = _targets(book.connection, machine, claim)
-        values = {
-            "targets": json.dumps(sorted(set(claim.targets))),
-            "seen_at": book.now,
-            "draining": claim.draining,
-        }
-        book.connection.execute(
-            upsert(tables.builders)
-            .values(machine_id=machine.id, name=claim.name, **values)
-            .on_conflict_do_update(index_elements=["machine_id", "name"], set_=values)
-        )
+        builders.seen(book.connection, machine.id, claim, book.now)
         return Claimant(machine_id=machine.id, name=claim.name, target_ids=ids)
 
     def _claimed(self, book: Jobs, signed: SignedRequest, token: Token, claimant: Claimant) -> Answer | None:
         def do(connection: Connection) -> Answer:
-            attempt = book.claim(claimant)
+            attempt = None if builders.is_drained(connection, claimant) else book.claim(claimant)
             if attempt is None:
                 raise _NothingLeft
             lease = self.documents.lease(connection, attempt.id, book.policy.lease)
@@ -252,7 +242,8 @@ def _has_work(connection: Connection, claimant: Claimant) -> bool:
     query = select(jobs.c.id).where(
         jobs.c.state == str(JobState.QUEUED), jobs.c.target_id.in_(claimant.target_ids)
     )
-    return connection.execute(query.limit(1)).first() is not None
+    has_any = connection.execute(query.limit(1)).first() is not None
+    return has_any and not builders.is_drained(connection, claimant)
 
 
 def _heartbeat(book: Jobs, token: Token, number: int, fencing: int) -> Document:

@@ -226,7 +226,7 @@ class BuildDocuments:
                     "name": row.name,
                     "targets": json.loads(row.targets),
                     "seen_at": format_time(row.seen_at),
-                    "draining": row.draining,
+                    "draining": row.draining or row.drained_by is not None,
                     "jobs": at_work[row.machine_id, row.name],
                 }
                 for row in rows

@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select
 
 from bdcs.domain.jobs import AttemptState
-from bdcs.services.builders import BUILDER_SEEN, has_builder
+from bdcs.services.builders import BUILDER_SEEN, is_served
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import attempts, builders, jobs
@@ -115,13 +115,13 @@ def listed(connection: Connection, targets: Sequence[Target], now: int) -> Build
                 targets=tuple(sorted(claimed)),
                 seen_at=row.seen_at,
                 is_here=is_here or bool(at_hand[key]),
-                is_draining=row.draining,
+                is_draining=row.draining or row.drained_by is not None,
                 work=tuple(_work(one, names) for one in work),
                 hidden_work=len(at_hand[key]) - len(work),
                 ends=ends[key],
             )
         )
-    unserved = tuple(target.name for target in targets if not has_builder(connection, target, now))
+    unserved = tuple(target.name for target in targets if not is_served(connection, target, now))
     return Builders(rows=tuple(sorted(rows, key=_place)), unserved=unserved)
 
 

@@ -15,13 +15,19 @@ from sqlalchemy import Connection, and_, delete, select, update
 
 from bdcs.errors import NoSuchMachine, NotABuilder
 from bdcs.services import machines
+from bdcs.services.jobs import Claimant
 from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.tables import builder_targets
+from bdcs.store.upserts import upsert
+from gentwoo_client.wire.build_messages import Claim
 
 BUILDER_SEEN: Final = 300
 """Seconds after which a builder that did not ask for work, nor told of any, counts as gone."""
+OPERATOR: Final = "operator"
+AUTOSCALE: Final = "autoscale"
+"""Who may have said that a builder gets no more work."""
 FORGOTTEN = "forgotten"
 """What stands for a machine that was erased where it is named as the one who built something."""
 
@@ -97,6 +103,70 @@ def machine_leaves(connection: Connection, machine: Machine) -> None:
         connection.execute(update(table).where(table.c.actor == str(machine.uuid)).values(actor=FORGOTTEN))
 
 
+def seen(connection: Connection, machine_id: int, claim: Claim, now: int) -> None:
+    """Write down that a builder is there, or says that it leaves.
+
+    What the autoscaler had it do is over when it has left, or comes anew; what the operator said stays.
+    """
+    rows = tables.builders
+    is_it = and_(rows.c.machine_id == machine_id, rows.c.name == claim.name)
+    known = connection.execute(
+        select(rows.c.seen_at, rows.c.draining, rows.c.appeared_at, rows.c.drained_by).where(is_it)
+    ).first()
+    values = {
+        "targets": json.dumps(sorted(set(claim.targets))),
+        "seen_at": now,
+        "draining": claim.draining,
+        "appeared_at": now,
+        "drained_by": None,
+    }
+    if known is not None:
+        comes_anew = not claim.draining and (known.draining or known.seen_at <= now - BUILDER_SEEN)
+        if not comes_anew and known.appeared_at is not None:
+            values["appeared_at"] = known.appeared_at
+        if known.drained_by == OPERATOR or not (comes_anew or claim.draining):
+            values["drained_by"] = known.drained_by
+    connection.execute(
+        upsert(rows)
+        .values(machine_id=machine_id, name=claim.name, **values)
+        .on_conflict_do_update(index_elements=["machine_id", "name"], set_=values)
+    )
+
+
+def is_drained(connection: Connection, claimant: Claimant) -> bool:
+    """Whether somebody said that the builder gets no more work."""
+    rows = tables.builders
+    found = connection.scalar(
+        select(rows.c.drained_by).where(
+            rows.c.machine_id == claimant.machine_id, rows.c.name == claimant.name
+        )
+    )
+    return found is not None
+
+
+def drain(connection: Connection, name: str, by: str | None) -> int:
+    """Let the builders of that name get no more work, or again where `by` is None; return how many these are.
+
+    What they build ends as it does. The operator's word is not undone by others.
+    """
+    rows = tables.builders
+    is_it = rows.c.name == name
+    if by == AUTOSCALE:
+        is_it &= rows.c.drained_by.is_(None)
+    return connection.execute(update(rows).where(is_it).values(drained_by=by)).rowcount
+
+
+def is_served(connection: Connection, target: Target, now: int) -> bool:
+    """Whether somebody builds for the target, or is started as soon as there is work."""
+    if has_builder(connection, target, now):
+        return True
+    pools = tables.pools
+    names = connection.scalars(
+        select(pools.c.targets).where(pools.c.looked_at > now - BUILDER_SEEN, pools.c.most > 0)
+    )
+    return any(target.name in json.loads(text) for text in names)
+
+
 def has_builder(connection: Connection, target: Target, now: int) -> bool:
     """Whether a builder of the target is at work, or waits for some."""
     allowed = tables.builder_targets
@@ -106,6 +176,10 @@ def has_builder(connection: Connection, target: Target, now: int) -> bool:
             allowed,
             and_(allowed.c.machine_id == tables.builders.c.machine_id, allowed.c.target_id == target.id),
         )
-        .where(tables.builders.c.seen_at > now - BUILDER_SEEN, ~tables.builders.c.draining)
+        .where(
+            tables.builders.c.seen_at > now - BUILDER_SEEN,
+            ~tables.builders.c.draining,
+            tables.builders.c.drained_by.is_(None),
+        )
     )
     return any(target.name in json.loads(names) for names in rows)

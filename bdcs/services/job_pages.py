@@ -15,7 +15,7 @@ from bdcs.domain.jobs import JobState
 from bdcs.services import requests as wanted
 from bdcs.services import targets as target_rows
 from bdcs.services.build_documents import queue_of
-from bdcs.services.builders import has_builder
+from bdcs.services.builders import is_served
 from bdcs.services.jobs import Attempt, attempt_of
 from bdcs.services.queue_pages import first_line
 from bdcs.services.requests import Request
@@ -219,7 +219,7 @@ def _view(
         expected_seconds=row.expected_seconds,
         position=outlook.position,
         finish_at=outlook.finish_at,
-        has_builder=has_builder(connection, target, now),
+        has_builder=is_served(connection, target, now),
         needs=_needs(connection, row.id),
         attempts=tuple(attempt_of(each) for each in tried),
         failure=row.failure,

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, func, select,
 from bdcs.domain.forecast import Outlook
 from bdcs.domain.jobs import ENDS, Answer, Failure, JobState
 from bdcs.services.build_documents import queue_of
-from bdcs.services.builders import has_builder
+from bdcs.services.builders import is_served
 from bdcs.services.jobs import in_flight
 from bdcs.services.targets import Target
 from bdcs.services.variants import COLUMNS, Variant, variants
@@ -126,7 +126,7 @@ def flying(connection: Connection, targets: Sequence[Target], now: int) -> Flyin
     unserved = []
     for number in sorted({row.target_id for row in rows}, key=lambda number: names[number].name):
         outlooks.update(queue_of(connection, names[number], now))
-        if not has_builder(connection, names[number], now):
+        if not is_served(connection, names[number], now):
             unserved.append(names[number].name)
     waiting = [row for row in rows if row.state != JobState.BUILDING]
     states = {row.id: JobState(row.state) for row in rows}

@@ -118,7 +118,7 @@ class Judge:
         flying = self._in_flight(rest)
         failed = {} if self.retry else self._failed(rest)
         missing = self._missing([wish for wish in rest if wish.digest not in flying])
-        no_builder = bool(rest) and not builders.has_builder(self.connection, self.target, self.now)
+        no_builder = bool(rest) and not builders.is_served(self.connection, self.target, self.now)
         room = self._room() if rest else 0
         refused: set[str] = set()
         verdicts = []
