@@ -157,7 +157,7 @@ def _remove(arguments: argparse.Namespace, settings: Settings) -> int:
     engine = existing_store(settings, writing=True)
     with transaction(engine) as connection:
         repository = repositories.require(connection, arguments.name)
-    with repository_lock(settings.data, arguments.name), transaction(engine) as connection:
+    with repository_lock(engine, settings.data, arguments.name), transaction(engine) as connection:
         repositories.remove(connection, repository)
     print(f"repository {arguments.name} is no longer in the catalogue; {repository.location} stays")
     return EXIT_DONE

@@ -41,13 +41,15 @@ def is_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-def is_due(now: float, timestamp: int) -> bool:
+def is_due(now: float, timestamp: int, lead: float = LEAD) -> bool:
     """Whether an index of `timestamp` is to be written at `now`, rather than with what else may come.
+
+    `lead`: seconds that it may be ahead.
 
     No publication puts it further ahead than `LEAD` and one step: beyond that the clock was set back, and to
     wait until it has caught up would be to publish nothing for as long.
     """
-    return not LEAD < timestamp - now <= LEAD + STEP
+    return not lead < timestamp - now <= LEAD + STEP
 
 
 def starts_chunk(cpv: str) -> bool:

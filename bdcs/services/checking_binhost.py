@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,12 +21,13 @@ from sqlalchemy import Connection, Engine, Row, exists, func, select
 from bdcs.blobs.blobs import Blobs
 from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import PACKED, PLAIN, IndexFiles
-from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.packages_index import LEAD, parse_entry
 from bdcs.errors import BlobMissing, NoSuchTarget
 from bdcs.services import generations, indexing, targets
 from bdcs.services.indexing import State
+from bdcs.services.target_locks import changing, undisturbed
 from bdcs.services.targets import Target
+from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.store import transaction
 from bdcs.store.tables import builds, memberships
 
@@ -77,7 +77,7 @@ def check_binhost(
     readable: list[_Expected] = []
     for name in names:
         files = IndexFiles.of(data, name)
-        with target_lock(files.directory), transaction(engine) as connection:
+        with changing(engine, files), transaction(engine) as connection:
             try:
                 target = targets.require(connection, name)
             except NoSuchTarget:
@@ -136,8 +136,14 @@ class _TargetCheck:
     # The index.
 
     def _check_index(self) -> None:
-        now = time.time()
-        state = indexing.state_of(self.connection, self.target, self.files, now)
+        with undisturbed(self.connection, self.files):
+            self._compare_index()
+
+    def _compare_index(self) -> None:
+        now = agreed_time(self.connection)
+        state = indexing.state_of(self.connection, self.target, self.files)
+        if state is not State.CURRENT and is_shared(self.connection):
+            return  # the collector whose files these are writes them before it next serves them
         ahead = self.target.timestamp - now
         was_waiting = state is State.BEHIND and LEAD - PATIENCE < ahead <= LEAD
         if state is State.WAITING or was_waiting:

@@ -7,7 +7,6 @@ the index lists. Whoever calls `advance` holds the target's lock.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from bdcs.domain.targets import Cause, next_index_time
 from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
 from bdcs.services import events
 from bdcs.services.targets import Target
+from bdcs.store.clock import agreed_time
 from bdcs.store.tables import builds, generations, memberships, targets
 from gentwoo_client.wire.records import format_time
 
@@ -75,9 +75,11 @@ def advance(
     Sets what is visible and when it was withdrawn, and the target's generation and TIMESTAMP. Neither may an
     added build be in the newest generation already, nor a removed one not be in it.
     """
-    at = int(time.time() if now is None else now)
+    at = int(agreed_time(connection, now))
     before = current(connection, target)
     number = 1 if before is None else before.number + 1
+    previous = connection.execute(select(targets.c.timestamp).where(targets.c.id == target.id)).scalar_one()
+    timestamp = next_index_time(at, previous, at if before is None else before.at)
     connection.execute(
         generations.insert().values(
             target_id=target.id,
@@ -90,19 +92,14 @@ def advance(
             added=len(added),
             removed=len(removed),
             builds=(0 if before is None else before.builds) + len(added) - len(removed),
+            timestamp=timestamp,
         )
     )
     _withdraw(connection, target, removed, number, at)
     _show(connection, target, added, number)
     events.index_changed(connection, target, added, removed, generation=number, at=at)
-    previous = connection.execute(select(targets.c.timestamp).where(targets.c.id == target.id)).scalar_one()
     connection.execute(
-        update(targets)
-        .where(targets.c.id == target.id)
-        .values(
-            generation=number,
-            timestamp=next_index_time(at, previous, at if before is None else before.at),
-        )
+        update(targets).where(targets.c.id == target.id).values(generation=number, timestamp=timestamp)
     )
     return require(connection, target, number)
 
@@ -180,7 +177,7 @@ def members(connection: Connection, target: Target, number: int) -> list[Build]:
     """Return the builds of a generation; none where `number` is 0. Raises `NoSuchGeneration`."""
     if number:
         require(connection, target, number)
-    return [build_of(row) for row in connection.execute(_builds_where(target, _is_in(number)))]
+    return [build_of(row) for row in connection.execute(_builds_where(target, is_in(number)))]
 
 
 def visible(connection: Connection, target: Target) -> list[Build]:
@@ -195,8 +192,8 @@ def diff(connection: Connection, target: Target, before: int, after: int) -> Dif
     """
     for number in filter(None, (before, after)):
         require(connection, target, number)
-    only_before = and_(_is_in(before), ~_is_in(after))
-    only_after = and_(_is_in(after), ~_is_in(before))
+    only_before = and_(is_in(before), ~is_in(after))
+    only_after = and_(is_in(after), ~is_in(before))
     return rules.compare(
         *(
             [build_of(row) for row in connection.execute(_builds_where(target, which))]
@@ -223,8 +220,8 @@ def rollback(
     if lost:
         raise FilesDeleted(number, [str(build) for build in lost])
     ids = select(builds.c.id).where(builds.c.target_id == target.id)
-    added = connection.scalars(ids.where(_is_in(number), ~builds.c.visible)).all()
-    removed = connection.scalars(ids.where(builds.c.visible, ~_is_in(number))).all()
+    added = connection.scalars(ids.where(is_in(number), ~builds.c.visible)).all()
+    removed = connection.scalars(ids.where(builds.c.visible, ~is_in(number))).all()
     return advance(
         connection,
         target,
@@ -256,7 +253,7 @@ def named(connection: Connection, target: Target, names: Iterable[str]) -> list[
 
 def deleted_of(connection: Connection, target: Target, number: int) -> list[Build]:
     """Return the builds of a generation whose files are gone for ever."""
-    which = and_(_is_in(number), builds.c.deleted_at.is_not(None))
+    which = and_(is_in(number), builds.c.deleted_at.is_not(None))
     return [build_of(row) for row in connection.execute(_builds_where(target, which))]
 
 
@@ -355,7 +352,7 @@ def _builds_where(target: Target, which: ColumnElement[bool]) -> Any:
     return select(*_COLUMNS).where(builds.c.target_id == target.id, which).order_by(builds.c.id)
 
 
-def _is_in(number: int) -> ColumnElement[bool]:
+def is_in(number: int) -> ColumnElement[bool]:
     """Whether a build is in generation `number`."""
     return exists().where(
         memberships.c.build == builds.c.id,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The index of a target follows from its rows: who changed them writes it, and a keeper sees to that.
 
-    with target_lock(files.directory):
+    with changing(engine, files):
         ...  # commit a generation
         write_index(connection, target, files, changed)
 
@@ -9,6 +9,10 @@
 clock waits for others (`packages_index.is_due`); the keeper writes them together. It also repairs what was
 left by a process that died between commit and index, by a full disk, or by a power failure, since index files
 are not synced.
+
+Where several collectors share the store, each has index files of its own, which follow from the same rows.
+Before one serves an index, `services.following` sees that it is at least as new as what any other may have
+served: the newest generation that is due by the clock of the store, which need not be the newest there is.
 """
 
 from __future__ import annotations
@@ -16,9 +20,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
 from itertools import groupby
@@ -29,20 +33,34 @@ from typing import Final
 from sqlalchemy import Connection, or_, select, update
 
 from bdcs.blobs.index_files import Fresh, IndexFiles, Kept, Layout, Source
-from bdcs.blobs.target_lock import target_lock_if_free
+from bdcs.blobs.target_lock import target_lock, target_lock_if_free
 from bdcs.domain import packages_index
-from bdcs.domain.packages_index import STEP, block, is_due, starts_chunk
+from bdcs.domain.packages_index import LEAD, STEP, block, is_due, starts_chunk
 from bdcs.errors import IndexNotWritten, InvalidHeader, NoSuchTarget, StoreUnavailable
 from bdcs.measures import working
 from bdcs.services import generations, targets
+from bdcs.services.generations import Generation
 from bdcs.services.targets import Target
 from bdcs.store import tables
+from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.store import Store
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 3.0  # seconds between two looks of the keeper
 ROWS_AT_ONCE: Final = 1000
+COMMITTING: Final = 5
+"""Seconds that a generation may take from its TIMESTAMP to its commit, where others read meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edition:
+    """What an index is to be."""
+
+    generation: Generation | None
+    """None before the first."""
+    timestamp: int
+    is_newest: bool
 
 
 class State(Enum):
@@ -69,41 +87,113 @@ def write_index(
 
     `changed` are the CPVs that came or went with this generation; None: whatever changed since the index was
     written. Settings and generation of `target` are read anew. The caller holds the lock of the target.
-    Raises `IndexNotWritten`; the old index is still there then.
+    `now`: another time to go by than that of the store. Raises `IndexNotWritten`; the old index is still
+    there then.
     """
-    target = targets.require(connection, target.name)
-    state = state_of(connection, target, files, time.time() if now is None else now)
-    if state is State.BEHIND:
-        _write(connection, target, files, changed)
-    return state in (State.CURRENT, State.BEHIND)
+    return _bring_up(connection, target, files, changed, now)
 
 
-def state_of(connection: Connection, target: Target, files: IndexFiles, now: float) -> State:
+def state_of(connection: Connection, target: Target, files: IndexFiles, now: float | None = None) -> State:
     """Return how the index stands to the target as its row is, by what the layout says of the files."""
-    layout = files.layout()
-    if layout is not None and _is_of(layout, connection, target):
-        return State.CURRENT
-    if target.timestamp <= files.timestamp():
-        return State.UNKNOWN
-    return State.BEHIND if is_due(now, target.timestamp) else State.WAITING
+    return _standing(connection, target, files, now)[0]
+
+
+def may_be_served(target: Target, files: IndexFiles, state: State) -> bool:
+    """Whether the index, which stands so to the rows as they are now, is as new as any that others served."""
+    if state is State.WAITING:
+        layout = files.layout()
+        return layout is not None and layout.source.target == target.id
+    return state is State.CURRENT or not (target.timestamp or files.timestamp())
+
+
+def bring_up(connection: Connection, name: str, files: IndexFiles) -> bool:
+    """Write the index if it is behind, waiting for who is at it; return whether it may be served then.
+
+    The transaction of `connection` has not begun yet. Raises `NoSuchTarget`, `IndexNotWritten`.
+    """
+    with target_lock(files.directory):
+        target = targets.require(connection, name)
+        _bring_up(connection, target, files, None, None)
+        return may_be_served(target, files, state_of(connection, target, files))
 
 
 def agrees(connection: Connection, target: Target, files: IndexFiles) -> bool:
     """Whether every byte of the index is what the rows say; reads all of both."""
     layout = files.layout()
-    if layout is None or not _is_of(layout, connection, target):
+    edition = _newest(connection, target)
+    if layout is None or not _is_of(layout, target, edition):
         return False
-    return files.holds(layout, _header(target, layout.entries), _chunks(_rows(connection, target)))
+    rows = _rows(connection, target, edition)
+    return files.holds(layout, _header(target, edition, layout.entries), _chunks(rows))
 
 
-def _is_of(layout: Layout, connection: Connection, target: Target) -> bool:
-    return layout.timestamp == target.timestamp and layout.source == _source(connection, target)
+def _standing(
+    connection: Connection, target: Target, files: IndexFiles, now: float | None
+) -> tuple[State, Edition | None]:
+    """Return how the index stands, and where it is behind, what it is to be."""
+    layout = files.layout()
+    newest = _newest(connection, target)
+    if layout is not None and _is_of(layout, target, newest):
+        return State.CURRENT, None
+    if newest.timestamp <= files.timestamp():
+        return State.UNKNOWN, None
+    lead = LEAD - COMMITTING if is_shared(connection) else LEAD
+    time_now = agreed_time(connection, now)
+    if is_due(time_now, newest.timestamp, lead):
+        return State.BEHIND, newest
+    due = _newest_due(connection, target, time_now, lead)
+    if due is None or due.timestamp <= files.timestamp():
+        return State.WAITING, None
+    return State.BEHIND, due
+
+
+def _bring_up(
+    connection: Connection,
+    target: Target,
+    files: IndexFiles,
+    changed: Collection[str] | None,
+    now: float | None,
+) -> bool:
+    target = targets.require(connection, target.name)
+    state, edition = _standing(connection, target, files, now)
+    if edition is None:
+        return state is State.CURRENT
+    _write(connection, target, edition, files, changed)
+    return edition.is_newest
+
+
+def _newest(connection: Connection, target: Target) -> Edition:
+    newest = generations.current(connection, target)
+    return Edition(generation=newest, timestamp=target.timestamp, is_newest=True)
+
+
+def _newest_due(connection: Connection, target: Target, now: float, lead: float) -> Edition | None:
+    """Return the newest generation whose index is to be out, where that of the newest of all is not."""
+    times = tables.generations.c.timestamp
+    row = connection.execute(
+        select(tables.generations.c.number, times)
+        .where(
+            tables.generations.c.target_id == target.id,
+            or_(times <= now + lead, times > now + LEAD + STEP),
+        )
+        .order_by(tables.generations.c.number.desc())
+        .limit(1)
+    ).first()
+    if row is None:
+        return None
+    found = generations.require(connection, target, row.number)
+    return Edition(generation=found, timestamp=row.timestamp, is_newest=row.number == target.generation)
+
+
+def _is_of(layout: Layout, target: Target, edition: Edition) -> bool:
+    return layout.timestamp == edition.timestamp and layout.source == _source(target, edition)
 
 
 class IndexKeeper:
     """Sees to it that each target's index is what the rows say."""
 
-    def __init__(self, store: Store, data: Path, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, store: Store, data: Path, now: Callable[[], float | None] = lambda: None) -> None:
+        """`now` gives another time to go by than that of the store."""
         self._store = store
         self._data = data
         self._now = now
@@ -160,11 +250,10 @@ class IndexKeeper:
         if target.id not in self._checked:
             await self._store.read(partial(self._check, target=target, files=files))
         state = await self._store.read(partial(self._state, target=target, files=files))
-        # Without files nobody knows what clients have seen: the store may be a backup, of months ago.
         if state is State.UNKNOWN or (state is State.BEHIND and not files.timestamp()):
             await self._store.write(partial(self._raise_timestamp, target=target, files=files))
         if state in (State.BEHIND, State.UNKNOWN):
-            write = partial(write_index, target=target, files=files, changed=None, now=self._now())
+            write = partial(_bring_up, target=target, files=files, changed=None, now=self._now())
             if await self._store.read(write):
                 log.info("wrote the index of %s", target.name)
 
@@ -182,38 +271,45 @@ class IndexKeeper:
     def _raise_timestamp(self, connection: Connection, target: Target, files: IndexFiles) -> None:
         """Give the index a TIMESTAMP that no client can have seen."""
         target = targets.require(connection, target.name)
+        if target.timestamp and not files.timestamp() and is_shared(connection):
+            return  # others have files, and serve them
+        # Without files nobody knows what clients have seen: the store may be a backup, of months ago.
         seen = max(target.timestamp, files.timestamp())
         connection.execute(
             update(tables.targets)
             .where(tables.targets.c.id == target.id)
-            .values(timestamp=max(int(self._now()), seen + STEP))
+            .values(timestamp=max(int(agreed_time(connection, self._now())), seen + STEP))
         )
 
 
 def _write(
-    connection: Connection, target: Target, files: IndexFiles, changed: Collection[str] | None
+    connection: Connection,
+    target: Target,
+    edition: Edition,
+    files: IndexFiles,
+    changed: Collection[str] | None,
 ) -> None:
-    source = _source(connection, target)
+    source = _source(target, edition)
     layout = files.layout()
     if layout is not None and _leads_to(connection, layout.source, source):
         if changed is None or layout.source.generation != source.generation - 1:
             changed = _changed_since(connection, target, layout.source.generation)
-        parts = _parts(connection, target, layout, changed)
+        parts = _parts(connection, target, edition, layout, changed)
         entries = sum(_entries_of(layout, part) for part in parts)
         if entries == source.builds:
-            files.update(layout, source, target.timestamp, _header(target, entries), parts)
+            files.update(layout, source, edition.timestamp, _header(target, edition, entries), parts)
             return
-    chunks = _chunks(_rows(connection, target))
-    files.write(source, target.timestamp, _header(target, source.builds), chunks)
+    chunks = _chunks(_rows(connection, target, edition))
+    files.write(source, edition.timestamp, _header(target, edition, source.builds), chunks)
 
 
-def _source(connection: Connection, target: Target) -> Source:
-    newest = generations.current(connection, target)
+def _source(target: Target, edition: Edition) -> Source:
+    of = edition.generation
     return Source(
         target=target.id,
-        generation=0 if newest is None else newest.number,
-        at=0 if newest is None else newest.at,
-        builds=0 if newest is None else newest.builds,
+        generation=0 if of is None else of.number,
+        at=0 if of is None else of.at,
+        builds=0 if of is None else of.builds,
         header=hashlib.sha256(packages_index.header(_fields(target), 0, 0).encode()).hexdigest(),
     )
 
@@ -247,7 +343,7 @@ def _changed_since(connection: Connection, target: Target, generation: int) -> l
 
 
 def _parts(
-    connection: Connection, target: Target, layout: Layout, changed: Collection[str]
+    connection: Connection, target: Target, edition: Edition, layout: Layout, changed: Collection[str]
 ) -> list[Fresh | Kept]:
     """Return what the index consists of where these CPVs have changed: chunks that stay, and others."""
     parts: list[Fresh | Kept] = []
@@ -257,7 +353,7 @@ def _parts(
             parts.append(Kept(start=done, end=start))
         since = layout.chunks[start].first if start else None
         before = layout.chunks[end].first if end < len(layout.chunks) else None
-        parts += _chunks(_rows(connection, target, since, before))
+        parts += _chunks(_rows(connection, target, edition, since, before))
         done = end
     if done < len(layout.chunks):
         parts.append(Kept(start=done, end=len(layout.chunks)))
@@ -290,13 +386,21 @@ def _entries_of(layout: Layout, part: Fresh | Kept) -> int:
 
 
 def _rows(
-    connection: Connection, target: Target, since: str | None = None, before: str | None = None
+    connection: Connection,
+    target: Target,
+    edition: Edition,
+    since: str | None = None,
+    before: str | None = None,
 ) -> Iterator[tuple[str, str]]:
     """Return CPV and entry of what the index lists, in Portage's order: that of the CPV's text."""
     builds = tables.builds
+    number = 0 if edition.generation is None else edition.generation.number
     query = (
         select(builds.c.cpv, builds.c.entry)
-        .where(builds.c.target_id == target.id, builds.c.visible)
+        .where(
+            builds.c.target_id == target.id,
+            builds.c.visible if edition.is_newest else generations.is_in(number),
+        )
         .order_by(builds.c.cpv, builds.c.id)
     )
     if since is not None:
@@ -330,5 +434,5 @@ def _fields(target: Target) -> dict[str, str]:
     return {**target.header, "CHOST": target.chost, "PROFILE": target.profile}
 
 
-def _header(target: Target, entries: int) -> str:
-    return packages_index.header(_fields(target), entries, target.timestamp)
+def _header(target: Target, edition: Edition, entries: int) -> str:
+    return packages_index.header(_fields(target), entries, edition.timestamp)

@@ -16,7 +16,7 @@ The steps, in this order, for each file and then for all of them as one generati
 (7) the number is still free
 (8) the files appear under their names
 (9) rows, memberships and the generation, in one transaction
-(10) the index
+(10) the index, unless several collectors share the store: each then writes its own before it next serves it
 
 A kill between any two leaves no more than files that no row names, which `services.upkeep` removes, or an
 index that is older than the rows, which the server's index keeper writes.
@@ -42,7 +42,6 @@ from bdcs import measures
 from bdcs.blobs.blobs import Blobs, Placement
 from bdcs.blobs.directory import Directory
 from bdcs.blobs.index_files import IndexFiles
-from bdcs.blobs.target_lock import target_lock
 from bdcs.blobs.workspace import Workspace
 from bdcs.domain.admission import Numbering, Origin
 from bdcs.domain.targets import Cause
@@ -52,6 +51,8 @@ from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
 from bdcs.services.intake import Candidate, Demands, Finisher, Ready, Source
 from bdcs.services.signing import SignerClient, known_keys, remember_keys
+from bdcs.services.target_locks import Lock, changing
+from bdcs.store.clock import is_shared
 from bdcs.store.engine import Place, create_reader, create_writer
 from bdcs.store.store import transaction
 
@@ -267,11 +268,11 @@ class Publication:
             candidates = [one for one in candidates if one.package.sha512 not in lost]
             self.publisher.blobs.settle(self._placements(new))
             ready.update((item.candidate, item) for item in new)
-            with target_lock(self._index.directory):
+            with changing(self.publisher.reader, self._index) as lock:
                 known = self._known(candidates)  # others may have been quicker
                 ready = {one: item for one, item in ready.items() if self._is_free(item, known)}
                 if all(one in ready or self._find(one, known) for one in _firsts(candidates)):
-                    return self._appear(candidates, ready, known, also)
+                    return self._appear(candidates, ready, known, also, lock)
         loser = next(one for one in candidates if one not in ready)
         reason = "its BUILD_ID was taken by others again and again; publish it once more"
         raise PackageRefused(loser.source.name, reason)
@@ -373,19 +374,21 @@ class Publication:
         ready: Mapping[Candidate, Ready],
         known: Mapping[str, list[Known]],
         also: Callable[[Connection, Builds], None] | None,
+        lock: Lock,
     ) -> Published:
         """Do steps 8 to 10; the lock is held."""
         blobs, target = self.publisher.blobs, self.demands.target
         items = list(ready.values())
-        self._place(self._placements(items))
+        self._place(self._placements(items), lock)
         try:
             with self.publisher.writing() as connection:
+                lock.require(connection)
                 published, changed = self._write(connection, candidates, ready, known, also)
         except Exception:  # not for a signal: it may have come just after everything was durable
             with contextlib.suppress(StoreUnavailable):  # then upkeep removes what no row names
                 blobs.delete(target.name, [item.path for item in items])
             raise
-        if changed:
+        if changed and not is_shared(self.publisher.reader):
             with self.publisher.reading() as connection:
                 write_index(connection, targets.require(connection, target.name), self._index, changed)
         return published
@@ -401,12 +404,14 @@ class Publication:
             for item in items
         ]
 
-    def _place(self, placements: Sequence[Placement]) -> None:
+    def _place(self, placements: Sequence[Placement], lock: Lock) -> None:
         """Have them appear. The lock is held and no row names them: what has such a name is an orphan."""
         for _ in placements:
             try:
                 return self.publisher.blobs.place(placements)
             except BlobTaken as error:
+                with self.publisher.reading() as connection:
+                    lock.require(connection)
                 self.publisher.blobs.delete(error.target, [error.path])
         return self.publisher.blobs.place(placements)
 

@@ -24,7 +24,6 @@ from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, or_, select, update
 
-from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.md5_cache import CacheEntry, read_entry, read_needs
 from bdcs.errors import (
     CollectorError,
@@ -37,6 +36,7 @@ from bdcs.services import catalogue_packages, dependents, made_metadata, reposit
 from bdcs.services.ebuild_trees import EbuildTree, Mark
 from bdcs.services.made_metadata import Made
 from bdcs.services.repositories import DIRECTORY, Repository
+from bdcs.services.target_locks import locked
 from bdcs.store import tables
 from bdcs.store.bulk import insert_rows
 from bdcs.store.engine import Place, create_reader, create_writer
@@ -72,9 +72,9 @@ class Refreshed:
 
 
 @contextlib.contextmanager
-def repository_lock(data: Path, name: str) -> Iterator[None]:
-    """Keep others from refreshing or removing the repository, in whatever process."""
-    with target_lock(data / DIRECTORY / LOCKS / name):
+def repository_lock(engine: Engine, data: Path, name: str) -> Iterator[None]:
+    """Keep others from refreshing or removing the repository, wherever. Raises `StoreUnavailable`."""
+    with locked(engine, f"repository {name}", data / DIRECTORY / LOCKS / name):
         yield
 
 
@@ -135,7 +135,7 @@ class Refresher:
         How it went is noted in its row. Raises `NoSuchRepository`, `SyncFailed`, `RepositoryUnusable`,
         `RepositoryRefused`; what was read before still counts then. Raises `StoreUnavailable`.
         """
-        with repository_lock(self.data, name):
+        with repository_lock(self.reader, self.data, name):
             with transaction(self.reader) as connection:
                 repository = repositories.require(connection, name)
             try:
@@ -171,7 +171,7 @@ class Refresher:
 
         Raises `NoSuchRepository`, `RepositoryUnusable`, `StoreUnavailable`, `SyncFailed`, `OSError`.
         """
-        with repository_lock(self.data, name):
+        with repository_lock(self.reader, self.data, name):
             with transaction(self.reader) as connection:
                 repository = repositories.require(connection, name)
             refused = made_metadata.objections(repository, entries)

@@ -20,6 +20,7 @@ from bdcs.blobs.blobs import Address, Blobs, RemoteFile
 from bdcs.domain import packages_index
 from bdcs.errors import BlobMissing
 from bdcs.services import targets, tokens
+from bdcs.services.following import Follower
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.store import Store
@@ -54,6 +55,7 @@ class Serving:
         self._indexes = indexes
         self._grace = grace * DAY
         self._now = now
+        self._follower = Follower(store, indexes) if store.is_shared else None
         self._targets: Mapping[str, Target] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
@@ -71,6 +73,13 @@ class Serving:
         if not target.private or credentials is None:
             return not target.private
         return await self._store.read(lambda connection: tokens.accepts(connection, target, *credentials))
+
+    async def follow(self, target: Target) -> bool:
+        """See that the index may be served: no other collector has served a newer one. Else return False.
+
+        Raises `StoreUnavailable`.
+        """
+        return self._follower is None or await self._follower.follow(target.name)
 
     def index_path(self, target: Target, name: str) -> Path:
         """Return where the index file called `name` (`Packages` or `Packages.gz`) is, once there is one."""

@@ -13,10 +13,11 @@ from sqlalchemy import Connection, Engine
 
 from bdcs.blobs.blobs import Blobs
 from bdcs.blobs.index_files import IndexFiles
-from bdcs.blobs.target_lock import target_lock
 from bdcs.services import targets
 from bdcs.services.indexing import write_index
+from bdcs.services.target_locks import changing as locked
 from bdcs.services.targets import Target
+from bdcs.store.clock import is_shared
 from bdcs.store.store import transaction
 
 
@@ -32,17 +33,21 @@ class TargetChange:
 def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
     """Give the target to be changed; when that is done and durable, write its index.
 
+    Where several collectors share the store, each writes its own before it next serves it.
+
     An exception undoes the change. Raises `NoSuchTarget`; `IndexNotWritten` when the change is made and its
     index could not be written, which a server then does.
     """
     with transaction(engine) as connection:
         targets.require(connection, name)  # before a directory is made for it
     files = IndexFiles.of(data, name)
-    with target_lock(files.directory):
+    with locked(engine, files) as lock:
         with transaction(engine) as connection:
+            lock.require(connection)
             yield TargetChange(connection=connection, target=targets.require(connection, name))
-        with transaction(engine) as connection:
-            write_index(connection, targets.require(connection, name), files, None)
+        if not is_shared(engine):
+            with transaction(engine) as connection:
+                write_index(connection, targets.require(connection, name), files, None)
 
 
 def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) -> None:
@@ -53,10 +58,11 @@ def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) 
     """
     with transaction(engine) as connection:
         targets.require(connection, name)
-    directory = IndexFiles.of(data, name).directory
-    with target_lock(directory):
+    files = IndexFiles.of(data, name)
+    with locked(engine, files) as lock:
         with transaction(engine) as connection:
+            lock.require(connection)
             targets.remove(connection, targets.require(connection, name), force=force)
         blobs.clear(name)
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(directory)
+            shutil.rmtree(files.directory)

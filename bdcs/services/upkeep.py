@@ -22,13 +22,13 @@ from sqlalchemy import Connection, select
 
 from bdcs.blobs.blobs import is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
-from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.uploads import LIFE
 from bdcs.errors import StoreError
 from bdcs.measures import working
 from bdcs.services import generations, targets, uploads
 from bdcs.services.finishing import to_its_end
 from bdcs.services.publishing import Publisher
+from bdcs.services.target_locks import changing
 from bdcs.store.tables import builds
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,9 @@ class Upkeep:
 
     def _delete_withdrawn(self, name: str) -> int:
         publisher, now = self.publisher, self.now()
-        with target_lock(IndexFiles.of(publisher.data, name).directory):
+        with changing(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
             with publisher.writing() as connection:
+                lock.require(connection)
                 target = targets.find(connection, name)
                 expired = (
                     [] if target is None else generations.expired(connection, target, now - self.grace * DAY)
@@ -107,8 +108,10 @@ class Upkeep:
         publisher = self.publisher
         if not self._orphans(name):
             return 0
-        with target_lock(IndexFiles.of(publisher.data, name).directory):
+        with changing(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
             orphans = self._orphans(name)
+            with publisher.reading() as connection:
+                lock.require(connection)
             publisher.blobs.delete(name, orphans)
         for path in orphans:
             log.info("removed %s/%s, which no row names", name, path)

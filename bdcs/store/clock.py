@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
@@ -27,6 +28,11 @@ def store_time(connection: Connection) -> float:
     return float(connection.exec_driver_sql(_NOW[connection.dialect.name]).scalar_one())
 
 
-def agreed_time(connection: Connection, here: float) -> float:
-    """Return the time that all who use the store go by: `here`, our own, unless others may have another."""
-    return store_time(connection) if is_shared(connection) else here
+def agreed_time(connection: Connection, now: float | None = None) -> float:
+    """Return the time that all who use the store go by, in Unix seconds; `now`, where that is given.
+
+    That is our own clock, unless others may have another.
+    """
+    if now is not None:
+        return now
+    return store_time(connection) if is_shared(connection) else time.time()

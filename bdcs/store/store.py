@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 from bdcs import measures
 from bdcs.errors import StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from bdcs.store import engine as engines
+from bdcs.store.clock import is_shared
 from bdcs.store.engine import Place
 from bdcs.store.lookups import Lookups
 
@@ -82,6 +83,11 @@ class Store:
         self._mirrors: list[Transactional] = []
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other collectors may be at work on it as well, and serve what is in it."""
+        return is_shared(self._reader)
 
     @property
     def waiting(self) -> int:

@@ -72,6 +72,8 @@ class Binhost:
             hdrs.CONTENT_TYPE: INDEX_TYPES[name],
             hdrs.CACHE_CONTROL: _caching(target, "no-cache"),
         }
+        if not await self.serving.follow(target):
+            raise Unavailable("the index is being written", retry_after=RETRY_AFTER)
         path = self.serving.index_path(target, name)
         # One look at the file's status on the loop: by far most of the answers are 304, and need no more.
         version = _version(path)
