@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from bdcs.domain import targets
 from bdcs.domain.build_policy import SHORTEST_LEASE, BuildPolicy, Keeping
+from bdcs.domain.capacity_pools import Pool, pools
 from bdcs.domain.networks import Network
 from bdcs.domain.thresholds import DEFAULT_THRESHOLD, LOWEST_THRESHOLD
 from bdcs.errors import ConfigurationError, TargetRefused, UnknownSetting
@@ -187,6 +188,21 @@ class Settings:
     )
     builder_options: tuple[str, ...] = field(
         default=(), metadata={"doc": "further options of that `bdcs builder`, such as `--jobs=2`"}
+    )
+    capacity: tuple[Pool, ...] = field(
+        default=(),
+        metadata={
+            "doc": "pools of builders that `bdcs autoscale` starts and stops, such as"
+            " `amd64=asg:GROUP?max=20`"
+        },
+    )
+    capacity_total: int = field(
+        default=0,
+        metadata={"doc": "builders of all pools that may be there at a time; 0: what the pools allow"},
+    )
+    capacity_wait: int = field(
+        default=10,
+        metadata={"doc": "minutes that builds may take longer than they need, before builders are started"},
     )
     proposals: str = field(
         default="ask",
@@ -420,6 +436,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "builder": _targets,
     "builder_eprefix": _path,
     "builder_options": _words,
+    "capacity": lambda name, value: pools(_words(name, value)),
+    "capacity_total": lambda name, value: _number(name, value, 0),
+    "capacity_wait": lambda name, value: _number(name, value, 1),
     "proposals": lambda name, value: _choice(name, value, PROPOSALS),
     "accel_redirect": _location,
     "webhook_hosts": _words,

@@ -93,16 +93,20 @@ def check(configuration: Configuration) -> None:
 def own_directory(data: Path) -> Iterator[None]:
     """Make the builder's directory, for nobody else; nobody else builds in it meanwhile.
 
+    Our process id is in its lock, for who is to tell us to leave.
     What an earlier builder left of its attempts is removed. Raises `BuilderStopped`.
     """
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if data.stat().st_uid != os.geteuid():
         raise BuilderStopped(f"{data} is another user's", exit_code=EXIT_PERMISSION)
-    with (data / "builder.lock").open("w") as lock:
+    with (data / "builder.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuilderStopped(f"another builder works in {data}") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         remove_tree(data / ATTEMPTS)
         remove_groups(group_prefix(data))
         for name in (ATTEMPTS, DISTFILES, KEYS):

@@ -67,11 +67,16 @@ class Starting:
     address: str
     """Where the collector is reached from this host, without leaving it."""
     log_level: str
+    name: str = NAME
+    place: Path = Path(DIRECTORY)
+    """Its directory, below the collector's."""
+    is_attended: bool = True
+    """Whether it leaves when who started it has gone."""
 
     @property
     def directory(self) -> Path:
         """The builder's directory."""
-        return self.data.absolute() / DIRECTORY
+        return self.data.absolute() / self.place
 
     @property
     def portage_bin(self) -> Path | None:
@@ -86,11 +91,12 @@ class Starting:
         """Return the command line of a builder for these targets."""
         prefix = () if self.eprefix is None else ("--eprefix", str(self.eprefix))
         return [
-            *(sys.executable, "-P", "-m", "bdcs", "builder", "--name", NAME),
+            *(sys.executable, "-P", "-m", "bdcs", "builder", "--name", self.name),
             *("--collector", self.public_url, "--address", self.address, "--insecure"),
             *(word for name in names for word in ("--target", name)),
             *("--data", str(self.directory), "--hide", str(self.data.absolute()), *prefix),
-            *("--attended", "--patience", str(PATIENCE), "--log-level", self.log_level),
+            *(("--attended",) if self.is_attended else ()),
+            *("--patience", str(PATIENCE), "--log-level", self.log_level),
             *self.options,
         ]
 

@@ -37,6 +37,7 @@ LAYERS = {
     "bdcs.bus": 4,
     "bdcs.signer": 4,
     "bdcs.builder": 4,
+    "bdcs.capacity": 4,
     "bdcs.openpgp": 3,
     "bdcs.service_manager": 3,
     "bdcs.privileges": 3,
