@@ -27,5 +27,6 @@ def run(_arguments: argparse.Namespace, settings: Settings) -> int:
     become_owner(directory_of(place, settings.data))
     with transaction(create_writer(place)) as connection:
         before = schema.upgrade(connection)
-    print(f"schema {before}: nothing to do" if before == schema.HEAD else f"schema {before} → {schema.HEAD}")
+    is_there = before is not None and before >= schema.HEAD
+    print(f"schema {before}: nothing to do" if is_there else f"schema {before} → {schema.HEAD}")
     return EXIT_DONE

@@ -73,7 +73,7 @@ def copy(source: Engine, target: Engine, progress: Progress) -> Copied:
     _begin(target)
     report = Copied()
     with transaction(source) as reading, engine_errors(), target.connect() as writing:
-        schema.require(reading)
+        schema.require_same(reading)
         for table in tables.metadata.sorted_tables:
             _TableCopy(table, reading, writing, report).run(progress)
             report.tables += 1
@@ -98,7 +98,7 @@ def require_whole(connection: Connection) -> None:
 def _begin(target: Engine) -> None:
     """Mark `target`, which must be empty or marked already. Raises `NoCopy`, `SchemaMismatch`."""
     with transaction(target) as connection:
-        schema.require(connection)
+        schema.require_same(connection)
         if connection.scalar(select(func.count()).where(_IS_MARK)):
             return
         for table in _SIGNS_OF_USE:

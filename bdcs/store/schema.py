@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bring a store to the schema of this version (forward only), or see that it is there."""
+"""Bring a store to the schema of this version (forward only), or see that it is there.
+
+Several collectors are upgraded one after another, so those of the version before have to work with the new
+schema for a while. A migration that lets them says which is the `oldest` schema whose software does (see
+`script.py.mako`); the store keeps that, and software of that schema or a newer one serves from it. What they
+would not understand, such as a column that goes, comes a release later.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +16,15 @@ from sqlalchemy import Connection, inspect, select, text
 
 from bdcs.errors import SchemaMismatch
 from bdcs.store import tables
+from bdcs.store.upserts import upsert
 
 HEAD = "0018"  # the newest revision under store/migrations/versions
+OLDEST = "oldest-schema"
+"""The sequence that holds the oldest schema whose software may use the store."""
+
 SECRETS = ("tombstones", "report-links")
 SECRET_SIZE = 32  # bytes
+_SEQUENCES = tables.sequences
 
 
 def current(connection: Connection) -> str | None:
@@ -25,16 +36,24 @@ def current(connection: Connection) -> str | None:
 
 
 def require(connection: Connection) -> None:
-    """Raise `SchemaMismatch` unless the store has the schema that this version works with."""
+    """Raise `SchemaMismatch` unless the store has this version's schema, or a newer one that allows it."""
+    found = current(connection)
+    if found is None or found < HEAD:  # revisions are numbers of four digits
+        raise SchemaMismatch(found, HEAD)
+    require_known(connection)
+
+
+def require_same(connection: Connection) -> None:
+    """Raise `SchemaMismatch` unless the store has the schema of this version, and no other."""
     found = current(connection)
     if found != HEAD:
         raise SchemaMismatch(found, HEAD)
 
 
 def require_known(connection: Connection) -> None:
-    """Raise `SchemaMismatch` where the store was made by newer software: `upgrade` could do nothing."""
+    """Raise `SchemaMismatch` where newer software made the store such that this version cannot use it."""
     found = current(connection)
-    if found is not None and found > HEAD:  # revisions are numbers of four digits
+    if found is not None and found > HEAD and _oldest(connection) > HEAD:
         raise SchemaMismatch(found, HEAD)
 
 
@@ -42,9 +61,12 @@ def upgrade(connection: Connection) -> str | None:
     """Apply the migrations that are missing, in the transaction of `connection`; return the revision before.
 
     Only SQLite's stores have come all the way; elsewhere an empty store gets the tables as they are now.
-    Raises `SchemaMismatch` where the store was made by newer software.
+    A newer schema that allows this version stays as it is. Raises `SchemaMismatch` where it does not.
     """
     before = current(connection)
+    require_known(connection)
+    if before is not None and before > HEAD:
+        return before
     if before is None and connection.dialect.name != "sqlite":
         tables.metadata.create_all(connection)
         _stamp(connection)
@@ -52,6 +74,24 @@ def upgrade(connection: Connection) -> str | None:
         _migrate(connection, before)
     _seed(connection)
     return before
+
+
+def _oldest(connection: Connection) -> str:
+    """Return the oldest schema whose software may use the store; without a word of it, the store's own."""
+    oldest = connection.scalar(select(_SEQUENCES.c.value).where(_SEQUENCES.c.name == OLDEST))
+    return current(connection) or HEAD if oldest is None else f"{oldest:04}"
+
+
+def note_oldest(connection: Connection, revision: str) -> None:
+    """Keep that software of this schema, and newer one, may use the store; what was older stays excluded."""
+    known = upsert(_SEQUENCES).values(name=OLDEST, value=int(revision))
+    connection.execute(
+        known.on_conflict_do_update(
+            index_elements=["name"],
+            set_={"value": known.excluded.value},
+            where=_SEQUENCES.c.value < int(revision),
+        )
+    )
 
 
 def _migrate(connection: Connection, before: str | None) -> None:

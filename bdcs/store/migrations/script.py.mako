@@ -8,6 +8,7 @@ from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}
+oldest = ${repr(down_revision)}  # software of this schema may use the store afterwards; only if it was tried
 
 
 def upgrade() -> None:
