@@ -53,7 +53,6 @@ _CLIENT: Final[Mapping[str, Any]] = {
 
 _SESSION: Final[Mapping[str, str]] = {
     "timezone": "UTC",
-    "lock_timeout": f"{LOCK_TIMEOUT}s",
     "client_connection_check_interval": "1s",
     "tcp_keepalives_idle": f"{SILENCE // 2}s",
     "tcp_keepalives_interval": "1s",
@@ -138,7 +137,11 @@ def _engine(place: PostgreSQL, idle_timeout: int, **pool: int) -> Engine:
         given = conninfo_to_dict(place.url)
     except psycopg.ProgrammingError as error:
         raise ConfigurationError(f"store: {place} is no URL that libpq reads: {error}") from error
-    wanted = {**_SESSION, "idle_in_transaction_session_timeout": f"{idle_timeout}s"}
+    wanted = {
+        **_SESSION,
+        "lock_timeout": f"{LOCK_TIMEOUT}s",
+        "idle_in_transaction_session_timeout": f"{idle_timeout}s",
+    }
     session = " ".join(f"-c {name}={value}" for name, value in wanted.items())
     options = f"{session} {given.pop('options', None) or os.environ.get('PGOPTIONS', '')}".strip()
     engine = create_engine(

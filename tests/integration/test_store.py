@@ -1,27 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The store on real SQLite: group commit, failures that stay alone, memory that agrees after a rollback."""
+"""The store's contract, here on SQLite: group commit, failures that stay alone, memory that is right then.
+
+`tests/engines/test_postgresql_store.py` holds PostgreSQL to the same, with a fixture `place` of its own.
+"""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
-from bdcs.errors import NoStore, StoreUnavailable
+from bdcs.errors import StoreUnavailable
 from bdcs.store import schema
 from bdcs.store import store as stores
-from bdcs.store.engine import create_reader
-from bdcs.store.lookups import Lookup, LookupConnection, Lookups
+from bdcs.store.bulk import execute_rows, insert_rows
+from bdcs.store.engine import Place
+from bdcs.store.lookups import Lookup, Lookups
 from bdcs.store.names import Names
 from bdcs.store.store import Store
-from bdcs.store.tables import versions
+from bdcs.store.tables import sequences, versions
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = Store(tmp_path / "bdcs.sqlite")
+def place(tmp_path: Path) -> Place:
+    return tmp_path / "bdcs.sqlite"
+
+
+@pytest.fixture
+async def store(place: Place) -> AsyncIterator[Store]:
+    opened = Store(place)
     await opened.write(schema.upgrade)
     yield opened
     await opened.close()
@@ -147,43 +157,98 @@ async def test_too_much_waiting_is_refused(store: Store, monkeypatch: pytest.Mon
     assert store.waiting == 0
 
 
-async def test_closing_finishes_what_waits(tmp_path: Path) -> None:
-    opened = Store(tmp_path / "bdcs.sqlite")
+async def test_closing_finishes_what_waits(place: Place) -> None:
+    opened = Store(place)
     await opened.write(schema.upgrade)
     tasks = [asyncio.create_task(opened.write(insert(str(number)))) for number in range(10)]
     await asyncio.sleep(0)
     await opened.close()
     await asyncio.gather(*tasks)
-    again = Store(tmp_path / "bdcs.sqlite")
+    again = Store(place)
     assert await again.read(count) == 10
     await again.close()
 
 
 async def test_readers_cannot_write(store: Store) -> None:
-    with pytest.raises(StoreUnavailable, match="readonly"):
+    with pytest.raises(StoreUnavailable, match=r"read-?only"):
         await store.read(insert("x"))
 
 
-def test_a_reader_needs_a_store(tmp_path: Path) -> None:
-    with pytest.raises(NoStore):
-        create_reader(tmp_path / "absent.sqlite")
-
-
 async def test_a_lookup_sees_what_is_committed(store: Store) -> None:
+    """Where a lookup cannot be made at once, the same may be found by a read."""
     by_text = Lookup(select(versions.c.text).where(versions.c.text == bindparam("text")))
 
     def found(lookups: Lookups) -> object:
         return lookups.first(by_text, text="1.0")
 
-    assert store.look_up(found) is None
+    assert await store.read(lambda connection: found(Lookups.within(connection))) is None
     await store.write(insert("1.0"))
-    assert store.look_up(found) == ("1.0",)
     assert await store.read(lambda connection: found(Lookups.within(connection))) == ("1.0",)
 
 
-def test_a_lookup_does_not_wait(tmp_path: Path) -> None:
-    """Where the store cannot be opened just now, it says so."""
-    all_of_them = Lookup(select(versions.c.text))
-    missing = LookupConnection(tmp_path / "missing" / "bdcs.sqlite")
-    with pytest.raises(StoreUnavailable), missing.transaction() as lookups:
-        lookups.first(all_of_them)
+async def test_a_read_sees_one_state(store: Store) -> None:
+    seen: list[int] = []
+    first, second = threading.Event(), threading.Event()
+
+    def twice(connection: Connection) -> None:
+        seen.append(count(connection))
+        first.set()
+        assert second.wait(60)
+        seen.append(count(connection))
+
+    reading = asyncio.create_task(store.read(twice))
+    await asyncio.to_thread(first.wait, 60)
+    await store.write(insert("1"))
+    second.set()
+    await reading
+    assert seen == [0, 0]
+    assert await store.read(count) == 1
+
+
+async def test_what_is_answered_is_seen_by_others(store: Store, place: Place) -> None:
+    other = Store(place)
+    for number in range(10):
+        await store.write(insert(str(number)))
+        assert await other.read(count) == number + 1
+    await other.close()
+
+
+async def test_writes_of_two_processes_are_one_after_another(store: Store, place: Place) -> None:
+    """Each sees all that was committed before it: who counts up loses nothing."""
+    other = Store(place)
+    await store.write(lambda connection: connection.execute(sequences.insert().values(name="x", value=0)))
+
+    def count_up(connection: Connection) -> int:
+        value: int = connection.execute(select(sequences.c.value).where(sequences.c.name == "x")).scalar_one()
+        connection.execute(update(sequences).where(sequences.c.name == "x").values(value=value + 1))
+        return value + 1
+
+    values = await asyncio.gather(*(each.write(count_up) for _ in range(50) for each in (store, other)))
+    await other.close()
+    assert sorted(values) == list(range(1, 101))
+
+
+async def test_rows_are_inserted_in_any_number(store: Store) -> None:
+    """One, a few, very many: the engine numbers them, and says how many a statement touched."""
+    for number in (1, 3, 5000):
+        rows = [(None, f"of {number}: {row}\t\\N é") for row in range(number)]
+        await store.write(partial(insert_rows, table=versions, rows=rows))
+    stored = await store.read(lambda connection: connection.execute(select(versions)).all())
+    assert len({row.id for row in stored}) == 5004
+    assert {row.text for row in stored} >= {"of 1: 0\t\\N é", "of 3: 2\t\\N é", "of 5000: 4999\t\\N é"}
+    remove = delete(versions).where(versions.c.text == bindparam("gone"))
+    gone = [(f"of 5000: {row}\t\\N é",) for row in range(1000)] + [("never there",)]
+    assert await store.write(lambda connection: execute_rows(connection, remove, ("gone",), gone)) == 1000
+
+
+async def test_text_is_sorted_by_code_points(store: Store) -> None:
+    """… whatever language the database was made for."""
+    texts = ["a", "B", "ä", "Z", "_", "-", "1.10", "1.9", "ab", "a b", "\U0001f427"]
+    for text in texts:
+        await store.write(insert(text))
+    found = await store.read(lambda c: list(c.scalars(select(versions.c.text).order_by(versions.c.text))))
+    assert found == sorted(texts)
+    largest = await store.read(lambda c: c.scalar(select(func.max(versions.c.text))))
+    assert largest == max(texts)
+    after = select(versions.c.text).where(versions.c.text > "a")
+    assert await store.read(lambda c: set(c.scalars(after))) == {text for text in texts if text > "a"}

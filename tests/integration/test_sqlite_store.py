@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What only the store in a file has: the file, and lookups in the thread of the loop."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import bindparam, select
+
+from bdcs.errors import NoStore, StoreUnavailable
+from bdcs.store import schema
+from bdcs.store.engine import create_reader
+from bdcs.store.lookups import Lookup, LookupConnection, Lookups
+from bdcs.store.store import Store
+from bdcs.store.tables import versions
+
+
+def test_a_reader_needs_a_store(tmp_path: Path) -> None:
+    with pytest.raises(NoStore):
+        create_reader(tmp_path / "absent.sqlite")
+
+
+async def test_a_lookup_in_the_loop_sees_what_is_committed(tmp_path: Path) -> None:
+    store = Store(tmp_path / "bdcs.sqlite")
+    await store.write(schema.upgrade)
+    by_text = Lookup(select(versions.c.text).where(versions.c.text == bindparam("text")))
+
+    def found(lookups: Lookups) -> object:
+        return lookups.first(by_text, text="1.0")
+
+    assert store.look_up(found) is None
+    await store.write(lambda connection: connection.execute(versions.insert().values(text="1.0")))
+    assert store.look_up(found) == ("1.0",)
+    await store.close()
+
+
+def test_a_lookup_does_not_wait(tmp_path: Path) -> None:
+    """Where the store cannot be opened just now, it says so."""
+    all_of_them = Lookup(select(versions.c.text))
+    missing = LookupConnection(tmp_path / "missing" / "bdcs.sqlite")
+    with pytest.raises(StoreUnavailable), missing.transaction() as lookups:
+        lookups.first(all_of_them)
