@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make lock`: write both lock files anew, with hashes, for every supported Python, without index hosts.
+"""`make lock`: write the lock files anew, with hashes, for every supported Python, without index hosts.
 
 Needs uv, which is installed from PyPI into a throw-away environment, since only this command wants it.
 """
@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dev.places import CLIENT_LOCK, LOCK, ROOT
+from dev.places import CLIENT_LOCK, CONTAINER_LOCK, LOCK, ROOT
 
 HEADER = (
     "# Written by `make lock`. Every file with its hash; where to fetch them is the machine's own business.\n"
@@ -38,9 +38,9 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "venv", directory], check=True)
         subprocess.run([f"{directory}/bin/pip", "install", "--quiet", "uv"], check=True)
         uv = Path(directory, "bin/uv")
-        names = ("collector", "postgresql", "amqp", "s3", "test", "dev")
-        extras = [f"--extra={name}" for name in names]
-        compile_lock(uv, LOCK, *extras, "setup.cfg", "dev/client-tests.in")
+        served = [f"--extra={name}" for name in ("collector", "postgresql", "amqp", "s3")]
+        compile_lock(uv, LOCK, *served, "--extra=test", "--extra=dev", "setup.cfg", "dev/client-tests.in")
+        compile_lock(uv, CONTAINER_LOCK, *served, f"--constraint={LOCK.name}", "setup.cfg")
         compile_lock(uv, CLIENT_LOCK, f"--constraint={LOCK.name}", "setup.cfg", "dev/client-tests.in")
     return 0
 

@@ -15,6 +15,7 @@ PACKAGING = ROOT / ".packaging"
 PKGCHECK = ROOT / ".pkgcheck"
 LOCK = ROOT / "requirements.lock"
 CLIENT_LOCK = ROOT / "requirements-client.lock"
+CONTAINER_LOCK = ROOT / "deploy/container/requirements.lock"
 USER_PYTHON = Path("/usr/bin/python3")
 """An interpreter that every user may start, unlike one under root's home."""
 
