@@ -62,7 +62,9 @@ class Settings:
     )
     blobs: str = field(
         default=FILES,
-        metadata={"doc": "where package files live: `file:` (in `data`) or `s3://BUCKET/PREFIX`"},
+        metadata={
+            "doc": "where package files live: `file:` (in `data`; for one collector) or `s3://BUCKET/PREFIX`"
+        },
     )
     s3_endpoint: str | None = field(
         default=None, metadata={"doc": "URL of an S3 service; default: that of AWS for the region"}

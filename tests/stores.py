@@ -87,7 +87,7 @@ def with_store(argv: Sequence[str | Path], env: Mapping[str, str]) -> dict[str, 
 
 def use_postgresql() -> None:
     """Have every path that an engine is made for stand for a database."""
-    for name in ("create_writer", "create_reader", "lookups_of", "empty_log"):
+    for name in ("create_appender", "create_writer", "create_reader", "lookups_of", "empty_log"):
         setattr(engines, name, _elsewhere(getattr(engines, name)))
 
 

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Logs of attempts: DATA/logs/ATTEMPT.log, which only grow, and only at their ends."""
+"""Logs of attempts, which only grow, and only at their ends: the protocol, and DATA/logs/ATTEMPT.log.
+
+Where several collectors share a store, logs grow there (`services.stored_logs`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from bdcs.blobs.workspace import space_errors
 
@@ -17,6 +20,29 @@ SUFFIX: Final = ".log"
 LARGEST: Final = 64 << 20  # bytes of one log, unless the operator says otherwise
 
 _NAME: Final = re.compile(r"[1-9][0-9]{0,17}\.log")
+
+
+class Logs(Protocol):
+    """The logs of all attempts. Everything here blocks."""
+
+    def append(self, attempt: int, offset: int, text: bytes) -> int:
+        """Put `text` where it belongs, from `offset` on, and return how long the log is now.
+
+        What is there already is not written again; with a gap in between, nothing is. Raises `BlobsFull`,
+        `StoreUnavailable`.
+        """
+
+    def size(self, attempt: int) -> int:
+        """Return how many bytes the log has; 0 where there is none."""
+
+    def read(self, attempt: int, offset: int, most: int) -> bytes:
+        """Return at most so many bytes of the log from `offset` on, never a part of a character."""
+
+    def remove(self, attempt: int) -> None:
+        """Let the log be gone."""
+
+    def listed(self) -> list[int]:
+        """Return the attempts that have a log; what others put there is passed over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +84,7 @@ class AttemptLogs:
         try:
             with self._path(attempt).open("rb") as file:
                 file.seek(offset)
-                return _whole(file.read(most))
+                return whole(file.read(most))
         except FileNotFoundError:
             return b""
 
@@ -78,7 +104,7 @@ class AttemptLogs:
         return self.data / DIRECTORY / f"{attempt}{SUFFIX}"
 
 
-def _whole(text: bytes) -> bytes:
+def whole(text: bytes) -> bytes:
     """Return `text` without the beginning of a UTF-8 sequence at its end."""
     for length in range(1, min(4, len(text)) + 1):
         byte = text[-length]

@@ -19,6 +19,7 @@ from bdcs.blobs.workspace import Draft, Workspace
 _WORD: Final = r"[A-Za-z0-9_+][A-Za-z0-9+_.-]*"
 _PATH: Final = re.compile(rf"{_WORD}(?:/{_WORD}){{1,2}}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_LOG: Final = re.compile(r"([1-9][0-9]{0,17})\.log")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,21 @@ class Blobs(Protocol):
     def uploads(self) -> Iterator[Blob]:
         """Yield what is in quarantine; `path` is the name."""
 
+    def keep_log(self, attempt: int, text: bytes) -> None:
+        """Durably keep the log of an attempt, in the place of any before. Raises `BlobsFull`."""
+
+    def open_log(self, attempt: int) -> BinaryIO | RemoteFile:
+        """Open a log that was kept. Raises `BlobMissing`."""
+
+    def drop_log(self, attempt: int) -> None:
+        """Remove it; what is not there is gone already."""
+
+    def logs(self) -> Iterator[int]:
+        """Yield the attempts whose logs were kept."""
+
+    def drop_lost(self, before: float) -> int:
+        """Remove what hosts that are gone began before that time and never finished; return how much."""
+
     def abandoned(self) -> list[str]:
         """Return the workspaces of processes that died."""
 
@@ -129,6 +145,18 @@ def is_place(path: str) -> bool:
 def is_name(name: str) -> bool:
     """Whether a target's directory, or an upload, can be called that; nothing of ours is called otherwise."""
     return _NAME.fullmatch(name) is not None
+
+
+def log_name(attempt: int) -> str:
+    """Return what the log of an attempt is called."""
+    return f"{attempt}.log"
+
+
+def attempts_of(names: Iterable[str]) -> Iterator[int]:
+    """Yield the attempts whose logs are called so; what others put there is passed over."""
+    for name in names:
+        if found := _LOG.fullmatch(name):
+            yield int(found[1])
 
 
 def checked_place(path: str) -> str:

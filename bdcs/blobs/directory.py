@@ -4,6 +4,7 @@
     DATA/packages/TARGET/CATEGORY/NAME/PF-BUILD_ID.gpkg.tar   what a row of the store names, or named
     DATA/quarantine/uploads/ID                                what builders sent and nobody published yet
     DATA/quarantine/work-RANDOM/                              drafts (`workspace`)
+    DATA/logs/ATTEMPT.log                                     what builds printed that have ended
 
 A file comes to `packages` whole and durable, by a link, or not at all. No name that came from outside is
 joined to a path without a check, and no symbolic link is followed on the way to a file.
@@ -17,6 +18,7 @@ import errno
 import os
 import shutil
 import stat
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,15 +28,18 @@ from bdcs.blobs.blobs import (
     Address,
     Blob,
     Placement,
+    attempts_of,
     checked_place,
     checked_target,
     checked_upload,
+    log_name,
 )
 from bdcs.blobs.workspace import QUARANTINE, Draft, Workspace, Workspaces, scan, space_errors
 from bdcs.errors import BlobMissing, BlobTaken
 
 PACKAGES: Final = "packages"
 UPLOADS: Final = "uploads"
+LOGS: Final = "logs"
 SYNC_EACH: Final = 64  # so many files are synced one by one, more of them with their file system
 
 
@@ -48,6 +53,7 @@ class Directory:
         self._quarantine = data / QUARANTINE
         self._workspaces = Workspaces(self._quarantine)
         self._uploads = self._quarantine / UPLOADS
+        self._logs = data / LOGS
 
     def workspace(self) -> Workspace:
         """Return a place for drafts. Raises `BlobsFull`."""
@@ -159,6 +165,37 @@ class Directory:
         for entry in scan(self._uploads):
             with contextlib.suppress(FileNotFoundError):
                 yield _blob(Path(entry.path), entry.name)
+
+    def keep_log(self, attempt: int, text: bytes) -> None:
+        """Durably keep the log of an attempt, in the place of any before. Raises `BlobsFull`."""
+        place = self._logs / log_name(attempt)
+        with space_errors(place), self.workspace() as workspace, workspace.create() as draft:
+            place.parent.mkdir(mode=0o700, exist_ok=True)
+            draft.file.write(text)
+            draft.finish(int(time.time()))
+            _sync(draft.path)
+            draft.path.replace(place)
+            _sync(place.parent)
+
+    def open_log(self, attempt: int) -> BinaryIO:
+        """Open a log that was kept. Raises `BlobMissing`."""
+        name = f"{LOGS}/{log_name(attempt)}"
+        try:
+            return _open_regular(name, self._logs / log_name(attempt))
+        except FileNotFoundError as error:
+            raise BlobMissing(name) from error
+
+    def drop_log(self, attempt: int) -> None:
+        """Remove it; what is not there is gone already."""
+        (self._logs / log_name(attempt)).unlink(missing_ok=True)
+
+    def logs(self) -> Iterator[int]:
+        """Yield the attempts whose logs were kept."""
+        yield from attempts_of(entry.name for entry in scan(self._logs))
+
+    def drop_lost(self, before: float) -> int:
+        """Return 0: what is on this disk belongs to its workspaces."""
+        return 0
 
     def abandoned(self) -> list[str]:
         """Return the workspaces of processes that died."""

@@ -3,12 +3,13 @@
 
     s3://BUCKET/PREFIX/packages/TARGET/CATEGORY/NAME/PF-BUILD_ID.gpkg.tar   as in a directory
     s3://BUCKET/PREFIX/quarantine/uploads/ID
+    s3://BUCKET/PREFIX/logs/ATTEMPT.log                                     of builds that have ended
 
 Quarantine of what is published is S3's own: a multipart upload, of which nobody sees anything before it is
 completed. `settle` sends the parts, which takes long; `place` completes it on the condition that the name is
 free (If-None-Match: *). Drafts are on this host (`workspace`); beside each, `N.multipart` says which upload
-it has, so that the next `upkeep` aborts those of a process that died. Where the host itself is lost, the
-bucket's own rule for incomplete uploads does that.
+it has, so that the next `upkeep` aborts those of a process that died. Where the host itself is lost, any
+other collector does that after a day (`drop_lost`).
 
 An answer of S3 may get lost, so each file carries a token of who sent it: whoever finds their own under the
 name has placed it.
@@ -41,9 +42,11 @@ from bdcs.blobs.blobs import (
     Blob,
     Placement,
     RemoteFile,
+    attempts_of,
     checked_place,
     checked_target,
     checked_upload,
+    log_name,
 )
 from bdcs.blobs.workspace import QUARANTINE, Draft, Workspace, Workspaces, space_errors
 from bdcs.domain.package_files import FOR_GOOD, content_type
@@ -52,6 +55,7 @@ from bdcs.settings import REDIRECT, SEND, Settings
 
 PACKAGES: Final = "packages"
 UPLOADS: Final = f"{QUARANTINE}/uploads"
+LOGS: Final = "logs"
 RECORD: Final = ".multipart"
 PART: Final = 8 << 20  # bytes of a part; S3 takes 5 MiB and more
 PARTS: Final = 10_000  # of one upload, at most
@@ -204,6 +208,45 @@ class S3:
         """Yield what is in quarantine; `path` is the name."""
         yield from self._blobs(f"{self._prefix}{UPLOADS}/")
 
+    def keep_log(self, attempt: int, text: bytes) -> None:
+        """Durably keep the log of an attempt, in the place of any before."""
+        with self._errors():
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._log(attempt),
+                Body=text,
+                ContentType="text/plain; charset=utf-8",
+            )
+
+    def open_log(self, attempt: int) -> RemoteFile:
+        """Open a log that was kept. Raises `BlobMissing`."""
+        return self._open(self._log(attempt))
+
+    def drop_log(self, attempt: int) -> None:
+        """Remove it; what is not there is gone already."""
+        self._delete([self._log(attempt)])
+
+    def logs(self) -> Iterator[int]:
+        """Yield the attempts whose logs were kept."""
+        top = f"{self._prefix}{LOGS}/"
+        yield from attempts_of(found["Key"].removeprefix(top) for found in self._found(top))
+
+    def drop_lost(self, before: float) -> int:
+        """Abort the uploads in parts that were begun before that time, whoever began them."""
+        with self._errors():
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=self._prefix
+            )
+            lost = [
+                _Multipart(key=found["Key"], upload=found["UploadId"], token="")
+                for page in pages
+                for found in page.get("Uploads", ())
+                if found["Initiated"].timestamp() < before
+            ]
+        for multipart in lost:
+            self._abort_one(multipart)
+        return len(lost)
+
     def abandoned(self) -> list[str]:
         """Return the workspaces of processes that died."""
         return self._workspaces.abandoned()
@@ -222,6 +265,9 @@ class S3:
 
     def _upload(self, upload: str) -> str:
         return f"{self._prefix}{UPLOADS}/{checked_upload(upload)}"
+
+    def _log(self, attempt: int) -> str:
+        return f"{self._prefix}{LOGS}/{log_name(attempt)}"
 
     # Uploads in parts.
 
@@ -297,7 +343,7 @@ class S3:
     def _abort(self, workspace: Path) -> None:
         """Abort the uploads of a workspace. Raises `BlobsUnavailable`.
 
-        What a power cut left of a record says nothing: that upload is left to the bucket's own rule.
+        What a power cut left of a record says nothing: that upload is aborted when it is old (`drop_lost`).
         """
         for record in workspace.glob(f"*{RECORD}"):
             try:

@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
 from bdcs.domain.amounts import size_text
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
@@ -26,16 +29,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Compare, and print what was found."""
-    checks = {"records": _check_records, "binhost": _check_binhost, "builds": _check_builds}
-    differences = sum(check(settings) for name, check in checks.items() if arguments.only in (None, name))
-    return EXIT_REFUSED if differences else EXIT_DONE
+    parts = tuple(_PARTS) if arguments.only is None else (arguments.only,)
+    return EXIT_REFUSED if differences(settings, parts) else EXIT_DONE
+
+
+def differences(settings: Settings, parts: Sequence[str], *, quiet: bool = False) -> int:
+    """Compare these parts, print what was found (`quiet`: only differences), and return how many differ."""
+    found = 0
+    for part in parts:
+        lines = io.StringIO()
+        with contextlib.redirect_stdout(lines):
+            count = _PARTS[part](settings)
+        if count or not quiet:
+            print(lines.getvalue(), end="", file=sys.stderr if quiet else sys.stdout)
+        found += count
+    return found
 
 
 def _check_records(settings: Settings) -> int:
     from bdcs.cli.existing import existing_store
     from bdcs.services.checking import check
 
-    report = check(existing_store(settings), _progress("{} of {} machines"))
+    report = check(existing_store(settings), progress("{} of {} machines"))
     print(
         f"{report.machines} machines, {report.segments} segments, {report.records} records,"
         f" {report.installations} installations: {report.differences or 'no'} differences"
@@ -52,7 +67,7 @@ def _check_binhost(settings: Settings) -> int:
     report = check_binhost(
         existing_store(settings),
         settings.data,
-        _progress("{} of {} read", written_as=size_text),
+        progress("{} of {} read", written_as=size_text),
         blobs_of(settings),
     )
     print(
@@ -65,9 +80,10 @@ def _check_binhost(settings: Settings) -> int:
 
 def _check_builds(settings: Settings) -> int:
     from bdcs.cli.existing import existing_store
+    from bdcs.server.shared import logs_of
     from bdcs.services.checking_builds import check_builds
 
-    report = check_builds(existing_store(settings), settings.data)
+    report = check_builds(existing_store(settings), settings.data, logs_of(settings))
     print(
         f"{report.requests} requests, {report.jobs} jobs, {report.attempts} attempts, {report.logs} logs,"
         f" {size_text(report.size)}: {report.differences or 'no'} differences"
@@ -83,7 +99,7 @@ def _print_first(first: Sequence[str], differences: int) -> None:
         print(f"… and {differences - len(first)} more")
 
 
-def _progress(text: str, *, written_as: Callable[[int], str] = str) -> Callable[[int, int], None]:
+def progress(text: str, *, written_as: Callable[[int], str] = str) -> Callable[[int, int], None]:
     """Return what shows `text` with how much is done and how much there is; nothing where nobody looks."""
 
     shown = ""
@@ -100,3 +116,11 @@ def _progress(text: str, *, written_as: Callable[[int], str] = str) -> Callable[
 
 def _ignore(_done: int, _total: int) -> None:
     """Nobody looks."""
+
+
+_PARTS: Final[Mapping[str, Callable[[Settings], int]]] = {
+    "records": _check_records,
+    "binhost": _check_binhost,
+    "builds": _check_builds,
+}
+"""What can be compared, and how."""

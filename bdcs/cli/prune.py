@@ -94,15 +94,15 @@ def _prune_builds(arguments: argparse.Namespace, settings: Settings) -> int:
     from contextlib import closing
     from dataclasses import asdict
 
-    from bdcs.blobs.attempt_logs import AttemptLogs
     from bdcs.cli.existing import existing_store
+    from bdcs.server.shared import logs_of
     from bdcs.services.build_upkeep import BuildUpkeep
 
     reader = existing_store(settings)
     upkeep = BuildUpkeep(
         reader=reader,
         writer=reader if arguments.dry_run else existing_store(settings, writing=True),
-        logs=AttemptLogs(settings.data),
+        logs=logs_of(settings),
         keeping=settings.keeping,
         now=time.time,
     )

@@ -10,13 +10,13 @@ from typing import Final
 
 from aiohttp import web
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.blobs.configured import blobs_of
 from bdcs.domain.machines import State
 from bdcs.domain.networks import NetworkLimit
 from bdcs.domain.proposals import Policy
 from bdcs.domain.thresholds import Thresholds
-from bdcs.server.shared import store_place
+from bdcs.server.shared import logs_of, store_place
 from bdcs.services import catalogue
 from bdcs.services.attempting import Attempting
 from bdcs.services.authentication import Authenticator
@@ -155,8 +155,9 @@ async def compose(
     authenticator = Authenticator(keys=keys, audience=public_url, now=time.time)
     _add_watching(app, store, authenticator, public_url, renderer, thresholds)
     serving = _add_binhost(app, settings, store, authenticator, public_url, renderer)
-    _add_builds(app, settings, transactions, publisher, authenticator, public_url)
-    _add_build_pages(app, settings, transactions, serving, renderer, public_url)
+    logs = logs_of(settings)
+    _add_builds(app, settings, transactions, publisher, authenticator, logs, public_url)
+    _add_build_pages(app, settings, transactions, serving, logs, renderer, public_url)
     add_pages(
         app,
         store=store,
@@ -235,10 +236,10 @@ def _add_builds(
     transactions: Transactions,
     publisher: Publisher,
     authenticator: Authenticator,
+    logs: Logs,
     public_url: str,
 ) -> None:
     documents = BuildDocuments(public_url=public_url)
-    logs = AttemptLogs(settings.data, settings.log_size)
     wishing = Wishing(
         transactions=transactions,
         authenticator=authenticator,
@@ -272,10 +273,10 @@ def _add_build_pages(
     settings: Settings,
     transactions: Transactions,
     serving: Serving,
+    logs: Logs,
     renderer: Renderer,
     public_url: str,
 ) -> None:
-    logs = AttemptLogs(settings.data, settings.log_size)
     BuildPages(
         transactions=transactions,
         serving=serving,

@@ -3,15 +3,53 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.blobs.configured import blobs_of
+from bdcs.errors import ConfigurationError
 from bdcs.services.publishing import Publisher
-from bdcs.settings import Settings
-from bdcs.store.engine import Place, place_of
+from bdcs.services.stored_logs import StoredLogs
+from bdcs.settings import FILES, Settings
+from bdcs.store.engine import Place, create_reader, place_of
+from bdcs.store.session_locks import session_lock_if_free
 
 
 def store_place(settings: Settings) -> Place:
     """Return where the store is. Raises `ConfigurationError`."""
     return place_of(settings.store, settings.data)
+
+
+def logs_of(settings: Settings) -> AttemptLogs | StoredLogs:
+    """Return the logs of attempts, for any number of threads."""
+    place = store_place(settings)
+    if isinstance(place, Path):
+        return AttemptLogs(settings.data, settings.log_size)
+    return StoredLogs.of(place, blobs_of(settings), settings.log_size)
+
+
+@contextlib.contextmanager
+def beside_others(settings: Settings) -> Iterator[None]:
+    """Be one of the collectors of a store. Raises `ConfigurationError` where others could not see our files.
+
+    They are told apart by a lock: who keeps package files on a disk of his own has to be alone.
+    """
+    place = store_place(settings)
+    if isinstance(place, Path):
+        yield
+        return
+    with contextlib.ExitStack() as leaving:
+        engine = create_reader(place)
+        leaving.callback(engine.dispose)
+        can_share = settings.blobs != FILES
+        if not leaving.enter_context(session_lock_if_free(engine, "package files", is_shared=can_share)):
+            raise ConfigurationError(
+                f"blobs: another collector uses this store, and with {FILES} not both have all package files;"
+                " write s3://BUCKET/PREFIX for each of them"
+            )
+        yield
 
 
 def publisher_of(settings: Settings) -> Publisher:

@@ -15,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import Connection, select, update
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.jobs import AttemptState, Failure, JobState
 from bdcs.errors import CollectorError, SignerUnavailable, StoreUnavailable
 from bdcs.services import answers, attempt_publishing, builders, targets
@@ -50,7 +50,7 @@ class Attempting:
     transactions: Transactions
     authenticator: Authenticator
     documents: BuildDocuments
-    logs: AttemptLogs
+    logs: Logs
     publisher: Publisher
     now: Callable[[], float]
     _threads: ThreadPoolExecutor = field(

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, or_, select, update
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.build_policy import DAY, Keeping
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState
 from bdcs.errors import StoreError
@@ -54,7 +54,7 @@ class BuildUpkeep:
 
     reader: Engine
     writer: Engine
-    logs: AttemptLogs
+    logs: Logs
     keeping: Keeping
     now: Callable[[], float]
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Select, func, or_, select
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import AttemptLogs, Logs
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState, JobState, MemberState
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, jobs, members, requests
@@ -45,9 +45,9 @@ class BuildsReport:
             self.first.append(text)
 
 
-def check_builds(engine: Engine, data: Path) -> BuildsReport:
-    """Compare everything; may run beside a server."""
-    report, logs = BuildsReport(), AttemptLogs(data)
+def check_builds(engine: Engine, data: Path, logs: Logs | None = None) -> BuildsReport:
+    """Compare everything; may run beside a server. Logs are files below `data` by default."""
+    report, logs = BuildsReport(), logs or AttemptLogs(data)
     there = logs.listed()  # before the rows: each log that is being written has one by then
     with transaction(engine) as connection:
         report.requests = _count(connection, requests)
@@ -60,7 +60,7 @@ def check_builds(engine: Engine, data: Path) -> BuildsReport:
     return report
 
 
-def _check_logs(engine: Engine, logs: AttemptLogs, there: Sequence[int], report: BuildsReport) -> None:
+def _check_logs(engine: Engine, logs: Logs, there: Sequence[int], report: BuildsReport) -> None:
     with transaction(engine) as connection:
         promised = {row.id: row for row in connection.execute(_PROMISED)}
     for number in there:

@@ -7,7 +7,8 @@ be read to know it; whatever else it were, its digest would be another. So an an
 for each package a hash and a lookup.
 
 That somebody asked is written down a moment later, together with others, while nobody waits for it: nothing
-was promised but what is there. Who asks for his requests in that moment waits until it is.
+was promised but what is there. Who asks for his requests in that moment waits until it is. Where he may ask
+another collector, which cannot know of it, the answer waits instead.
 """
 
 from __future__ import annotations
@@ -74,6 +75,8 @@ class ExactHits:
             if found is None or (found.is_private and not await self._may_ask(token, wish)):
                 return None
             self._note(found.hit)
+            if self.transactions.store.is_shared:
+                await self.settle()  # who asks for it next may ask another collector
         return Answer(status=201, body=json.dumps(self.documents.hit(found.hit)))
 
     async def _found(self, look: Callable[[Lookups], _Found | None], count: int) -> _Found | None:

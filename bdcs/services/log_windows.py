@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 
 HEAD: Final = 200
 TAIL: Final = 1000
@@ -51,7 +51,7 @@ class News:
     """Where to go on, in bytes."""
 
 
-def window(logs: AttemptLogs, attempt: int, *, is_over: bool) -> Window | None:
+def window(logs: Logs, attempt: int, *, is_over: bool) -> Window | None:
     """Return both ends of a log; None where there is no file, or nothing in it yet."""
     head, tail = b"", b""
     newlines = end = size = 0
@@ -81,7 +81,7 @@ def window(logs: AttemptLogs, attempt: int, *, is_over: bool) -> Window | None:
     )
 
 
-def middle(logs: AttemptLogs, attempt: int, first: int, count: int = TAIL) -> tuple[str, ...]:
+def middle(logs: Logs, attempt: int, first: int, count: int = TAIL) -> tuple[str, ...]:
     """Return so many lines from the one with the number `first` on."""
     before, text = 0, b""
     for piece in _pieces(logs, attempt):
@@ -95,7 +95,7 @@ def middle(logs: AttemptLogs, attempt: int, first: int, count: int = TAIL) -> tu
     return tuple(_split(text)[first - 1 - before :][:count])
 
 
-def news(logs: AttemptLogs, attempt: int, offset: int, *, is_over: bool) -> News:
+def news(logs: Logs, attempt: int, offset: int, *, is_over: bool) -> News:
     """Return complete lines from `offset` on, at most `BATCH`; of a log that is over also the last."""
     text = logs.read(attempt, offset, PIECE)
     is_all = len(text) < PIECE - 4
@@ -106,14 +106,14 @@ def news(logs: AttemptLogs, attempt: int, offset: int, *, is_over: bool) -> News
     return News(lines=tuple(map(_text, lines)), end=offset + sum(map(len, lines)))
 
 
-def last_line(logs: AttemptLogs, attempt: int, size: int = 4096) -> str:
+def last_line(logs: Logs, attempt: int, size: int = 4096) -> str:
     """Return the last line that is not empty; nothing where there is none."""
     length = logs.size(attempt)
     lines = _split(logs.read(attempt, max(0, length - size), size))
     return next((line for line in reversed(lines) if line.strip()), "")
 
 
-def _pieces(logs: AttemptLogs, attempt: int) -> Iterator[bytes]:
+def _pieces(logs: Logs, attempt: int) -> Iterator[bytes]:
     offset = 0
     while piece := logs.read(attempt, offset, PIECE):
         yield piece

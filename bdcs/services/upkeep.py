@@ -16,11 +16,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection, select
 
-from bdcs.blobs.blobs import is_name, is_place
+from bdcs.blobs.blobs import Blobs, is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.domain.uploads import LIFE
 from bdcs.errors import StoreError
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 INTERVAL: Final = 3600.0  # seconds from one look to the next
 DAY: Final = 86_400
 YOUNG: Final = 3600.0  # seconds in which a file in quarantine may get its row
+LOST: Final = DAY  # seconds in which a publication ends, or never does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class Tidied:
     """Files that no row named."""
     uploads: int = 0
     workspaces: int = 0
+    lost: int = 0
+    """Uploads to S3 that hosts which are gone never finished."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +80,6 @@ class Upkeep:
     def tidy(self) -> Tidied:
         """Remove all that is to go, and return how much that was. Raises `StoreError`, `OSError`."""
         blobs = self.publisher.blobs
-        abandoned = blobs.abandoned()
-        for name in abandoned:
-            blobs.drop_abandoned(name)
         with self.publisher.reading() as connection:
             names = {target.name for target in targets.listed(connection)}
         places = names.union(filter(is_name, blobs.targets()))
@@ -86,7 +87,8 @@ class Upkeep:
             withdrawn=sum(map(self._delete_withdrawn, sorted(names))),
             orphans=sum(map(self._delete_orphans, sorted(places))),
             uploads=self._drop_uploads(),
-            workspaces=len(abandoned),
+            workspaces=drop_abandoned(blobs),
+            lost=blobs.drop_lost(self.now() - LOST),
         )
 
     def _delete_withdrawn(self, name: str) -> int:
@@ -134,6 +136,24 @@ class Upkeep:
         for upload in gone:
             blobs.drop_upload(upload)
         return len(gone)
+
+
+def drop_abandoned(blobs: Blobs) -> int:
+    """Remove the workspaces of processes of this host that died; return how many there were."""
+    abandoned = blobs.abandoned()
+    for name in abandoned:
+        blobs.drop_abandoned(name)
+    return len(abandoned)
+
+
+async def keep_workspaces(blobs: Blobs) -> None:
+    """Do that every `INTERVAL` seconds until cancelled: each host for itself, who of them may do all else."""
+    while True:
+        try:
+            await to_its_end(None, partial(drop_abandoned, blobs))
+        except (StoreError, OSError) as error:
+            log.warning("workspaces of processes that died are left: %s", error)
+        await asyncio.sleep(INTERVAL)
 
 
 def _named(connection: Connection, name: str) -> set[str]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.jobs import Answer as Told
 from bdcs.domain.jobs import MemberState, Origin, Refusal, RequestState
 from bdcs.services import answers, builders, requests, targets, tokens
@@ -61,7 +61,7 @@ class Wishing:
     transactions: Transactions
     authenticator: Authenticator
     documents: BuildDocuments
-    logs: AttemptLogs
+    logs: Logs
     now: Callable[[], float]
     fleet: int
     """Machines whose records must be known for an estimate from the fleet."""

@@ -22,6 +22,7 @@ __all__ = [
     "SQLITE_NAME",
     "Place",
     "PostgreSQL",
+    "create_appender",
     "create_reader",
     "create_writer",
     "directory_of",
@@ -50,6 +51,18 @@ def create_writer(place: Place) -> Engine:
         from bdcs.store import postgresql
 
         return postgresql.create_writer(place)
+    return sqlite.create_writer(place)
+
+
+def create_appender(place: Place) -> Engine:
+    """Return an engine for rows that nothing else depends on, such as pieces of logs.
+
+    Their transactions run beside all others, where the store can do that. Raises as `create_writer` does.
+    """
+    if isinstance(place, PostgreSQL):
+        from bdcs.store import postgresql
+
+        return postgresql.create_appender(place)
     return sqlite.create_writer(place)
 
 

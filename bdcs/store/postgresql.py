@@ -38,6 +38,7 @@ LOCK_TIMEOUT: Final = 10  # seconds that a transaction waits for its turn
 IDLE_TIMEOUT: Final = 60  # seconds after which a transaction that writes ends if nobody goes on with it
 READER_IDLE_TIMEOUT: Final = 3600  # … and one that reads: somebody may look at an export page by page
 CONNECT_TIMEOUT: Final = 3  # seconds; for each of several hosts
+APPENDERS: Final = 4  # connections of a process that append to logs
 SILENCE: Final = 6  # seconds after which a peer that does not acknowledge is given up, by either side
 
 _CLIENT: Final[Mapping[str, Any]] = {
@@ -104,6 +105,11 @@ def create_writer(place: PostgreSQL) -> Engine:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
 
     return engine
+
+
+def create_appender(place: PostgreSQL) -> Engine:
+    """Return the engine for changes to what nothing else depends on: they wait for no turn."""
+    return _engine(place, IDLE_TIMEOUT, pool_size=APPENDERS, max_overflow=APPENDERS)
 
 
 def create_reader(place: PostgreSQL, readers: int) -> Engine:

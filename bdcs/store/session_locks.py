@@ -42,16 +42,36 @@ def session_lock(engine: Engine, name: str) -> Iterator[SessionLock]:
 
     Raises `StoreUnavailable`.
     """
+    with _session(engine) as session:
+        with _errors():
+            session.execute("SET lock_timeout = 0")
+            session.execute(f"SELECT pg_advisory_lock({_key(name)})")
+        yield SessionLock(name=name, session=session.info.backend_pid)
+
+
+@contextlib.contextmanager
+def session_lock_if_free(engine: Engine, name: str, *, is_shared: bool) -> Iterator[bool]:
+    """Hold the lock, alone or (`is_shared`) with others who do so, unless somebody is in the way.
+
+    Gives whether it is held. Raises `StoreUnavailable`.
+    """
+    function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
+    with _session(engine) as session:
+        with _errors():
+            row = session.execute(f"SELECT {function}({_key(name)})").fetchone()
+        yield bool(row[0])
+
+
+@contextlib.contextmanager
+def _session(engine: Engine) -> Iterator[Any]:
+    """Give a connection of the driver's, in no transaction, that ends with the block."""
     with engine_errors():
         connection = engine.raw_connection()
     connection.detach()  # it is the lock's, and no pool's
     try:
         session: Any = connection.driver_connection
-        with _errors():
-            session.autocommit = True
-            session.execute("SET lock_timeout = 0")
-            session.execute(f"SELECT pg_advisory_lock({_key(name)})")
-        yield SessionLock(name=name, session=session.info.backend_pid)
+        session.autocommit = True
+        yield session
     finally:
         connection.close()
 

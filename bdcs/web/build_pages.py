@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 from aiohttp import web
 from sqlalchemy import Connection
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.jobs import ENDS, JobState
 from bdcs.services import builder_pages, job_pages, log_windows, queue_pages, targets
 from bdcs.services.build_documents import BuildDocuments
@@ -91,7 +91,7 @@ class BuildPages:
     transactions: Transactions
     serving: Serving
     documents: BuildDocuments
-    logs: AttemptLogs
+    logs: Logs
     renderer: Renderer
     crowd: int
     """Machines that may be told of together."""

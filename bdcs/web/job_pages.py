@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from aiohttp import hdrs, web
 
-from bdcs.blobs.attempt_logs import AttemptLogs
+from bdcs.blobs.attempt_logs import Logs
 from bdcs.services import job_pages, log_windows
 from bdcs.services.job_pages import JobView, Standing
 from bdcs.services.jobs import Attempt
@@ -79,7 +79,7 @@ class JobPages:
 
     transactions: Transactions
     serving: Serving
-    logs: AttemptLogs
+    logs: Logs
     renderer: Renderer
     crowd: int
     """Machines that may be told of together."""
