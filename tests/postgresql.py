@@ -8,7 +8,7 @@
 
 The whole suite runs on PostgreSQL with `GENTWOO_TEST_STORE=postgresql pytest …`: see `tests/stores.py`.
 
-Durability is off (`fsync=off`), unless `is_durable`. `add_replica` makes a synchronous replica, which
+What was committed survives a kill of all processes, but no power cut (`fsync=off`), unless `is_durable`. `add_replica` makes a synchronous replica, which
 `promote` makes the primary; `postgresql.kill()` is kill -9 of all its processes.
 """
 
@@ -52,7 +52,6 @@ jit = off
 _FAST: Final = """
 fsync = off
 full_page_writes = off
-synchronous_commit = off
 """
 _DURABLE: Final = """
 fsync = on
@@ -114,7 +113,7 @@ class Server:
         directory = _new_directory()
         name = f"replica_{secrets.token_hex(4)}"
         source = f"host=127.0.0.1 port={self.port} user={USER} application_name={name}"
-        _run(["pg_basebackup", "-D", str(directory), "-R", "-X", "stream", "-c", "fast", "-d", source])
+        _run(["pg_basebackup", "-D", str(directory), "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", source])
         log = self.log.with_name(f"{name}.log")
         replica = _started(directory, log)
         self.replicas.append(replica)
