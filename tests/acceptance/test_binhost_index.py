@@ -201,6 +201,7 @@ def test_a_restart_changes_nothing(binhost: Binhost, machine: Taker, target: str
     assert binaries(output) == first
 
 
+@pytest.mark.sqlite
 def test_going_back_is_newer_for_clients(
     front: Front, binhost: Binhost, machine: Taker, tmp_path: Path
 ) -> None:

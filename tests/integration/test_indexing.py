@@ -227,6 +227,7 @@ async def test_a_clock_set_back_stops_nothing(rows: IndexRows, store: Store, clo
         last = rows.target.timestamp
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("publications", [0, 1, 2, 3])
 async def test_a_restored_store_never_lowers_the_timestamp(
     publications: int, rows: IndexRows, clock: Clock, tmp_path: Path

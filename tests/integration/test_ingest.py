@@ -405,6 +405,7 @@ def test_bodies_that_are_not_taken(body: bytes, encoding: str | None, error: typ
         decoded(body, encoding)
 
 
+@pytest.mark.sqlite
 async def test_a_store_that_is_full_takes_nothing_and_recovers(world: World) -> None:
     chain = Chain()
     await world.push(1, chain.next(*installs("a")))

@@ -19,6 +19,8 @@ from bdcs.store.store import transaction
 from bdcs.store.tables import SEARCH_TABLE, dictionaries, metadata, secrets
 from dev.places import ROOT
 
+pytestmark = pytest.mark.sqlite
+
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[Connection]:

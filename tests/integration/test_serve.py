@@ -158,6 +158,7 @@ def test_commands_work_beside_it(collector: Collector) -> None:
     assert (refused.returncode, "registered here" in refused.stderr) == (1, True)
 
 
+@pytest.mark.sqlite
 def test_commands_without_a_store_say_so(tmp_path: Path) -> None:
     for command in ("export", "check"):
         done = run([*BDCS, command, "--data", tmp_path / "absent"], check=False)
@@ -165,6 +166,7 @@ def test_commands_without_a_store_say_so(tmp_path: Path) -> None:
         assert "no store" in done.stderr
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("command", [["export"], ["check"], ["admin", "machines", "list"], ["serve"]])
 def test_a_damaged_store_is_told(tmp_path: Path, command: list[str]) -> None:
     (tmp_path / "bdcs.sqlite").write_bytes(b"no database" * 1000)
@@ -175,6 +177,7 @@ def test_a_damaged_store_is_told(tmp_path: Path, command: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.sqlite
 def test_a_directory_in_place_of_the_store_is_told(tmp_path: Path) -> None:
     (tmp_path / "bdcs.sqlite").mkdir()
     done = run([*BDCS, "serve", "--listen", "127.0.0.1:0", "--data", tmp_path], check=False)

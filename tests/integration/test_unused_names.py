@@ -55,6 +55,7 @@ def found_in(path: Path) -> list[bytes]:
     return [mark for mark in MARKS if mark in content]
 
 
+@pytest.mark.sqlite
 async def test_nothing_of_them_is_left_in_the_files(world: World) -> None:
     only, others = Chain(1), Chain(2)
     crowd = [{**SECRET, "name": f"secret-product{number}"} for number in range(400)]
@@ -223,6 +224,7 @@ async def test_a_published_name_stays(world: World) -> None:
     assert len(left) == 1, "what is to be published no longer is looked at"
 
 
+@pytest.mark.sqlite
 async def test_while_an_older_state_is_read_it_is_not_done(world: World) -> None:
     await world.push(1, Chain(1).next(SECRET))
     reader = create_reader(world.path)
@@ -236,6 +238,7 @@ async def test_while_an_older_state_is_read_it_is_not_done(world: World) -> None
     assert found_in(world.path) == []
 
 
+@pytest.mark.sqlite
 def test_a_server_does_it_also_for_what_was_erased_beside_it_and_after_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "data" / "bdcs.sqlite"
     with Collector(tmp_path) as collector:

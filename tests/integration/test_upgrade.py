@@ -16,7 +16,7 @@ from tests.processes import Collector, Machine
 STATES = sorted((ROOT / "tests/data/releases").glob("*.tar.xz"))
 URL = "http://127.0.0.1:18642"
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(180), pytest.mark.sqlite]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda path: path.name.partition(".")[0])
