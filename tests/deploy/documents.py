@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the files of deploy/ have in common: YAML, settings, images."""
 
+import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from bdcs.cli import COMMANDS, command_parser
 from bdcs.settings import ENVIRONMENT_PREFIX, Settings, load_settings
 from dev.places import ROOT
 
@@ -52,6 +55,12 @@ def entrypoint_secrets() -> set[str]:
     found = re.search(r"^for name in ([A-Z_ ]+); do$", text, re.MULTILINE)
     assert found
     return set(found[1].split())
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """What `bdcs` makes of these words behind its name. Raises `SystemExit` where it takes them not."""
+    name = words[0]
+    return command_parser(name, import_module(COMMANDS[name])).parse_args(list(words[1:]))
 
 
 def strings(value: object) -> Iterator[str]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from bdcs.settings import load_settings
-from tests.deploy.documents import DEPLOY, entrypoint_secrets, is_pinned, settings_of
+from tests.deploy.documents import DEPLOY, entrypoint_secrets, is_pinned, parse, settings_of
 from tests.haproxy import CONFIGURATION
 from tests.haproxy import PROGRAM as HAPROXY
 from tests.processes import run
@@ -132,6 +132,12 @@ def test_collectors_know_what_they_are_told(effective: dict[str, Any]) -> None:
         (subnet,) = effective["networks"]["inside"]["ipam"]["config"]
         assert ipaddress.ip_network(subnet["subnet"]) in settings.metrics_readers
     assert services["collector1"]["environment"] == services["collector2"]["environment"]
+
+
+def test_programs_take_their_arguments(effective: dict[str, Any]) -> None:
+    for name in ("schema", "signer", "builder"):
+        command = effective["services"][name]["command"]
+        assert parse(["builder", *command] if name == "builder" else command)
 
 
 def test_haproxy_takes_its_environment(effective: dict[str, Any], tmp_path: Path) -> None:
