@@ -5,6 +5,7 @@ CollectorError
 ├── ConfigurationError        a setting is wrong; exit code 78
 │   ├── NoStore               … or names a place where no store is
 │   ├── LibraryMissing        … or needs a library that is not installed
+│   ├── NotOfThisEngine       … or an engine that the command is not for
 │   ├── InvalidHeader         … or a field of a target's index header has one that no index can hold
 │   └── UnknownSetting        … or does not exist; names the nearest that does
 ├── StoreError
@@ -16,7 +17,10 @@ CollectorError
 │   ├── StoreDamaged          the database, or a value in it, cannot be what was written; exit code 1
 │   ├── SchemaMismatch        the store was made by another version; `bdcs schema upgrade`, or newer software
 │   ├── BlobMissing           a package file is not there
+│   ├── FilesVanished         a package file that is published is not there: no whole backup can be made
 │   └── EvidenceDamaged       a stored segment cannot be read back; `bdcs check` says where
+├── BackupExists              a backup is to be made, or restored, where something is; exit code 1
+├── NoBackup                  what is to be restored is no backup; exit code 1
 ├── BusUnavailable            the broker does not answer; what it was to be told waits; exit code 75
 ├── GpgFailed                 gpg or gpgv is missing, was killed, or could not do it; exit code 1
 ├── SignerUnavailable         nobody signs behind that socket now; exit code 75
@@ -218,6 +222,45 @@ class BlobMissing(StoreError):
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no file {name}")
         self.name = name
+
+
+class BackupExists(CollectorError):
+    """There is something where a backup is to be made, or restored to."""
+
+    advice = "name a place where nothing is; a backup is never added to, but --link PREVIOUS shares its files"
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(f"{place} is there already")
+        self.place = place
+
+
+class NoBackup(CollectorError):
+    """What is to be restored is no backup."""
+
+    advice = "`bdcs backup` makes one; a store that other tools restored needs `bdcs restore` without a place"
+
+    def __init__(self, place: Path) -> None:
+        super().__init__(f"{place} holds no backup of a collector")
+
+
+class FilesVanished(StoreError):
+    """A package file that is published is not there, so no whole backup can be made."""
+
+    advice = "`bdcs check --only binhost` names all that are missing"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is published, but has no file")
+
+
+class NotOfThisEngine(ConfigurationError):
+    """A command that works on files of SQLite alone was asked for another engine."""
+
+    advice = "docs/operating.md says how PostgreSQL is backed up and restored"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this command copies a store of SQLite; a database server has its own tools for that"
+        )
 
 
 class StoreDamaged(StoreError):
@@ -610,7 +653,7 @@ class InvalidCacheEntry(CollectorError):
 class NoSuchBuilder(CollectorError):
     """No builder of that name ever asked for work."""
 
-    advice = "`bdcs admin builders list --present` shows those that are there"
+    advice = "the page /builders shows what they are called"
 
     def __init__(self, name: str) -> None:
         super().__init__(f"no builder is called {name}")

@@ -36,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for action in (approve, revoke):
         action.add_argument("uuid", metavar="UUID", type=UUID, help="the machine's UUID")
         action.add_argument("--target", metavar="NAME", required=True, help="the target")
+    for name, text in (
+        ("drain", "give a builder no more work; what it builds ends as it does"),
+        ("undrain", "give it work again"),
+    ):
+        draining = actions.add_parser(name, help=text, allow_abbrev=False)
+        draining.add_argument("name", metavar="NAME", help="what the builder is called")
     listing = actions.add_parser("list", help="who may upload where", allow_abbrev=False)
     listing.add_argument("--target", metavar="NAME", help="only those of this target")
     listing.add_argument("--json", action="store_true", help="print it as JSON")
@@ -67,6 +73,20 @@ def _revoke(connection: Connection, arguments: argparse.Namespace) -> None:
     print(f"{arguments.uuid} may no longer upload to {target.name}")
 
 
+def _drain(connection: Connection, arguments: argparse.Namespace) -> None:
+    from bdcs.services import builders
+
+    builders.drain(connection, arguments.name, builders.OPERATOR)
+    print(f"{arguments.name} gets no more work")
+
+
+def _undrain(connection: Connection, arguments: argparse.Namespace) -> None:
+    from bdcs.services import builders
+
+    builders.drain(connection, arguments.name, None)
+    print(f"{arguments.name} gets work")
+
+
 def _list(connection: Connection, arguments: argparse.Namespace) -> None:
     from bdcs.services import builders, targets
     from gentwoo_client.wire.records import format_time
@@ -91,5 +111,7 @@ def _list(connection: Connection, arguments: argparse.Namespace) -> None:
 _ACTIONS: dict[str, Callable[[Connection, argparse.Namespace], None]] = {
     "approve": _approve,
     "revoke": _revoke,
+    "drain": _drain,
+    "undrain": _undrain,
     "list": _list,
 }

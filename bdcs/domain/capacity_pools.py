@@ -54,7 +54,7 @@ class Pool:
     engine: str
     place: str
     """Which group of the engine's, in its own words."""
-    options: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict, hash=False)
     """What the engine has to know besides."""
     limits: Limits = Limits()
 

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, and_, delete, select, update
 
-from bdcs.errors import NoSuchMachine, NotABuilder
+from bdcs.errors import NoSuchBuilder, NoSuchMachine, NotABuilder
 from bdcs.services import machines
 from bdcs.services.jobs import Claimant
 from bdcs.services.machines import Machine
@@ -144,16 +144,14 @@ def is_drained(connection: Connection, claimant: Claimant) -> bool:
     return found is not None
 
 
-def drain(connection: Connection, name: str, by: str | None) -> int:
-    """Let the builders of that name get no more work, or again where `by` is None; return how many these are.
+def drain(connection: Connection, name: str, by: str | None) -> None:
+    """Let the builders of that name get no more work, or again where `by` is None. Raises `NoSuchBuilder`.
 
-    What they build ends as it does. The operator's word is not undone by others.
+    What they build ends as it does.
     """
     rows = tables.builders
-    is_it = rows.c.name == name
-    if by == AUTOSCALE:
-        is_it &= rows.c.drained_by.is_(None)
-    return connection.execute(update(rows).where(is_it).values(drained_by=by)).rowcount
+    if not connection.execute(update(rows).where(rows.c.name == name).values(drained_by=by)).rowcount:
+        raise NoSuchBuilder(name)
 
 
 def is_served(connection: Connection, target: Target, now: int) -> bool:

@@ -30,6 +30,7 @@ from bdcs.domain.machines import State
 from bdcs.domain.targets import EVERY_FITTING
 from bdcs.errors import CollectorError, LocalBuilderMissing
 from bdcs.services import builders, machines, portage_settings, targets
+from bdcs.services.machines import Machine
 from bdcs.services.portage_settings import PortageSettings
 from bdcs.services.targets import Target
 from bdcs.store.store import Store
@@ -116,6 +117,32 @@ def check(starting: Starting) -> None:
         raise LocalBuilderMissing("an ordinary user can build in a Gentoo Prefix only (builder_eprefix)")
 
 
+def admit(
+    connection: Connection,
+    starting: Starting,
+    machine: UUID,
+    public_key: bytes,
+    names: Iterable[str],
+    now: float,
+) -> Machine:
+    """Let a builder of ours upload to the targets, where nobody has to say so; return what it is known as.
+
+    Raises `LocalBuilderMissing` where it was forgotten.
+    """
+    known = machines.find(connection, machine)
+    if known is None:
+        if isinstance(machines.absent(connection, machine), Forgotten):
+            raise LocalBuilderMissing(
+                f"{machine} was forgotten: remove {starting.directory} for a builder with a new key"
+            )
+        known = machines.enrol(connection, machine, public_key, State.APPROVED, now=now)
+    for name in names:
+        target = targets.find(connection, name)
+        if target is not None:
+            builders.approve(connection, target, machine, now=now)
+    return known
+
+
 def fits(portage: PortageSettings, target: Target) -> bool:
     """Whether Portage with these settings builds what that target holds."""
     same_system = (portage.chost, portage.profile) == (target.chost, target.profile)
@@ -170,7 +197,9 @@ class LocalBuilder:
             self._say("no builder yet: there is no target that Portage here builds for")
             await asyncio.sleep(LOOK)
         machine, public_key = await asyncio.to_thread(worker.identity, self.starting.directory)
-        await self.store.write(lambda connection: self._admit(connection, machine, public_key, names))
+        await self.store.write(
+            lambda connection: admit(connection, self.starting, machine, public_key, names, self.now())
+        )
         log.info("the builder %s builds here for %s", machine, ", ".join(names))
         process = await asyncio.create_subprocess_exec(
             *self.starting.command(names),
@@ -231,22 +260,6 @@ class LocalBuilder:
             self._portage = await asyncio.to_thread(portage_settings.portage_settings, portage_bin)
             self._seen = seen
         return self._portage
-
-    def _admit(self, connection: Connection, machine: UUID, public_key: bytes, names: Iterable[str]) -> None:
-        """Let the builder upload to the targets, where nobody has to say so: it is ours.
-
-        Raises `LocalBuilderMissing` where it was forgotten.
-        """
-        if machines.find(connection, machine) is None:
-            if isinstance(machines.absent(connection, machine), Forgotten):
-                raise LocalBuilderMissing(
-                    f"{machine} was forgotten: remove {self.starting.directory} for a builder with a new key"
-                )
-            machines.enrol(connection, machine, public_key, State.APPROVED, now=self.now())
-        for name in names:
-            target = targets.find(connection, name)
-            if target is not None:
-                builders.approve(connection, target, machine, now=self.now())
 
     def _say(self, text: str) -> None:
         """Log it, once."""
