@@ -30,6 +30,8 @@ COMMANDS = {
     "prebuild": "bdcs.cli.prebuild",
     "export": "bdcs.cli.export",
     "check": "bdcs.cli.check",
+    "backup": "bdcs.cli.backup",
+    "restore": "bdcs.cli.restore",
     "anomalies": "bdcs.cli.anomalies",
     "admin": "bdcs.cli.admin",
     "signer": "bdcs.cli.signer",

@@ -24,7 +24,7 @@ from bdcs.errors import CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
 from bdcs.server.shared import publisher_of, store_place
-from bdcs.services import outbox
+from bdcs.services import outbox, restoring
 from bdcs.services.copying import require_whole
 from bdcs.services.figures import Renewal
 from bdcs.services.waking import Transactions
@@ -80,6 +80,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         try:
             await store.write(schema.upgrade)
             await store.read(require_whole)
+            await restoring.settle_if_marked(store, settings.data, time.time())
             renewal = Renewal(store, Thresholds(settings.threshold))
             bus = bus_of(settings)
             await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))

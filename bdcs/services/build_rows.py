@@ -15,10 +15,13 @@ from sqlalchemy import Connection, func, select
 
 from bdcs.domain.gpkg.reading import Package
 from bdcs.services.targets import Target
-from bdcs.store.tables import build_numbers, builds
+from bdcs.store.tables import build_numbers, builds, sequences
 from bdcs.store.upserts import upsert
 
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
+BUILDS: Final = "build"
+"""The sequence behind which the numbers of a version begin that the store knows nothing of; 0 but for a store
+that was restored (`services.restoring`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +70,13 @@ def reserve(
     `kept` are CPVs with numbers that packages brought along: these count as given out from now on.
     """
     kept = list(kept)
+    first = connection.scalar(select(sequences.c.value).where(sequences.c.name == BUILDS)) or 0
     last = _last_numbers(connection, target, {*cpvs, *(cpv for cpv, _ in kept)})
     for cpv, number in kept:
         last[cpv] = max(last.get(cpv, 0), number)
     given = []
     for cpv in cpvs:
-        last[cpv] = last.get(cpv, 0) + 1
+        last[cpv] = last.get(cpv, first) + 1
         given.append(last[cpv])
     _note(connection, target, last)
     return given
