@@ -36,6 +36,7 @@ COMMANDS = {
     "admin": "bdcs.cli.admin",
     "signer": "bdcs.cli.signer",
     "builder": "bdcs.cli.builder",
+    "autoscale": "bdcs.cli.autoscale",
     "schema": "bdcs.cli.schema",
     "copy-store": "bdcs.cli.copy_store",
 }
