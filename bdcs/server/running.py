@@ -23,7 +23,7 @@ from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
-from bdcs.server.shared import publisher_of, store_place
+from bdcs.server.shared import beside_others, publisher_of, store_place
 from bdcs.services import outbox, restoring
 from bdcs.services.copying import require_whole
 from bdcs.services.figures import Renewal
@@ -76,6 +76,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         place = store_place(settings)
         for directory in {settings.data, directory_of(place, settings.data)}:
             leaving.enter_context(only_server(directory))
+        leaving.enter_context(beside_others(settings))
         store = Store(place)
         try:
             await store.write(schema.upgrade)

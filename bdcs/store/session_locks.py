@@ -67,9 +67,9 @@ def _session(engine: Engine) -> Iterator[Any]:
     """Give a connection of the driver's, in no transaction, that ends with the block."""
     with engine_errors():
         connection = engine.raw_connection()
+    session: Any = connection.driver_connection
     connection.detach()  # it is the lock's, and no pool's
     try:
-        session: Any = connection.driver_connection
         session.autocommit = True
         yield session
     finally:
