@@ -59,6 +59,8 @@ class SharedBus(Bus):
             try:
                 await self._session()
             except BusUnavailable as error:
+                if _is_cancelled():  # which libraries may turn into an error of theirs
+                    raise asyncio.CancelledError from error
                 tries = 0 if self.is_connected else tries + 1
                 self._note_loss(error)
             finally:
@@ -108,3 +110,8 @@ class SharedBus(Bus):
 def is_log(topic: str) -> bool:
     """Whether a topic is one of those that lines of logs are told by."""
     return topic.partition(".")[0] == LOGS
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
