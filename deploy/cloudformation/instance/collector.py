@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What root does on a collector's instance: `configure` when it is first started, `credentials` again and again.
+"""What root does on a collector's instance: `configure` at first, `credentials` again and again.
 
-`deployment.json` beside this directory says what CloudFormation made. `configure` fetches the secrets, makes the
-database, writes the collector's settings, and hands the signing key to the signer. `credentials` takes the work
-role and leaves its credentials where the collector finds them (`credential_process` in `aws.ini`): the collector
-itself cannot reach the instance's role, which may read the signing key.
+`deployment.json` beside this directory says what CloudFormation made. `configure` fetches the secrets, makes
+the database, writes the collector's settings, and hands the signing key to the signer. `credentials` takes
+the work role and leaves its credentials where the collector finds them (`credential_process` in `aws.ini`):
+the collector itself cannot reach the instance's role, which may read the signing key.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ ETC: Final = Path("/etc/bdcs")
 RUN: Final = Path("/run/gentwoo-aws")
 ROLE_LASTS: Final = 3600
 """Seconds; AWS allows a role that was taken as another role no longer."""
+STARTING: Final = 300
+"""Seconds until a new builder takes work: it boots, installs the release, and unpacks the build root."""
 PREPARING: Final = 5_417_286_934_113_001
 """Number of the lock under which one collector at a time prepares the database."""
 
@@ -50,6 +52,9 @@ class Deployment:
     work_role: str
     builders: str
     """Auto Scaling group of builders; empty where there is none."""
+    builder_targets: str
+    """Separated by commas."""
+    builder_maximum: str
 
     @classmethod
     def of(cls, document: Mapping[str, str]) -> Self:
@@ -76,9 +81,16 @@ def settings_text(
         "s3_download": deployment.download,
     }
     if deployment.builders:
-        values["capacity"] = f"asg:{deployment.builders}"
+        values["capacity"] = [pool(deployment)]
     # A TOML string in double quotes is written as JSON writes one, and so is a list of them.
     return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def pool(deployment: Deployment) -> str:
+    """Return the pool of builders, as the setting `capacity` names it."""
+    names = "+".join(deployment.builder_targets.split(","))
+    limits = f"max={deployment.builder_maximum}&startup={STARTING}"
+    return f"{names}=asg:{deployment.builders}?region={deployment.region}&{limits}"
 
 
 def store_url(host: str, account: Mapping[str, str], etc: Path = ETC) -> str:
@@ -129,13 +141,16 @@ def prepare_database(parameters: Mapping[str, object], account: Mapping[str, str
     user, database = sql.Identifier(account["username"]), sql.Identifier(account["dbname"])
     with psycopg.connect(**parameters, autocommit=True) as connection:  # type: ignore[arg-type]
         connection.execute("SELECT pg_advisory_lock(%s)", [PREPARING])
-        if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [account["username"]]).fetchone():
+        query = "SELECT 1 FROM pg_roles WHERE rolname = %s"
+        if not connection.execute(query, [account["username"]]).fetchone():
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(user))
         secret = sql.Literal(account["password"])
         connection.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(user, secret))
         query = "SELECT 1 FROM pg_database WHERE datname = %s"
         if not connection.execute(query, [account["dbname"]]).fetchone():
-            connection.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(user))  # only then it may be the owner
+            connection.execute(
+                sql.SQL("GRANT {} TO CURRENT_USER").format(user)
+            )  # only then it may be the owner
             connection.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(database, user))
             connection.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Ends the builder of this instance before the instance ends, and tells its Auto Scaling group when that is done.
+"""Ends the builder of this instance before the instance ends, and tells its group when that is done.
 
-EC2 tells an instance over its metadata: that the group wants it gone (what is being built may end, as long as the
-lifecycle hook and the unit allow), or that a spot instance is taken back in two minutes (what is being built is
-given back after one, so that another builder begins with it).
+EC2 tells an instance over its metadata: that its Auto Scaling group wants it gone (what is being built may
+end, as long as the lifecycle hook and the unit allow), or that a spot instance is taken back in two minutes
+(what is being built is given back after one, so that another builder begins with it).
 """
 
 from __future__ import annotations
