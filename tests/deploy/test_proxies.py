@@ -30,6 +30,7 @@ from tests.packages import gpkg
 from tests.peer import JOSE, Answer, Peer, request
 from tests.postgresql import Server, running_postgresql
 from tests.processes import Collector, free_port, run
+from tests.s3 import REGION, RunningS3, running_s3
 from tests.shelf import Shelf
 from tests.waiting import until
 
@@ -429,17 +430,30 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS3]:
+    with running_s3(tmp_path_factory.mktemp("s3")) as s3:
+        yield s3
+
+
 @pytest.fixture(scope="module", params=KINDS)
 def pair(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     certificate: Certificate,
     postgresql: Server,
+    s3: RunningS3,
 ) -> Iterator[Pair]:
     home = tmp_path_factory.mktemp("pair")
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(reserved())
-        settings = {"store": postgresql.new_database()}
+        settings = {
+            "store": postgresql.new_database(),
+            "bus": "postgresql:",
+            "blobs": f"s3://{s3.new_bucket()}/some",
+            "s3_endpoint": s3.url,
+            "s3_region": REGION,
+        }
         both = {name: collecting(home / name, settings, port) for name in ("c1", "c2")}
         urls = {name: stack.enter_context(collector).url for name, collector in both.items()}
         yield Pair(
