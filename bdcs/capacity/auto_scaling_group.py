@@ -16,6 +16,7 @@ from typing import Any, Final
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from bdcs.capacity.drivers import Fleet
 from bdcs.errors import CapacityRefused, CapacityUnavailable
@@ -126,8 +127,9 @@ class AutoScalingGroup:
             if code in _PASSING or status >= 500:
                 raise CapacityUnavailable(f"Auto Scaling group {self._group}: {error}") from error
             raise CapacityRefused(f"Auto Scaling group {self._group}: {error}") from error
-        except BotoCoreError as error:
-            raise CapacityUnavailable(f"Auto Scaling group {self._group}: {error}") from error
+        except (BotoCoreError, ResponseParserError) as error:
+            reason = str(error).partition("\n")[0]
+            raise CapacityUnavailable(f"Auto Scaling group {self._group}: {reason}") from error
 
     def _connected(self) -> Any:
         config = Config(

@@ -8,25 +8,20 @@ import os
 import signal
 import stat
 import sys
-import time
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bdcs.cli import autoscale, command_parser
-from bdcs.domain.capacity_pools import pool
 from bdcs.errors import AlreadyAutoscaling, ConfigurationError
-from bdcs.services import builders, targets
 from bdcs.settings import Settings
-from bdcs.store.engine import SQLITE_NAME, create_writer
-from bdcs.store.store import transaction
-from tests.builds import HandBuilder, Wisher, specification
+from tests.builds import Wisher
+from tests.capacity_scene import PoolScene
 from tests.processes import BDCS, Collector, Process
-from tests.shelf import Shelf
 from tests.waiting import until
 
 COMMAND = """\
@@ -95,69 +90,18 @@ def machine(collector: Collector) -> Wisher:
 
 
 @dataclass
-class Scene:
-    """A target of its own for each test, whose pool is what the command starts."""
+class Scene(PoolScene):
+    """One whose pool the command looks after."""
 
-    collector: Collector
-    machine: Wisher
-    cloud: Cloud
-    target: str
-    capsys: pytest.CaptureFixture[str]
-
-    def settings(self, query: str = "max=4&startup=0&idle=0") -> Settings:
-        return Settings(
-            data=self.collector.data,
-            capacity=(pool(f"{self.target}=command:{self.cloud.place}/cloud?{query}"),),
-            capacity_wait=1,
-        )
-
-    def autoscale(self, *words: str, query: str = "max=4&startup=0&idle=0") -> dict[str, Any]:
-        """Do one round; return the exit code and what it says of the pool."""
-        self.capsys.readouterr()
-        parser = command_parser("autoscale", autoscale)
-        arguments = parser.parse_args(["--json", *(words or ("--once",))])
-        code = autoscale.run(arguments, self.settings(query))
-        (line,) = self.capsys.readouterr().out.splitlines()
-        return {"code": code, **json.loads(line)}
-
-    def options(self, query: str) -> list[str]:
-        """The same for a process."""
-        config = self.cloud.place / "bdcs.toml"
-        config.write_text(f'capacity = ["{self.target}=command:{self.cloud.place}/cloud?{query}"]\n')
-        return ["--config", str(config), "--data", str(self.collector.data)]
-
-    def ask(self, number: int) -> dict[str, Any]:
-        """Have so many packages asked for."""
-        some = [specification(f"app-misc/p{n}-1.0", target=self.target) for n in range(1, number + 1)]
-        return self.machine.ask(*some, target=self.target)
-
-    def builder(self, name: str) -> HandBuilder:
-        """One that may build, and was not heard of yet."""
-        builder = HandBuilder(self.collector.url, name=f"{self.target}-{name}")
-        assert builder.register().status == 201
-        with transaction(create_writer(self.collector.data / SQLITE_NAME)) as connection:
-            target = targets.require(connection, self.target)
-            builders.approve(connection, target, builder.machine, now=time.time())
-        return builder
-
-    def names(self, *names: str) -> list[str]:
-        return [f"{self.target}-{name}" for name in names]
-
-    def claim(self, builder: HandBuilder) -> dict[str, Any] | None:
-        return builder.claim(self.target)
+    cloud: Cloud = field(default_factory=lambda: Cloud(Path()))
 
 
 @pytest.fixture
-def scene(
-    collector: Collector,
-    machine: Wisher,
-    cloud: Cloud,
-    request: pytest.FixtureRequest,
-    capsys: pytest.CaptureFixture[str],
-) -> Scene:
+def scene(collector: Collector, machine: Wisher, cloud: Cloud, request: pytest.FixtureRequest) -> Scene:
     target = f"t{zlib.crc32(request.node.name.encode())}"
-    Shelf(collector.data).add_target(target, signatures="optional")
-    return Scene(collector, machine, cloud, target, capsys)
+    scene = Scene.create(collector, machine, target, f"command:{cloud.place}/cloud")
+    scene.cloud = cloud
+    return scene
 
 
 def test_from_nobody_to_builders_and_back(scene: Scene) -> None:
@@ -176,7 +120,7 @@ def test_from_nobody_to_builders_and_back(scene: Scene) -> None:
 
     scene.cloud.write(wanted=4, members=scene.names("1", "2", "3", "4"))
     for name in ("1", "2"):
-        assert scene.claim(scene.builder(name)) is not None
+        assert scene.claim(scene.builder(*scene.names(name))) is not None
     found = scene.autoscale()
     assert (found["ready"], found["starting"], found["start"]) == (2, 2, 0)
 
@@ -191,7 +135,7 @@ def test_who_builds_ends_that_before_he_goes(scene: Scene) -> None:
     scene.autoscale()
     scene.ask(3)
     scene.cloud.write(wanted=1, members=scene.names("1"))
-    builder = scene.builder("1")
+    builder = scene.builder(*scene.names("1"))
     lease = scene.claim(builder)
     assert lease is not None
 
@@ -211,7 +155,7 @@ def test_who_was_to_leave_is_kept_where_work_comes(scene: Scene) -> None:
     scene.autoscale()
     scene.ask(2)
     scene.cloud.write(wanted=1, members=scene.names("1"))
-    builder = scene.builder("1")
+    builder = scene.builder(*scene.names("1"))
     assert scene.claim(builder) is not None
     assert scene.autoscale(query="max=0")["release"] == scene.names("1")
     assert scene.claim(builder) is None
@@ -224,7 +168,7 @@ def test_the_operator_drains_a_builder(scene: Scene) -> None:
     scene.autoscale()
     (name,) = scene.names("1")
     scene.cloud.write(wanted=1, members=[name])
-    builder = scene.builder("1")
+    builder = scene.builder(*scene.names("1"))
     assert scene.claim(builder) is None
     scene.collector.bdcs("admin", "builders", "drain", name)
     scene.ask(1)
@@ -241,7 +185,7 @@ def test_whoever_decides_for_himself_who_goes_is_told_a_number(scene: Scene) -> 
     """Nobody is drained then: it might be another that goes."""
     scene.cloud.write(wanted=2)
     scene.autoscale(query="max=4&idle=3600")
-    builder = scene.builder("1")
+    builder = scene.builder(*scene.names("1"))
     assert scene.claim(builder) is None
     found = scene.autoscale()
     assert (found["needed"], found["dismissed"]) == (0, [])
@@ -257,7 +201,7 @@ def test_an_engine_that_fails_is_told_of_and_tried_again(scene: Scene) -> None:
     found = scene.autoscale()
     assert (found["code"], found["start"]) == (1, 0)
     assert "no machine is to be had" in found["trouble"]
-    options = scene.options("max=4&startup=0&idle=0")
+    options = scene.options(scene.cloud.place)
     log = scene.cloud.place / "log"
     with Process([*BDCS, "autoscale", "--interval", "1", *options], log=log) as process:
         process.until_printed("no machine is to be had")
@@ -275,7 +219,7 @@ def test_one_at_a_time_and_killed_at_any_moment(scene: Scene) -> None:
     cloud.write_text(text.replace("print(json", f"{hang}print(json"))
     scene.autoscale()
     scene.ask(3)
-    options = scene.options("max=4&startup=0&idle=0&timeout=600")
+    options = scene.options(scene.cloud.place, f"{scene.query}&timeout=600")
     log = scene.cloud.place / "log"
     with Process([*BDCS, "autoscale", "--interval", "1", *options], log=log) as process:
         until((scene.cloud.place / "told").exists)
@@ -288,11 +232,10 @@ def test_one_at_a_time_and_killed_at_any_moment(scene: Scene) -> None:
     told = scene.cloud.calls
     assert scene.cloud.state["wanted"] == told[0]["wanted"] >= 1, "it had begun to start them"
     cloud.write_text(text)
-    query = "max=4&startup=0&idle=0&timeout=600"
 
     def is_over() -> dict[str, Any] | None:
         with contextlib.suppress(AlreadyAutoscaling):
-            return scene.autoscale(query=f"{query}&min=0")
+            return scene.autoscale()
         return None
 
     found = until(is_over, what="the lease of the one that was killed being over")
@@ -300,9 +243,9 @@ def test_one_at_a_time_and_killed_at_any_moment(scene: Scene) -> None:
     assert scene.cloud.state["wanted"] == found["needed"]
 
 
-def test_lines_for_people(scene: Scene) -> None:
+def test_lines_for_people(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     autoscale.run(command_parser("autoscale", autoscale).parse_args(["--dry-run"]), scene.settings())
-    line = scene.capsys.readouterr().out
+    line = capsys.readouterr().out
     cloud = f"{scene.target} (command:{scene.cloud.place}/cloud)"
     assert line == f"{cloud}: 0 needed (no work); 0 ready, 0 starting, 0 leaving: nothing to do\n"
     with pytest.raises(ConfigurationError, match="no pool of builders is named"):
