@@ -27,7 +27,7 @@ from aio_pika.abc import (
     AbstractExchange,
     AbstractIncomingMessage,
 )
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, InvalidFrameError
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, InvalidFrameError
 
 from bdcs.bus.feed import Message
 from bdcs.bus.shared import SharedBus, is_log
@@ -36,6 +36,17 @@ from gentwoo_client.wire.events import OPERATOR, PUBLIC
 
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # tells every attempt; we tell of losses, once
 logging.getLogger("aio_pika").setLevel(logging.CRITICAL)
+
+
+class _LeftBehind(logging.Filter):
+    """Keeps back what asyncio says of tasks that aiormq leaves behind, failed, when it cannot connect."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is anything else."""
+        return not (record.exc_info and isinstance(record.exc_info[1], AMQPError))
+
+
+logging.getLogger("asyncio").addFilter(_LeftBehind())
 
 WAKEUPS: Final = "gentwoo.wakeups"
 URGENT: Final = "urgent"
@@ -115,17 +126,12 @@ class AMQP(SharedBus):
             connection.close_callbacks.add(partial(_note_end, lost))
             for channel in channels:
                 channel.close_callbacks.add(partial(_note_end, lost))
-            carrying = asyncio.create_task(self._carry(wakeups))
             try:
                 self._exchanges = exchanges
                 self._note_return()
-                await asyncio.wait((lost, carrying), return_when=asyncio.FIRST_COMPLETED)
-                if not lost.done():
-                    await carrying  # raises what it ended by
+                await self._first_end(self._carry(wakeups), _end_of(lost))
             finally:
                 self._exchanges = {}
-                carrying.cancel()
-            raise BusUnavailable(reason_of(lost.result()))
 
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
@@ -191,6 +197,10 @@ def _note_end(
 ) -> None:
     if not lost.done():
         lost.set_result(error)
+
+
+async def _end_of(lost: asyncio.Future[BaseException | None]) -> None:
+    raise BusUnavailable(reason_of(await lost))
 
 
 def _kind(topic: str) -> str:

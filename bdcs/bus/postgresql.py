@@ -45,17 +45,9 @@ class PostgreSQLBus(SharedBus):
                 await listener.execute(f"LISTEN {CHANNEL}")
                 self._heard = time.monotonic()
                 self._note_return()
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(self._listen(listener))
-                    group.create_task(self._carry(speaker))
+                await self._first_end(self._listen(listener), self._carry(speaker))
         except (psycopg.Error, OSError) as error:
             raise BusUnavailable(reason_of(error)) from error
-        except ExceptionGroup as group:
-            trouble, bugs = group.split((psycopg.Error, OSError))
-            if bugs is not None:
-                raise bugs from group
-            assert trouble is not None
-            raise BusUnavailable(reason_of(trouble.exceptions[0])) from group
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         return await psycopg.AsyncConnection.connect(self._url, autocommit=True, **_CLIENT)

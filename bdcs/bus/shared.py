@@ -12,8 +12,8 @@ import contextlib
 import logging
 import random
 import secrets
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
 
 from bdcs import measures
 from bdcs.bus.memory import Bus
@@ -81,6 +81,22 @@ class SharedBus(Bus):
         topics = sorted(self._outgoing, key=is_log)
         self._outgoing.clear()
         return topics
+
+    @staticmethod
+    async def _first_end(*works: Coroutine[Any, Any, None]) -> None:
+        """Do works beside each other until one ends, and raise what it ended by; the others are cancelled.
+
+        A TaskGroup would leave it unclear whether somebody cancelled us (CPython before 3.13).
+        """
+        tasks = [asyncio.create_task(work) for work in works]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _received(self, sender: str, topics: Iterable[str]) -> None:
         """Another collector told of these topics, unless we did."""
