@@ -89,6 +89,12 @@ class Metrics:
             self.store.oldest_wait,
         )
         yield _one("bdcs_store_readers", "Reads that can run at once", READERS)
+        yield _gauge(
+            "bdcs_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate on disk expires, where the collector itself does TLS",
+            (),
+            [((), _expiry(self.certificate))],
+        )
         try:
             disk = os.statvfs(self.data)
         except OSError:
@@ -97,15 +103,10 @@ class Metrics:
             "bdcs_data_size_bytes", "Size of the data directory's file system", disk.f_blocks * disk.f_frsize
         )
         yield _one(
-            "bdcs_data_free_bytes", "… of which this user can still write", disk.f_bavail * disk.f_frsize
+            "bdcs_data_free_bytes",
+            "Free space that this user can still write there",
+            disk.f_bavail * disk.f_frsize,
         )
-        if self.certificate is not None:
-            yield _gauge(
-                "bdcs_tls_certificate_expiry_timestamp_seconds",
-                "When the certificate on disk expires",
-                (),
-                [((), _expiry(self.certificate))],
-            )
 
 
 class _Shown(Collector):
@@ -166,7 +167,9 @@ def _known(health: Health | None) -> Iterator[Metric]:
         (((name,), float("inf") if at is None else at) for name, at in health.keys.items()),
     )
     yield _one("bdcs_quarantine_uploads", "Uploaded packages that wait to be published", health.uploads)
-    yield _one("bdcs_quarantine_bytes", "… and their size", health.upload_bytes)
+    yield _one(
+        "bdcs_quarantine_bytes", "Size of uploaded packages that wait to be published", health.upload_bytes
+    )
     yield _gauge(
         "bdcs_catalogue_read_timestamp_seconds",
         "When an ebuild repository was last known to be as the catalogue says",
@@ -182,7 +185,7 @@ def _known(health: Health | None) -> Iterator[Metric]:
     yield _one("bdcs_webhooks_pending", "Messages on their way to webhooks", health.deliveries)
     yield _gauge(
         "bdcs_webhooks_oldest_due_timestamp_seconds",
-        "When the first of them is, or was, to be sent",
+        "When the first message to a webhook is, or was, to be sent",
         (),
         [((), health.due_at)],
     )
@@ -195,7 +198,7 @@ def _known(health: Health | None) -> Iterator[Metric]:
     yield _one("bdcs_outbox_events", "Events that no broker has taken yet", health.events)
     yield _gauge(
         "bdcs_outbox_oldest_timestamp_seconds",
-        "When the first of them happened",
+        "When the first event in the outbox happened",
         (),
         [((), health.events_since)],
     )
@@ -268,7 +271,9 @@ def _gauge(name: str, text: str, labels: Sequence[str], rows: Rows) -> Metric:
     return family
 
 
-def _expiry(certificate: Path) -> float | None:
+def _expiry(certificate: Path | None) -> float | None:
+    if certificate is None:
+        return None
     try:
         return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
     except (OSError, ValueError):
