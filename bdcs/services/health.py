@@ -73,6 +73,17 @@ class TargetHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolHealth:
+    """One pool of builders that come and go, as `bdcs autoscale` last saw it."""
+
+    name: str
+    builders: Mapping[str, int]
+    """How many are needed, wanted (of the engine), ready and leaving."""
+    looked_at: int
+    has_trouble: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryHealth:
     """One ebuild repository of the catalogue."""
 
@@ -88,6 +99,7 @@ class Health:
     machines: Mapping[str, int]
     """How many, by state; as of a minute ago at most."""
     targets: Sequence[TargetHealth]
+    pools: Sequence[PoolHealth]
     signed_targets: int
     """Targets that take only signed packages."""
     keys: Mapping[str, int | None]
@@ -151,6 +163,7 @@ class Examiner:
         return Health(
             machines=self._machines,
             targets=_targets(connection, listed, self._data, now),
+            pools=_pools(connection),
             signed_targets=sum(target.signatures is Signatures.REQUIRED for target in listed),
             keys=_keys(connection),
             overdue=_overdue(connection, now),
@@ -222,13 +235,29 @@ def _builders(connection: Connection, now: int) -> Counter[tuple[str, bool]]:
     """Count the builders that were heard of lately, by target and whether they leave."""
     allowed, builders = tables.builder_targets.c, tables.builders.c
     rows = connection.execute(
-        select(tables.targets.c.name, builders.targets, builders.draining)
+        select(tables.targets.c.name, builders.targets, builders.draining, builders.drained_by)
         .select_from(tables.builders)
         .join(tables.builder_targets, allowed.machine_id == builders.machine_id)
         .join(tables.targets, tables.targets.c.id == allowed.target_id)
         .where(builders.seen_at > now - BUILDER_SEEN)
     )
-    return Counter((row.name, bool(row.draining)) for row in rows if row.name in json.loads(row.targets))
+    return Counter(
+        (row.name, bool(row.draining or row.drained_by))
+        for row in rows
+        if row.name in json.loads(row.targets)
+    )
+
+
+def _pools(connection: Connection) -> list[PoolHealth]:
+    return [
+        PoolHealth(
+            name=row.name,
+            builders={state: getattr(row, state) for state in ("needed", "wanted", "ready", "leaving")},
+            looked_at=row.looked_at,
+            has_trouble=row.trouble is not None,
+        )
+        for row in connection.execute(select(tables.pools).order_by(tables.pools.c.name))
+    ]
 
 
 def _keys(connection: Connection) -> dict[str, int | None]:

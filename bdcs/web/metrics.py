@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 
 from bdcs import measures
 from bdcs.domain.jobs import IN_FLIGHT
-from bdcs.services.health import Examiner, Health, TargetHealth
+from bdcs.services.health import Examiner, Health, PoolHealth, TargetHealth
 from bdcs.services.readiness import Readiness
 from bdcs.store.engine import READERS
 from bdcs.store.store import Store
@@ -156,6 +156,7 @@ def _known(health: Health | None) -> Iterator[Metric]:
         "bdcs_machines", "Registered machines by state", ("state",), _by_name(health.machines.items())
     )
     yield from _of_targets(health.targets)
+    yield from _of_pools(health.pools)
     yield _one("bdcs_targets_signed", "Targets that take only signed packages", health.signed_targets)
     yield _one(
         "bdcs_leases_overdue", "Builds under way whose builders should have been heard of", health.overdue
@@ -252,6 +253,27 @@ def _of_targets(targets: Sequence[TargetHealth]) -> Iterator[Metric]:
         "bdcs_index_timestamp_seconds",
         "TIMESTAMP of the index that this collector serves",
         (target.index for target in targets),
+    )
+
+
+def _of_pools(pools: Sequence[PoolHealth]) -> Iterator[Metric]:
+    yield _gauge(
+        "bdcs_pool_builders",
+        "Builders of a pool that are needed, wanted of its engine, ready, or leaving",
+        ("pool", "state"),
+        (((pool.name, state), count) for pool in pools for state, count in pool.builders.items()),
+    )
+    yield _gauge(
+        "bdcs_pool_looked_timestamp_seconds",
+        "When bdcs autoscale last saw a pool",
+        ("pool",),
+        _by_name((pool.name, pool.looked_at) for pool in pools),
+    )
+    yield _gauge(
+        "bdcs_pool_trouble",
+        "Whether a pool's engine did not do, or not say, what it was asked",
+        ("pool",),
+        _by_name((pool.name, pool.has_trouble) for pool in pools),
     )
 
 
