@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
 
-.PHONY: help setup prefix run demo screenshots check test-fast test test-engines test-packaging test-long bench format docs dist lock clean
+.PHONY: help setup prefix run run-cluster demo screenshots check test-fast test test-engines test-packaging test-long bench format docs dist lock clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,10 @@ prefix: setup  ## a small Gentoo Prefix in .run/prefix, to try the binhost witho
 
 run: setup  ## the main job here: a collector, this machine registered, its emerge.log followed
 	@.venv/bin/python -m dev.run
+
+run-cluster:  ## the same on PostgreSQL, RabbitMQ and S3: two collectors behind HAProxy, two builders
+	@$(PYTHON) -m dev.setup engines
+	@.venv/bin/python -m dev.cluster
 
 demo: setup  ## a collector whose pages show 1,000 simulated machines
 	@.venv/bin/python -m dev.demo

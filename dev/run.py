@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -109,17 +110,38 @@ class Job:
             if state == looked_at:
                 yield []
                 continue
-            looked_at = state
-            text = self.bdcs("export", "--since", str(since))
-            fresh = [json.loads(line) for line in text.splitlines()]
+            fresh = self.records_after(since)
+            if fresh is not None:
+                looked_at = state
             since = fresh[-1]["id"] if fresh else since
-            yield fresh
+            yield fresh or []
+
+    def records_after(self, since: int) -> list[dict[str, Any]] | None:
+        """The records that came after the one with that id; None: that cannot be told now."""
+        return [json.loads(line) for line in self.bdcs("export", "--since", str(since)).splitlines()]
 
     def _state_of_store(self) -> tuple[int, int]:
         """Changes when something was written; asking costs nothing."""
         path = self.data / "bdcs.sqlite-wal"
         facts = path.stat() if path.exists() else (self.data / "bdcs.sqlite").stat()
         return facts.st_size, facts.st_mtime_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What is followed, and what can be built."""
+
+    prefix: str
+    """The Gentoo Prefix, or nothing for the system itself."""
+    log: Path
+    is_sample: bool
+    portage_bin: Path | None
+    """Where Portage's commands are, or None where there is no Portage."""
+
+    @property
+    def builds(self) -> bool:
+        """Whether this user may run a builder: in the system itself only root can build."""
+        return self.portage_bin is not None and (bool(self.prefix) or os.geteuid() == 0)
 
 
 def finish(*argv: str | Path) -> str:
@@ -164,20 +186,18 @@ def eprefix() -> str:
     return str(path) if text else ""
 
 
-def log_to_follow(home: Path, prefix: str) -> tuple[Path, bool]:
-    """The log to follow, and whether it is the sample."""
+def find_site(home: Path) -> Site:
+    """Return what this machine has: a log of its own, or a replayed sample in `home`."""
+    prefix = eprefix()
     log = Path(prefix or "/") / LOG
-    if prefix or (log.is_file() and os.access(log, os.R_OK)):
-        return log, False
-    return home / "emerge.log", True
-
-
-def portage_at_hand(prefix: str) -> Path | None:
-    """The directory of Portage's commands, or None where there is no Portage."""
-    if prefix:
-        return Path(prefix) / "usr/bin"
-    emerge = shutil.which("emerge")
-    return None if emerge is None else Path(emerge).parent
+    has_log = bool(prefix) or (log.is_file() and os.access(log, os.R_OK))
+    emerge = f"{prefix}/usr/bin/emerge" if prefix else shutil.which("emerge")
+    return Site(
+        prefix=prefix,
+        log=log if has_log else home / "emerge.log",
+        is_sample=not has_log,
+        portage_bin=None if emerge is None else Path(emerge).parent,
+    )
 
 
 def is_ours(prefix: str) -> bool:
@@ -185,39 +205,43 @@ def is_ours(prefix: str) -> bool:
     return bool(prefix) and str(PORTAGE) in (Path(prefix) / "usr/bin/portageq").read_text(errors="replace")
 
 
-def may_build(prefix: str) -> bool:
-    """Whether this user may run a builder: in the system itself only root can build."""
-    return bool(prefix) or os.geteuid() == 0
-
-
-def builder_settings(prefix: str) -> list[str]:
-    """Settings of a collector that runs a builder; none of its builds sees what is kept here."""
+def builder_options(prefix: str) -> list[str]:
+    """Options of a builder, none of whose builds sees what is kept here."""
     options = ["--hide", str(ROOT / ".run")]
     if is_ours(prefix):
         python = Path(os.path.realpath(PORTAGE / "bin/python")).parent.parent
         options += ["--readable", *dict.fromkeys([str(PORTAGE), str(python)])]
+    return options
+
+
+def builder_settings(prefix: str) -> list[str]:
+    """Settings of a collector that runs a builder."""
     return [
         'builder = ["*"]',
         *([f'builder_eprefix = "{prefix}"'] if prefix else []),
-        f"builder_options = {json.dumps(options)}",
+        f"builder_options = {json.dumps(builder_options(prefix))}",
     ]
 
 
-def configure(job: Job, prefix: str, log: Path, *, builds: bool, sample: bool) -> None:
-    """Write both configurations; the sample's packages are of no repository, so all are allowed."""
+def configure_collector(job: Job, site: Site) -> None:
     lines = [
         f'listen = "{job.url.removeprefix("http://")}"',
         f'data = "{job.data}"',
         f'signer = "{job.signer}.socket"',
-        *(builder_settings(prefix) if builds else []),
+        *(builder_settings(site.prefix) if site.builds else []),
     ]
     job.collector_config.write_text("\n".join(lines) + "\n")
+
+
+def configure_machine(job: Job, site: Site) -> None:
+    """Write the client's configuration; the sample's packages are of no repository, so all are allowed."""
+    prefix = site.prefix
     lines = [
         f'collector = "{job.url}"',
         f'state_dir = "{job.home / "machine"}"',
-        f'log = "{log}"',
+        f'log = "{site.log}"',
         *([f'eprefix = "{prefix}"', f'portage_bin = "{prefix}/usr/bin"'] if prefix else []),
-        *(['repositories = ["*"]'] if sample else []),
+        *(['repositories = ["*"]'] if site.is_sample else []),
     ]
     job.config.write_text("\n".join(lines) + "\n")
 
@@ -239,8 +263,20 @@ def wait_until_listening(job: Job, name: str) -> None:
         time.sleep(0.05)
 
 
-def make_target(job: Job, portage_bin: Path) -> bool:
-    """Make a target after the example of Portage, unless there is one; whether there is one then."""
+def make_target(job: Job, site: Site) -> bool:
+    """Make a target after the example of Portage, unless there is one; whether there is one then.
+
+    The catalogue gets to know Portage's repositories, and a Prefix of ours takes packages from here.
+    """
+    if site.portage_bin is None or not _add_target(job, site.portage_bin):
+        return False
+    list_repositories(job, site.portage_bin, site.prefix)
+    if is_ours(site.prefix):
+        set_up_binhost(job)
+    return True
+
+
+def _add_target(job: Job, portage_bin: Path) -> bool:
     if json.loads(job.bdcs("target", "list", "--json"))["targets"]:
         return True
     try:
@@ -301,10 +337,20 @@ def nothing() -> Iterator[None]:
         yield
 
 
-def about_builds(*, builds: bool) -> str:
-    """What is said of binary packages."""
-    who = "a builder makes what is asked for" if builds else "nobody builds for it: only root can do so here"
-    return f"Packages      {TARGET}, a target after this Portage's example; {who}\n"
+def describe_job(job: Job, site: Site, packages: str) -> str:
+    """What is said before the first record; `packages` is what is said of these."""
+    command = f".venv/bin/gentwoo --config {job.config.relative_to(ROOT)}"
+    reason = " (a sample: this machine has no emerge.log that can be read)" if site.is_sample else ""
+    return (
+        f"Following {site.log}{reason}\n"
+        f"Collector     {job.url}/\n"
+        f"This machine  {job.gentwoo('report').strip()}\n"
+        f"              (a link for a short time; another: {command} report)\n"
+        f"Its commands  {command} …\n"
+        f"              .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
+        + (f"Packages      {packages}\n" if packages else "")
+        + f"Kept under    {job.home.relative_to(ROOT)}/, with what the programs print. Ctrl-C ends them.\n"
+    )
 
 
 def on_signal(number: int, frame: FrameType | None) -> None:
@@ -313,37 +359,21 @@ def on_signal(number: int, frame: FrameType | None) -> None:
 
 def run(job: Job) -> None:
     """Start everything, tell where it is, and follow it."""
-    prefix = eprefix()
-    log, sample = log_to_follow(job.home, prefix)
-    portage_bin = portage_at_hand(prefix)
-    builds = portage_bin is not None and may_build(prefix)
-    configure(job, prefix, log, builds=builds, sample=sample)
+    site = find_site(job.home)
+    configure_collector(job, site)
+    configure_machine(job, site)
     start_signer(job)
     job.start("collector", "bdcs", "--config", job.collector_config, "serve")
     wait_until_listening(job, "collector")
-    lines = replay(log) if sample else nothing()
+    lines = replay(site.log) if site.is_sample else nothing()
     next(lines)
     job.gentwoo("register", "--non-interactive")
-    has_target = portage_bin is not None and make_target(job, portage_bin)
-    if has_target and portage_bin is not None:
-        list_repositories(job, portage_bin, prefix)
-    if has_target and is_ours(prefix):
-        set_up_binhost(job)
+    packages = ""
+    if make_target(job, site):
+        who = "a builder makes what is asked for" if site.builds else "nobody builds for it: only root can"
+        packages = f"{TARGET}, a target after this Portage's example; {who}"
     job.start("daemon", "gentwoo", "--config", job.config, "daemon")
-    command = f".venv/bin/gentwoo --config {job.config.relative_to(ROOT)}"
-    reason = " (a sample: this machine has no emerge.log that can be read)" if sample else ""
-    print(
-        f"Following {log}{reason}\n"
-        f"Collector     {job.url}/\n"
-        f"This machine  {job.gentwoo('report').strip()}\n"
-        f"              (a link for a short time; another: {command} report)\n"
-        f"Its commands  {command} …\n"
-        f"              .venv/bin/bdcs --config {job.collector_config.relative_to(ROOT)} …\n"
-        f"{about_builds(builds=builds) if has_target else ''}"
-        f"Kept under    {job.home.relative_to(ROOT)}/, with what the programs print. Ctrl-C ends them.\n\n"
-        "Records as they arrive:",
-        flush=True,
-    )
+    print(f"{describe_job(job, site, packages)}\nRecords as they arrive:", flush=True)
     follow(job, lines)
 
 
