@@ -226,6 +226,13 @@ class Settings:
             " such as `hooks.intranet` or `10.0.0.0/8`"
         },
     )
+    drain: int = field(
+        default=0,
+        metadata={
+            "doc": "seconds that a collector which is told to stop goes on answering while `/readyz` says"
+            " 503, so that a proxy sends nothing more"
+        },
+    )
     tls_certificate: Path | None = field(
         default=None, metadata={"doc": "file with the certificate chain (PEM); with `tls_key`, serves https"}
     )
@@ -444,6 +451,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "proposals": lambda name, value: _choice(name, value, PROPOSALS),
     "accel_redirect": _location,
     "webhook_hosts": _words,
+    "drain": lambda name, value: _number(name, value, 0),
     "tls_certificate": _path,
     "tls_key": _path,
     "log_level": lambda name, value: _choice(name, value, LOG_LEVELS),

@@ -167,7 +167,7 @@ async def compose(
         renderer=renderer,
         assets=assets,
     )
-    return Listener(app, readiness)
+    return Listener(app, readiness, settings.drain)
 
 
 def _build(settings: Settings) -> dict[str, str]:

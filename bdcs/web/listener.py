@@ -61,8 +61,10 @@ def load_certificate(context: ssl.SSLContext, certificate: Path, key: Path) -> N
 class Listener:
     """Serves an application on a bound socket."""
 
-    def __init__(self, app: web.Application, readiness: Readiness) -> None:
+    def __init__(self, app: web.Application, readiness: Readiness, drain: int) -> None:
+        """`drain`: seconds that all is answered as ever after /readyz says that it will not be for long."""
         self._readiness = readiness
+        self._drain = drain
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._server: asyncio.Server | None = None
 
@@ -89,6 +91,7 @@ class Listener:
     async def stop(self) -> None:
         """Take no more connections, finish the requests under way, close the idle connections."""
         self._readiness.is_stopping = True
+        await asyncio.sleep(self._drain)
         if self._server is not None:
             self._server.close()
         await self._runner.cleanup()
