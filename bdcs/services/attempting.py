@@ -193,7 +193,8 @@ class Attempting:
 
     def _claimed(self, book: Jobs, signed: SignedRequest, token: Token, claimant: Claimant) -> Answer | None:
         def do(connection: Connection) -> Answer:
-            attempt = None if builders.is_drained(connection, claimant) else book.claim(claimant)
+            is_drained = builders.is_drained(connection, claimant, for_claim=True)
+            attempt = None if is_drained else book.claim(claimant)
             if attempt is None:
                 raise _NothingLeft
             lease = self.documents.lease(connection, attempt.id, book.policy.lease)

@@ -133,15 +133,17 @@ def seen(connection: Connection, machine_id: int, claim: Claim, now: int) -> Non
     )
 
 
-def is_drained(connection: Connection, claimant: Claimant) -> bool:
-    """Whether somebody said that the builder gets no more work."""
+def is_drained(connection: Connection, claimant: Claimant, *, for_claim: bool = False) -> bool:
+    """Whether somebody said that the builder gets no more work.
+
+    `for_claim`: who wants to say so waits for the end of this transaction, and then sees what was claimed in
+    it. Else one who is dismissed since he builds nothing could be given something meanwhile.
+    """
     rows = tables.builders
-    found = connection.scalar(
-        select(rows.c.drained_by).where(
-            rows.c.machine_id == claimant.machine_id, rows.c.name == claimant.name
-        )
+    query = select(rows.c.drained_by).where(
+        rows.c.machine_id == claimant.machine_id, rows.c.name == claimant.name
     )
-    return found is not None
+    return connection.scalar(query.with_for_update() if for_claim else query) is not None
 
 
 def drain(connection: Connection, name: str, by: str | None) -> None:
