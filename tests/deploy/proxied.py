@@ -76,10 +76,11 @@ class Nginx(Process):
         *,
         certificate: Path,
         port: int,
-        packages: Path,
-        asks_always: bool,
+        packages: Path = Path("/var/lib/bdcs/packages"),
+        asks_always: bool = False,
+        changes: Mapping[str, str] | None = None,
     ) -> None:
-        """`asks_always`: also a collector that failed is asked, each time."""
+        """`asks_always`: also a collector that failed is asked, each time. `changes` are of http.conf."""
         assert PROGRAM is not None, "nginx is missing: make setup names the package"
         self.home, self.access = home, home / "access.log"
         self._ports = contextlib.ExitStack()
@@ -99,10 +100,11 @@ class Nginx(Process):
         (home / "gentwoo/site.conf").write_text(
             SITE.format(certificate=certificate, home=home, plain=port, tls=tls)
         )
+        edit(home / "gentwoo/http.conf", changes or {})
         edit(home / "gentwoo/packages", {"/var/lib/bdcs/packages": str(packages)})
         edit(home / "gentwoo/collectors.conf", servers(collectors))
         if asks_always:
-            edit(home / "gentwoo/collectors.conf", {"max_fails=1": "max_fails=0"})
+            edit(home / "gentwoo/collectors.conf", {"max_fails=2": "max_fails=0"})
         command: list[str | Path] = [PROGRAM, "-e", "stderr", "-p", home, "-c", home / "nginx.conf"]
         super().__init__(command, log=home / "nginx.log")
         until(self._listens, what="nginx listening")
