@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 from urllib.error import HTTPError
 
-import boto3  # type: ignore[import-untyped]
+import boto3
 import psycopg
 import pytest
 from moto import mock_aws
@@ -54,7 +54,6 @@ AWS = {
 
 PARAMETERS = {
     "DomainName": "bdcs.example.org",
-    "CertificateArn": f"arn:aws:acm:{REGION}:{ACCOUNT}:certificate/0f",
     "PackagesDomainName": "packages.example.org",
     "PackagesCertificateArn": f"arn:aws:acm:us-east-1:{ACCOUNT}:certificate/0e",
     "ReleaseBucket": "releases-example",
@@ -94,7 +93,7 @@ MOTO_LACKS = frozenset(
 
 MOTO_FAILS = frozenset({"AWS::RDS::DBParameterGroup"})
 """Types that it does make; yet a database that names such a group is an error of its own."""
-MOTO_DOES_NOT_TELL = frozenset({"CidrBlock", "MasterUserSecret.SecretArn"})
+MOTO_DOES_NOT_TELL = frozenset({"CidrBlock", "MasterUserSecret.SecretArn", "TargetGroupFullName"})
 """Attributes of what it makes that moto does not know."""
 
 
@@ -111,22 +110,20 @@ def _templates() -> dict[str, Template]:
 # cfn-lint.
 
 
-def lint(directory: Path) -> subprocess.CompletedProcess[str]:
+def lint(*files: Path) -> subprocess.CompletedProcess[str]:
     # Where a fleet would be, and where nothing is left out.
     regions = ["--regions", "eu-central-1", "us-east-1"]
-    command = [str(Path(sys.executable).with_name("cfn-lint")), *regions, "--"]
-    files = sorted(map(str, directory.glob("*.yaml")))
-    return subprocess.run([*command, *files], capture_output=True, text=True, check=False)
+    command = [str(Path(sys.executable).with_name("cfn-lint")), *regions, "--", *map(str, files)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_cfn_lint_finds_nothing(tmp_path: Path) -> None:
-    done = lint(DIRECTORY)
+    done = lint(*sorted(DIRECTORY.glob("*.yaml")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    for file in DIRECTORY.glob("*.yaml"):
-        shutil.copy(file, tmp_path)
     broken = tmp_path / "data.yaml"
-    broken.write_text(broken.read_text().replace("MultiAZ: true", "MultiAZ: true\n      Colour: green"))
-    done = lint(tmp_path)
+    whole = (DIRECTORY / "data.yaml").read_text()
+    broken.write_text(whole.replace("MultiAZ: true", "MultiAZ: true\n      Colour: green"))
+    done = lint(broken)
     assert done.returncode != 0
     assert "Colour" in done.stdout
 
@@ -415,8 +412,14 @@ def create(templates: Mapping[str, Template], **parameters: str) -> Any:
     zone = boto3.client("route53").create_hosted_zone(Name="example.org", CallerReference="1")["HostedZone"][
         "Id"
     ]
+    certificate = boto3.client("acm").request_certificate(DomainName="bdcs.example.org")["CertificateArn"]
     cloudformation = boto3.client("cloudformation")
-    values = {**PARAMETERS, "HostedZoneId": zone.removeprefix("/hostedzone/"), **parameters}
+    values = {
+        **PARAMETERS,
+        "CertificateArn": certificate,
+        "HostedZoneId": zone.removeprefix("/hostedzone/"),
+        **parameters,
+    }
     cloudformation.create_stack(
         StackName="gentwoo",
         TemplateURL=f"https://{BUCKET}.s3.amazonaws.com/{TOP}.yaml",
@@ -451,6 +454,7 @@ def test_moto_creates_the_whole_stack(found: dict[str, Template]) -> None:
     assert outputs["PackagesUrl"] == "https://packages.example.org"
     groups = boto3.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     assert sorted((each["MinSize"], each["MaxSize"]) for each in groups) == [(0, 4), (2, 9)]
+    assert not any(each.get("MixedInstancesPolicy") for each in groups)
     (database,) = boto3.client("rds").describe_db_instances()["DBInstances"]
     assert (database["PubliclyAccessible"], database["StorageEncrypted"], database["MultiAZ"]) == (
         False,
@@ -480,16 +484,13 @@ def test_options_that_are_not_wanted_make_nothing(found: dict[str, Template]) ->
 
 
 @pytest.mark.usefixtures("aws")
-@pytest.mark.parametrize("spot", ["true", "false"])
-def test_builders_are_spot_instances_where_that_is_wanted(found: dict[str, Template], spot: str) -> None:
-    create(found, BuilderSpot=spot)
+def test_builders_are_spot_instances_where_that_is_wanted(found: dict[str, Template]) -> None:
+    create(found, BuilderSpot="true")
     groups = boto3.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"]
     (builders,) = [each for each in groups if each["MinSize"] == 0]
-    assert ("MixedInstancesPolicy" in builders) is (spot == "true")
-    if spot == "true":
-        policy = builders["MixedInstancesPolicy"]
-        assert policy["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 0
-        assert len(policy["LaunchTemplate"]["Overrides"]) == 3
+    policy = builders["MixedInstancesPolicy"]
+    assert policy["InstancesDistribution"]["OnDemandPercentageAboveBaseCapacity"] == 0
+    assert len(policy["LaunchTemplate"]["Overrides"]) == 3
 
 
 # How instances start.
@@ -787,10 +788,11 @@ while [ ! -e "{tmp_path}/killed" ]; do sleep 0.05; done
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setattr(drain, "SPOT_PATIENCE", 0.5)
     drain.stop("spot")
-    assert (tmp_path / "calls").read_text().splitlines() == [
+    # Which of them began first is not for sure: stopping is under way for as long as it takes.
+    assert set((tmp_path / "calls").read_text().splitlines()) == {
         "systemctl stop bdcs-builder.service",
         "systemctl kill --kill-whom=main --signal=TERM bdcs-builder.service",
-    ]
+    }
 
 
 def test_metadata_that_does_not_answer_ends_nothing(metadata: Metadata) -> None:

@@ -23,7 +23,8 @@ PAUSE: Final = 5.0
 """Seconds from one look to the next, as AWS advises for spot instances."""
 SPOT_PATIENCE: Final = 60.0
 """Seconds that what is being built has on a spot instance that is taken back."""
-PATIENCE: Final = 5.0
+PATIENCE: Final = 20.0
+"""Seconds that the metadata have to answer."""
 UNIT: Final = "bdcs-builder.service"
 
 
