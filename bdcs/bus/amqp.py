@@ -27,6 +27,7 @@ from aio_pika.abc import (
     AbstractExchange,
     AbstractIncomingMessage,
 )
+from aio_pika.connection import make_url
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, InvalidFrameError
 
 from bdcs.bus.feed import Message
@@ -71,10 +72,13 @@ class AMQP(SharedBus):
     """A bus, and a feed, by a RabbitMQ."""
 
     def __init__(self, url: str, place: str) -> None:
-        """`url`: amqp:// or amqps://, with user, password and virtual host; `place` names it in the log."""
+        """`url`: amqp:// or amqps://, with user, password and virtual host; `place` names it in the log.
+
+        Raises `ValueError` for what is no URL.
+        """
         super().__init__(place)
         self.feed = self
-        self._url = url
+        self._url = make_url(url, heartbeat=HEARTBEAT)
         self._exchanges: dict[str, AbstractExchange] = {}
 
     async def publish(self, messages: Sequence[Message]) -> int:
@@ -136,16 +140,15 @@ class AMQP(SharedBus):
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[AbstractConnection]:
         """Give a connection; trouble with it is raised as `BusUnavailable`."""
+        connection = aio_pika.Connection(
+            self._url,
+            client_properties={"connection_name": f"bdcs {self.identity}"},
+        )
         try:
-            connection = await aio_pika.connect(
-                self._url,
-                timeout=CONNECTING,
-                heartbeat=HEARTBEAT,
-                client_properties={"connection_name": f"bdcs {self.identity}"},
-            )
             try:
+                await connection.connect(timeout=CONNECTING)
                 yield connection
-            finally:
+            finally:  # also where it never was one: aio_pika would do it, in whatever thread collects garbage
                 with contextlib.suppress(*_TROUBLE):
                     async with asyncio.timeout(LEAVING):
                         await connection.close()

@@ -25,7 +25,10 @@ def bus_of(settings: Settings) -> Bus:
         from bdcs.bus.amqp import AMQP
     except ImportError as error:
         raise LibraryMissing("bus", place, "aio-pika", "amqp") from error
-    return AMQP(settings.bus, place)
+    try:
+        return AMQP(settings.bus, place)
+    except ValueError as error:
+        raise ConfigurationError(f"bus: {place} is no URL: {error}") from error
 
 
 def without_password(url: str) -> str:

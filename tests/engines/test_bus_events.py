@@ -33,6 +33,13 @@ pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 DOCUMENT = (ROOT / "docs/events.md").read_text()
 TOKEN = "sesame-sesame-sesame"
+TARGET_OPTIONS = (
+    "--chost=x86_64-pc-linux-gnu",
+    "--arch=amd64",
+    "--profile=default/linux/amd64/23.0",
+    "--cflags=-O2",
+    "--signatures=optional",
+)
 STATES = ["waiting", "queued", "building", "published"]
 
 
@@ -253,9 +260,7 @@ def test_who_waits_at_another_collector_is_woken(
     bus = broker.new_url() if kind == "rabbitmq" else "postgresql:"
     with collecting(tmp_path, f'bus = "{bus}"', f'store = "{store}"') as collector:
         until_connected(collector)
-        collector.bdcs(
-            "target", "add", TARGET, "--chost=x86_64-pc-linux-gnu", "--arch=amd64", "--signatures=optional"
-        )
+        collector.bdcs("target", "add", TARGET, *TARGET_OPTIONS)
         machine, builder = registered(collector), HandBuilder.approved(collector, TARGET)
         asyncio.run(_wait_elsewhere(Settings(bus=bus, store=store), machine, builder))
         assert collector.stop() == 0
