@@ -395,6 +395,7 @@ def test_a_restored_state_directory_stops_and_can_be_renewed(site: Site, log: by
     site.checked_changes()
 
 
+@pytest.mark.sqlite
 def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(site: Site, log: bytes) -> None:
     parts = faults.quarters(log, 6)
     site.start_collector()

@@ -231,6 +231,7 @@ def test_the_command_says_what_it_does(tmp_path: Path) -> None:
     history.writer.dispose()
 
 
+@pytest.mark.sqlite
 def test_killed_at_any_step_no_row_promises_a_log_that_is_gone(tmp_path: Path) -> None:
     master = tmp_path / "master"
     master.mkdir()

@@ -57,6 +57,7 @@ def test_a_real_log_arrives_as_history_prints_it(machine: Machine, collector: Co
     assert status(machine)["unsent"] == 0
 
 
+@pytest.mark.sqlite
 def test_a_collector_restored_from_a_backup_gets_what_it_lost(
     machine: Machine, collector: Collector, tmp_path: Path
 ) -> None:
