@@ -5,7 +5,8 @@
     health = await examiner.health()        # None while the store is away
 
 Everything is read in one transaction, by statements that an index answers or whose tables are short, and
-remembered for some seconds. With several collectors each of them tells the same of the store.
+remembered for some seconds; nobody waits for a look that takes long, as with a hundred thousand jobs, while
+the last one is half a minute old. With several collectors each of them tells the same of the store.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ from bdcs.store.store import Store
 
 log = logging.getLogger(__name__)
 
-REMEMBERED: Final = 5.0  # seconds for which what was read is told again
+REMEMBERED: Final = 5.0  # seconds for which what was read is told again without another look
+STALE: Final = 30.0  # … for which it is told while a look takes longer than `QUICK`
+QUICK: Final = 0.02  # seconds
 COUNTED: Final = 60.0  # … of machines, which are counted one by one
-PATIENCE: Final = 3.0  # seconds in which the store has to answer
+PATIENCE: Final = 3.0  # seconds in which the store has to answer where nothing is known
 MOST_EVENTS: Final = 100_000
 
 
@@ -138,17 +141,23 @@ class Examiner:
 
     async def health(self) -> Health | None:
         """Return how everything stands, or stood some seconds ago; None where the store does not say."""
-        if time.monotonic() - self._seen_at > REMEMBERED:
+        if self._age > REMEMBERED:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look())
-            await asyncio.wait([self._looking], timeout=PATIENCE)
-        return self._seen if time.monotonic() - self._seen_at <= REMEMBERED else None
+            await asyncio.wait([self._looking], timeout=QUICK if self._age <= STALE else PATIENCE)
+        return self._seen if self._age <= STALE else None
+
+    @property
+    def _age(self) -> float:
+        """Seconds since the store last said how everything stands."""
+        return time.monotonic() - self._seen_at
 
     async def _look(self) -> None:
         try:
             self._seen = await self._store.read(self._examine)
         except StoreError as error:
             log.warning("how the store stands is not known: %s", error)
+            self._seen_at = float("-inf")
         else:
             self._seen_at = time.monotonic()
 
