@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PYTEST = .venv/bin/python -m pytest
 WORKERS ?= 2
+ON_POSTGRESQL = $(if $(ALL),tests/integration tests/acceptance,$(shell sed '/^\#/d' tests/engines/suite.txt))
 
 .PHONY: help setup prefix run run-cluster demo screenshots check test-fast test test-engines test-packaging test-long bench format docs dist lock clean
 
@@ -39,9 +40,10 @@ test-fast: setup  ## unit and property tests, under a minute
 test: setup check  ## everything that needs no other engine or init system
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines"
 
-test-engines:  ## the same on PostgreSQL, RabbitMQ and S3 (moto's server), and what is in deploy/
+test-engines:  ## the same on PostgreSQL, RabbitMQ and S3, and what is in deploy/; ALL=1: every test on PostgreSQL
 	@$(PYTHON) -m dev.setup engines
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m engines
+	GENTWOO_TEST_STORE=postgresql $(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines" $(ON_POSTGRESQL)
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
 	@.venv/bin/python -m dev.packaging
