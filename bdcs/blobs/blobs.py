@@ -127,8 +127,11 @@ class Blobs(Protocol):
     def logs(self) -> Iterator[int]:
         """Yield the attempts whose logs were kept."""
 
-    def drop_lost(self, before: float) -> int:
-        """Remove what hosts that are gone began before that time and never finished; return how much."""
+    def drop_lost(self, seconds: float) -> int:
+        """Remove what hosts that are gone began and never finished; return how much that was.
+
+        It has been there for that long since this was first called. Whoever is at work is done sooner.
+        """
 
     def abandoned(self) -> list[str]:
         """Return the workspaces of processes that died."""

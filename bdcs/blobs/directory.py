@@ -193,7 +193,7 @@ class Directory:
         """Yield the attempts whose logs were kept."""
         yield from attempts_of(entry.name for entry in scan(self._logs))
 
-    def drop_lost(self, before: float) -> int:
+    def drop_lost(self, seconds: float) -> int:
         """Return 0: what is on this disk belongs to its workspaces."""
         return 0
 

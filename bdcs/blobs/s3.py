@@ -22,6 +22,7 @@ import io
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -103,6 +104,8 @@ class S3:
         self._download = download
         self._client = _client(endpoint, region)
         self._workspaces = Workspaces(data / QUARANTINE, self._abort)
+        self._seen: dict[str, float] = {}
+        """When uploads in parts that are not ended were first seen."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -231,18 +234,23 @@ class S3:
         top = f"{self._prefix}{LOGS}/"
         yield from attempts_of(found["Key"].removeprefix(top) for found in self._found(top))
 
-    def drop_lost(self, before: float) -> int:
-        """Abort the uploads in parts that were begun before that time, whoever began them."""
+    def drop_lost(self, seconds: float) -> int:
+        """Abort the uploads in parts that were there that long ago, whoever began them.
+
+        They are known by what this object saw: not every service says rightly when an upload was begun.
+        """
+        now = time.monotonic()
         with self._errors():
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self._bucket, Prefix=self._prefix
             )
-            lost = [
+            there = [
                 _Multipart(key=found["Key"], upload=found["UploadId"], token="")
                 for page in pages
                 for found in page.get("Uploads", ())
-                if found["Initiated"].timestamp() < before
             ]
+        self._seen = {each.upload: self._seen.get(each.upload, now) for each in there}
+        lost = [each for each in there if self._seen[each.upload] <= now - seconds]
         for multipart in lost:
             self._abort_one(multipart)
         return len(lost)

@@ -71,7 +71,7 @@ def _common(settings: Settings, transactions: Transactions, renewal: Renewal, pu
         KeyWatch(store=store, signer=SignerClient(settings.signer), now=time.time).run(),
         _keep_up(settings),
         _keep_builds(settings),
-        *_keep_logs(settings),
+        _keep_logs(settings),
         lost_attempts.look_regularly(transactions),
         _keep_catalogue(settings, store),
         NewVersions(transactions=transactions, days=settings.new_versions).run(),
@@ -101,10 +101,12 @@ async def _keep_builds(settings: Settings) -> None:
         await upkeep.run()
 
 
-def _keep_logs(settings: Settings) -> list[Work]:
-    """Return the work of moving logs that have ended out of the store, where that is where they grow."""
+async def _keep_logs(settings: Settings) -> None:
+    """Move logs that have ended out of the store, where that is where they grow."""
     logs = logs_of(settings)
-    return [keep_regularly(logs)] if isinstance(logs, StoredLogs) else []
+    if isinstance(logs, StoredLogs):
+        with contextlib.closing(logs):
+            await keep_regularly(logs)
 
 
 async def _keep_catalogue(settings: Settings, store: Store) -> None:

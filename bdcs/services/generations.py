@@ -104,6 +104,19 @@ def advance(
     return require(connection, target, number)
 
 
+def redate(connection: Connection, target: Target, timestamp: int, now: float) -> None:
+    """The newest generation is listed under another TIMESTAMP from now on, unless that is still to come.
+
+    Until then the one before counts: it lists the same.
+    """
+    if timestamp <= now:
+        connection.execute(
+            update(generations)
+            .where(generations.c.target_id == target.id, generations.c.number == target.generation)
+            .values(timestamp=timestamp)
+        )
+
+
 def _withdraw(connection: Connection, target: Target, ids: Collection[int], number: int, at: int) -> None:
     done = 0
     for some in _sliced(ids):

@@ -274,12 +274,12 @@ class IndexKeeper:
         if target.timestamp and not files.timestamp() and is_shared(connection):
             return  # others have files, and serve them
         # Without files nobody knows what clients have seen: the store may be a backup, of months ago.
-        seen = max(target.timestamp, files.timestamp())
+        now = int(agreed_time(connection, self._now()))
+        timestamp = max(now, target.timestamp + STEP, files.timestamp() + STEP)
         connection.execute(
-            update(tables.targets)
-            .where(tables.targets.c.id == target.id)
-            .values(timestamp=max(int(agreed_time(connection, self._now())), seen + STEP))
+            update(tables.targets).where(tables.targets.c.id == target.id).values(timestamp=timestamp)
         )
+        generations.redate(connection, target, timestamp, now)
 
 
 def _write(

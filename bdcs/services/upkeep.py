@@ -88,7 +88,7 @@ class Upkeep:
             orphans=sum(map(self._delete_orphans, sorted(places))),
             uploads=self._drop_uploads(),
             workspaces=drop_abandoned(blobs),
-            lost=blobs.drop_lost(self.now() - LOST),
+            lost=blobs.drop_lost(LOST),
         )
 
     def _delete_withdrawn(self, name: str) -> int:

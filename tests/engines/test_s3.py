@@ -133,6 +133,20 @@ def test_drafts_that_are_not_placed_leave_nothing_in_the_bucket(
     assert s3.multiparts(bucket) == 0
 
 
+def test_what_a_lost_host_began_is_aborted_by_another(
+    make_blobs: MakeBlobs, blobs: Blobs, s3: RunningS3, bucket: str
+) -> None:
+    other = make_blobs()
+    with blobs.workspace() as workspace:
+        blobs.settle([placement(workspace)])
+        assert other.drop_lost(3600) == 0
+        assert s3.multiparts(bucket) == 1
+        assert other.drop_lost(0) == 1
+        assert s3.multiparts(bucket) == 0
+    put(blobs)
+    assert other.drop_lost(0) == 0
+
+
 def test_missing_bucket_is_no_missing_file(make_blobs: MakeBlobs) -> None:
     nowhere = make_blobs(blobs="s3://there-is-no-such-bucket/prefix")
     with pytest.raises(BlobsUnavailable, match="there-is-no-such-bucket"):

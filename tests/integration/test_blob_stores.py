@@ -125,6 +125,22 @@ def test_placed_file_is_there(blobs: Blobs, workspace: Workspace) -> None:
     assert blobs.targets() == ["here"]
 
 
+def test_logs_are_kept_and_replaced_whole(blobs: Blobs) -> None:
+    assert list(blobs.logs()) == []
+    with pytest.raises(BlobMissing):
+        blobs.open_log(7)
+    blobs.keep_log(7, b"first")
+    blobs.keep_log(7, b"0123456789")
+    blobs.keep_log(12, b"")
+    with blobs.open_log(7) as file:
+        file.seek(3)
+        assert file.read(4) == b"3456"
+    assert sorted(blobs.logs()) == [7, 12]
+    blobs.drop_log(7)
+    blobs.drop_log(7)
+    assert list(blobs.logs()) == [12]
+
+
 def test_time_of_a_draft_is_kept_where_that_is_said(blobs: Blobs, workspace: Workspace) -> None:
     put(blobs, placement(workspace))
     (blob,) = blobs.listed("here")
