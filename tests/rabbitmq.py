@@ -80,6 +80,9 @@ class RabbitMQ:
         assert self._process is not None
         return self._process.pid
 
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_running()
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.home.mkdir(parents=True, exist_ok=True)
