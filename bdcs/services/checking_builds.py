@@ -2,8 +2,9 @@
 """Compare requests, jobs and attempts with each other, and attempts with their logs.
 
 A job is being built exactly while one builder has it; a package of a request waits exactly while its job is
-on its way; a request is open exactly while something of it waits. Each log that an attempt promises is there,
-as long as it was noted at its end, and there is none that no attempt promises.
+on its way; a request is open exactly while something of it waits; the queue has what is queued, for those who
+want it. Each log that an attempt promises is there, as long as it was noted at its end, and there is none
+that no attempt promises.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, Select, func, or_, select
 
 from bdcs.blobs.attempt_logs import AttemptLogs, Logs
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState, JobState, MemberState
+from bdcs.services import queueing
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, jobs, members, requests
 
@@ -56,6 +58,8 @@ def check_builds(engine: Engine, data: Path, logs: Logs | None = None) -> Builds
         for text, query in _CONTRADICTIONS:
             for number in connection.scalars(query):
                 report.differ(text.format(number))
+        for number in queueing.wrong(connection):
+            report.differ(f"job {number} does not stand in the queue as it should")
     _check_logs(engine, logs, there, report)
     return report
 

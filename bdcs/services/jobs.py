@@ -20,7 +20,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.jobs import (
@@ -37,15 +48,14 @@ from bdcs.domain.jobs import (
     before,
 )
 from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
-from bdcs.services import events
+from bdcs.services import events, queueing
+from bdcs.services.queueing import COLLECTOR as COLLECTOR
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import LeaseLost, NotFound
 
 SLICE: Final = 500  # values in one statement; SQLite limits its parameters
-COLLECTOR: Final = 0
-"""Stands for a machine where the collector itself wants something."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -174,6 +184,11 @@ class Jobs:
             self.connection.execute(
                 update(jobs).where(jobs.c.id.in_(some), jobs.c.priority < PRIORITIES[origin]).values(**better)
             )
+        queueing.renew(self.connection, ids)
+
+    def wanted_otherwise(self, ids: Collection[int]) -> None:
+        """Others than before wait for these jobs: to be said once that is written."""
+        queueing.renew(self.connection, ids)
 
     def release(self) -> None:
         """Queue the waiting jobs that need nothing in flight."""
@@ -194,17 +209,15 @@ class Jobs:
     def claim(self, claimant: Claimant) -> Attempt | None:
         """Give the claimant the job whose turn it is; None where nothing is queued for it.
 
-        Of the best priority, the requester's with the fewest jobs that are built now, of these the one's
-        that got one started longest ago; of its jobs the oldest.
+        Whose turn that is: `services.queueing.turn`.
         """
-        while (turn := self._next(claimant)) is not None:
-            number, digest, target_id, requester = turn
-            build = published_build(self.connection, target_id, digest)
-            if build is not None:  # somebody published it otherwise
-                self._end(_End(ids=[number], event=Event.PUBLISH, build=build))
-                continue
-            if self._move([number], Event.CLAIM):
-                return self._lease(number, claimant, requester)
+        while (turn := queueing.turn(self.connection, claimant.target_ids)) is not None:
+            if turn.build is not None:  # somebody published it otherwise
+                self._end(_End(ids=[turn.job_id], event=Event.PUBLISH, build=turn.build))
+            elif self._move([turn.job_id], Event.CLAIM):
+                return self._lease(turn.job_id, claimant, turn.machine_id)
+            else:
+                queueing.renew(self.connection, [turn.job_id])
         return None
 
     def attempt(self, number: int, machine_id: int) -> Attempt:
@@ -317,6 +330,10 @@ class Jobs:
                     .values(state=str(after), **values)
                     .returning(jobs.c.id)
                 )
+        if event in _QUEUED_BY:
+            queueing.renew(self.connection, moved)
+        else:
+            queueing.drop(self.connection, moved)
         self.touched.jobs.update(moved)
         events.jobs_changed(self.connection, moved, self.now)
         for some in _slices(moved):
@@ -343,49 +360,13 @@ class Jobs:
         self._move(ids.values(), Event.RETRY, **cleared, **fresh)
         return ids
 
-    def _next(self, claimant: Claimant) -> tuple[int, str, int, int] | None:
-        """Return the job whose turn it is, its digest and target, and the machine for which it is built."""
-        building = jobs.alias()
-        wanting = members.alias()
-        running = (
-            select(func.coalesce(requests.c.machine_id, COLLECTOR).label("machine"), func.count().label("n"))
-            .select_from(building)
-            .join(wanting, wanting.c.job_id == building.c.id)
-            .join(requests, requests.c.id == wanting.c.request_id)
-            .where(building.c.state == str(JobState.BUILDING), wanting.c.state == str(MemberState.WAITING))
-            .group_by("machine")
-            .subquery()
-        )
-        machine = func.coalesce(requests.c.machine_id, COLLECTOR)
-        row = self.connection.execute(
-            select(jobs.c.id, jobs.c.digest, jobs.c.target_id, machine)
-            .select_from(jobs)
-            .outerjoin(
-                members,
-                and_(members.c.job_id == jobs.c.id, members.c.state == str(MemberState.WAITING)),
-            )
-            .outerjoin(requests, requests.c.id == members.c.request_id)
-            .outerjoin(running, running.c.machine == machine)
-            .outerjoin(requesters, requesters.c.machine_id == machine)
-            .where(jobs.c.state == str(JobState.QUEUED), jobs.c.target_id.in_(claimant.target_ids))
-            .order_by(
-                jobs.c.priority.desc(),
-                func.coalesce(running.c.n, 0),
-                func.coalesce(requesters.c.served, 0),
-                jobs.c.queued_at,
-                jobs.c.id,
-            )
-            .limit(1)
-        ).first()
-        return None if row is None else (row[0], row[1], row[2], row[3])
-
     def _lease(self, job: int, claimant: Claimant, requester: int) -> Attempt:
-        last = self.connection.scalar(select(func.max(attempts.c.number)).where(attempts.c.job_id == job))
+        last = select(func.coalesce(func.max(attempts.c.number), 0)).where(attempts.c.job_id == job)
         row = self.connection.execute(
             insert(attempts)
             .values(
                 job_id=job,
-                number=(last or 0) + 1,
+                number=last.scalar_subquery() + 1,
                 machine_id=claimant.machine_id,
                 builder=claimant.name,
                 started_at=self.now,
@@ -551,6 +532,7 @@ def in_flight() -> ColumnElement[bool]:
 
 
 _IN_FLIGHT: Final = tuple(str(state) for state in IN_FLIGHT)
+_QUEUED_BY: Final = {event for (_, event), state in _TRANSITIONS.items() if state is JobState.QUEUED}
 
 
 def _row_of(job: NewJob) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def cancel(book: Jobs, number: str) -> None:
     )
     book.touched.requests.add(number)
     book.cancel_unwanted(concerned)
+    book.wanted_otherwise(concerned)
 
 
 def retry(book: Jobs, target: Target, judge: Judge, number: str) -> list[Verdict]:
@@ -255,6 +256,7 @@ def _write_members(
     ]
     if rows:
         book.connection.execute(_NEW_MEMBERS, rows)
+        book.wanted_otherwise([verdict.job for _, verdict in verdicts if verdict.job is not None])
 
 
 def idempotency(machine_id: int | None, key: str) -> str:

@@ -181,6 +181,7 @@ _OF_A_TARGET: Final = (
     tables.trusted_keys,
     tables.requests,
     tables.jobs,
+    tables.queue,
     tables.prebuild_cells,
     tables.target_proposals,
 )

@@ -578,6 +578,19 @@ job_dependencies = Table(
     sqlite_with_rowid=False,
 )
 
+queue = Table(
+    "queue",
+    metadata,
+    # queued jobs, for each machine that waits for them, in the order of its turns (`bdcs.services.queueing`)
+    Column("target_id", Integer, ForeignKey("targets.id"), primary_key=True, autoincrement=False),
+    Column("priority", Integer, primary_key=True, autoincrement=False),
+    Column("machine_id", Integer, primary_key=True, autoincrement=False),  # 0: the collector itself
+    Column("queued_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("job_id", Integer, ForeignKey("jobs.id"), primary_key=True, autoincrement=False),
+    Index(None, "job_id"),
+    sqlite_with_rowid=False,
+)
+
 members = Table(
     "members",
     metadata,

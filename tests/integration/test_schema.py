@@ -77,6 +77,7 @@ def test_the_first_schema_is_upgraded_with_all_that_it_holds(tmp_path: Path) -> 
     with transaction(engine) as connection:
         schema.require(connection)
         after = contents(connection)
+        assert after["sequences"].pop() == (schema.OLDEST, int(schema.HEAD))
         assert {name: after[name] for name in before} == before
         assert not any(after[name] for name in after.keys() - before.keys())
         assert differences(connection) == []
@@ -98,6 +99,7 @@ def test_upgrading_again_changes_nothing(connection: Connection) -> None:
 def test_a_store_of_newer_software_is_refused(connection: Connection) -> None:
     schema.upgrade(connection)
     connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    schema.note_oldest(connection, "9999")
     with pytest.raises(SchemaMismatch, match="9999"):
         schema.upgrade(connection)
     with pytest.raises(SchemaMismatch):

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, func, literal_column, select
 
 from bdcs.domain.jobs import IN_FLIGHT, Failure, JobState, MemberState
 from bdcs.domain.targets import Cause
-from bdcs.services import generations, requests, targets
+from bdcs.services import generations, queueing, requests, targets
 from bdcs.services.jobs import Attempt, Claimant, Jobs, published_build
 from bdcs.services.verdicts import Judge, wishes_of
 from bdcs.store import schema, tables
@@ -202,6 +202,34 @@ class Histories(RuleBasedStateMachine):
                 requests.retry(book, self.target, self.judge(connection, row.machine_id, retry=True), row.id)
             else:
                 requests.cancel(book, row.id)
+
+    @invariant()
+    def the_queue_has_what_is_queued(self) -> None:
+        with transaction(self.engine) as connection:
+            assert queueing.wrong(connection) == []
+
+    @invariant()
+    def whose_turn_it_is_follows_from_everything(self) -> None:
+        """What the index tells is what comes of looking at all."""
+        wanting: dict[int, list[int]] = {}
+        machines = {request.id: request.machine_id or 0 for request in self.rows(tables.requests)}
+        for member in self.rows(tables.members):
+            if member.state == MemberState.WAITING:
+                wanting.setdefault(member.job_id, []).append(machines[member.request_id])
+        jobs = self.jobs()
+        running = Counter(
+            machine for job in jobs if job.state == JobState.BUILDING for machine in wanting.get(job.id, ())
+        )
+        served = {row.machine_id: row.served for row in self.rows(tables.requesters)}
+        turns = [
+            (-job.priority, running[machine], served.get(machine, 0), job.queued_at, job.id, machine)
+            for job in jobs
+            if job.state == JobState.QUEUED
+            for machine in wanting.get(job.id, [0])
+        ]
+        with transaction(self.engine) as connection:
+            turn = queueing.turn(connection, [self.target.id])
+        assert (turn and turn.job_id) == (min(turns)[-2] if turns else None)
 
     @invariant()
     def one_job_in_flight_for_each_wish(self) -> None:
