@@ -16,7 +16,7 @@ The steps, in this order, for each file and then for all of them as one generati
 (7) the number is still free
 (8) the files appear under their names
 (9) rows, memberships and the generation, in one transaction
-(10) the index, unless several collectors share the store: each then writes its own before it next serves it
+(10) the index, on this host: of several collectors each other one writes its own before it next serves it
 
 A kill between any two leaves no more than files that no row names, which `services.upkeep` removes, or an
 index that is older than the rows, which the server's index keeper writes.
@@ -51,8 +51,7 @@ from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
 from bdcs.services.intake import Candidate, Demands, Finisher, Ready, Source
 from bdcs.services.signing import SignerClient, known_keys, remember_keys
-from bdcs.services.target_locks import Lock, changing
-from bdcs.store.clock import is_shared
+from bdcs.services.target_locks import Lock, changing, undisturbed
 from bdcs.store.engine import Place, create_reader, create_writer
 from bdcs.store.store import transaction
 
@@ -388,8 +387,8 @@ class Publication:
             with contextlib.suppress(StoreUnavailable):  # then upkeep removes what no row names
                 blobs.delete(target.name, [item.path for item in items])
             raise
-        if changed and not is_shared(self.publisher.reader):
-            with self.publisher.reading() as connection:
+        if changed:
+            with undisturbed(self.publisher.reader, self._index), self.publisher.reading() as connection:
                 write_index(connection, targets.require(connection, target.name), self._index, changed)
         return published
 

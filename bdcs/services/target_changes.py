@@ -16,8 +16,8 @@ from bdcs.blobs.index_files import IndexFiles
 from bdcs.services import targets
 from bdcs.services.indexing import write_index
 from bdcs.services.target_locks import changing as locked
+from bdcs.services.target_locks import undisturbed
 from bdcs.services.targets import Target
-from bdcs.store.clock import is_shared
 from bdcs.store.store import transaction
 
 
@@ -33,8 +33,6 @@ class TargetChange:
 def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
     """Give the target to be changed; when that is done and durable, write its index.
 
-    Where several collectors share the store, each writes its own before it next serves it.
-
     An exception undoes the change. Raises `NoSuchTarget`; `IndexNotWritten` when the change is made and its
     index could not be written, which a server then does.
     """
@@ -45,9 +43,8 @@ def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
         with transaction(engine) as connection:
             lock.require(connection)
             yield TargetChange(connection=connection, target=targets.require(connection, name))
-        if not is_shared(engine):
-            with transaction(engine) as connection:
-                write_index(connection, targets.require(connection, name), files, None)
+        with undisturbed(engine, files), transaction(engine) as connection:
+            write_index(connection, targets.require(connection, name), files, None)
 
 
 def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) -> None:

@@ -63,9 +63,12 @@ def locked(engine: Engine, name: str, directory: Path) -> Iterator[Lock]:
 
 
 @contextlib.contextmanager
-def undisturbed(connection: Connection, files: IndexFiles) -> Iterator[None]:
-    """Let nobody write these index files meanwhile; the lock of the target is held."""
-    if is_shared(connection):
+def undisturbed(store: Connection | Engine, files: IndexFiles) -> Iterator[None]:
+    """Let nobody write these index files meanwhile; the lock of the target is held.
+
+    Whoever writes to the store as well takes this first, and his turn there then.
+    """
+    if is_shared(store):
         with target_lock(files.directory):
             yield
     else:
