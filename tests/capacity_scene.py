@@ -39,7 +39,9 @@ class PoolScene:
     @classmethod
     def create(cls, collector: Collector, machine: Wisher, target: str, url: str) -> Self:
         """Make the target."""
-        Shelf(collector.data).add_target(target, signatures="optional")
+        shelf = Shelf(collector.data)
+        shelf.add_target(target, signatures="optional")
+        shelf.engine.dispose()
         return cls(collector, machine, target, url)
 
     def word(self, query: str) -> str:
