@@ -264,7 +264,7 @@ def test_who_is_to_stop_stops_and_the_next_goes_on(stocks: Catalogue, tree: Tree
 def test_one_at_a_time(stocks: Catalogue, tree: Tree) -> None:
     tree.add("dev-libs/a-1")
     stocks.add("gentoo", location=tree.root)
-    with repository_lock(stocks.data, "gentoo"):
+    with repository_lock(stocks.refresher.reader, stocks.data, "gentoo"):
         other = threading.Thread(target=stocks.refresher.refresh, args=["gentoo"])
         other.start()
         other.join(0.3)

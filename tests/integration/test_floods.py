@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
+from bdcs.services.readiness import Readiness
+from bdcs.store.store import Store
 from bdcs.web import bodies, listener
 from bdcs.web.listener import Listener
 from bdcs.web.problems import problems
@@ -136,7 +138,7 @@ def test_those_who_say_nothing_or_half_of_it_keep_nobody_waiting(tmp_path: Path)
 )
 @pytest.mark.parametrize("drips", [False, True])
 async def test_the_slow_are_cut_off(
-    half: bytes, answer: bytes, drips: bool, monkeypatch: pytest.MonkeyPatch
+    half: bytes, answer: bytes, drips: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Also who sends a byte now and then."""
     monkeypatch.setattr(listener, "KEEP_ALIVE", 1.0)
@@ -147,7 +149,8 @@ async def test_the_slow_are_cut_off(
 
     app = web.Application(middlewares=[problems])
     app.router.add_post("/", take)
-    listening = Listener(app)
+    store = Store(tmp_path / "bdcs.sqlite")
+    listening = Listener(app, Readiness(store), 0)
     bound = listener.bind("127.0.0.1", 0)
     await listening.start(bound, None)
     try:
@@ -171,3 +174,4 @@ async def test_the_slow_are_cut_off(
         assert bool(received) == bool(answer)
     finally:
         await listening.stop()
+        await store.close()
