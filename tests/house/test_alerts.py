@@ -70,7 +70,7 @@ def commands_in(text: str) -> list[str]:
     lines = [line for block in blocks for line in re.split(r"[\n;]", block)]
     spans = re.findall(r"`(bdcs [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     said = [line.partition("#")[0].partition("|")[0].strip() for line in (*lines, *spans)]
-    return [line for line in said if line.startswith("bdcs ")]
+    return [line for line in said if line.startswith("bdcs ") and line.split()[1] != "COMMAND"]
 
 
 def exists(said: str) -> bool:
