@@ -121,6 +121,7 @@ sys.exit("nobody was killed")
 """
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "moment", ["reserve-0", "append-0", "append-3", "append-5", "appear-0", "appear-1", "appear-2"]
 )
@@ -191,6 +192,7 @@ async def test_an_index_that_was_seen_damaged_gets_a_new_timestamp(
     assert rows.target.timestamp == START + STEP
 
 
+@pytest.mark.sqlite
 async def test_publications_far_ahead_are_written_together_when_they_are_due(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
@@ -254,6 +256,7 @@ async def test_a_restored_store_never_lowers_the_timestamp(
     assert rows.target.timestamp > seen
 
 
+@pytest.mark.sqlite
 async def test_a_restored_store_without_index_files_begins_with_the_time_of_now(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
@@ -372,6 +375,7 @@ for number in range(8):
 """
 
 
+@pytest.mark.sqlite
 async def test_publishers_in_several_processes_take_turns(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
