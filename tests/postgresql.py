@@ -8,8 +8,9 @@
 
 The whole suite runs on PostgreSQL with `GENTWOO_TEST_STORE=postgresql pytest …`: see `tests/stores.py`.
 
-What was committed survives a kill of all processes, but no power cut (`fsync=off`), unless `is_durable`. `add_replica` makes a synchronous replica, which
-`promote` makes the primary; `postgresql.kill()` is kill -9 of all its processes.
+What was committed survives a kill of all processes, but no power cut (`fsync=off`), unless `is_durable`.
+`add_replica` makes a synchronous replica, which `promote` makes the primary; `postgresql.kill()` is kill -9
+of all its processes.
 """
 
 import contextlib
@@ -113,7 +114,21 @@ class Server:
         directory = _new_directory()
         name = f"replica_{secrets.token_hex(4)}"
         source = f"host=127.0.0.1 port={self.port} user={USER} application_name={name}"
-        _run(["pg_basebackup", "-D", str(directory), "-R", "-X", "stream", "-c", "fast", "--no-sync", "-d", source])
+        _run(
+            [
+                "pg_basebackup",
+                "-D",
+                str(directory),
+                "-R",
+                "-X",
+                "stream",
+                "-c",
+                "fast",
+                "--no-sync",
+                "-d",
+                source,
+            ]
+        )
         log = self.log.with_name(f"{name}.log")
         replica = _started(directory, log)
         self.replicas.append(replica)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Make the bucket S3_BUCKET at S3_ENDPOINT, where it is missing; uploads that broke off are dropped after a day."""
+"""Make the bucket S3_BUCKET at S3_ENDPOINT, where it is missing; broken uploads are dropped after a day."""
 
 import os
 
