@@ -38,6 +38,7 @@ from bdcs.store.store import Store, transaction
 from gentwoo_client.wire.builds import BuildSpecification
 from tests.ebuild_repositories import Tree
 from tests.index_rows import NAME, IndexRows, made
+from tests.stores import IS_POSTGRESQL
 
 NOW = 1_795_000_000
 DAY = 86_400
@@ -180,6 +181,8 @@ _STORES: dict[bool, bytes] = {}
 
 def _rows(data: Path, *, private: bool = False) -> IndexRows:
     """A target without anything."""
+    if IS_POSTGRESQL:
+        return IndexRows.create(data, private=private)
     if private not in _STORES:
         rows = IndexRows.create(data, private=private)
         rows.engine.dispose()  # empties the write-ahead log
