@@ -65,14 +65,14 @@ class RunningS3:
 
 
 @contextlib.contextmanager
-def running_s3(home: Path) -> Iterator[RunningS3]:
+def running_s3(home: Path, address: str = "127.0.0.1") -> Iterator[RunningS3]:
     """A server with its log in `home`; this process, and those that it starts, have credentials for it."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
         for name, value in CREDENTIALS.items():
             patch.setenv(name, value)
-        with Process([sys.executable, "-m", "tests.s3"], log=home / "s3.log") as process:
+        with Process([sys.executable, "-m", "tests.s3", address], log=home / "s3.log") as process:
             yield RunningS3(process.until_printed(r"S3 at (\S+)")[1], process)
 
 
@@ -125,8 +125,8 @@ def _serve() -> None:
     from werkzeug.serving import make_server
 
     application = _Faulty(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True)
-    print(f"S3 at http://127.0.0.1:{server.server_port}", flush=True)
+    server = make_server(sys.argv[1], 0, application, threaded=True)
+    print(f"S3 at http://{sys.argv[1]}:{server.server_port}", flush=True)
     server.serve_forever()
 
 
