@@ -25,6 +25,7 @@ BENCHMARKS = (
     "build_hit",
     "build_request",
     "build_whole",
+    "claims",
 )
 
 
