@@ -42,13 +42,14 @@ test: setup check  ## everything that needs no other engine or init system
 
 test-engines:  ## the same on PostgreSQL, RabbitMQ and S3, and what is in deploy/; ALL=1: every test on PostgreSQL
 	@$(PYTHON) -m dev.setup engines
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m engines
+	$(PYTEST) -n $(WORKERS) --dist loadfile -m "engines and not long"
 	GENTWOO_TEST_STORE=postgresql $(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines" $(ON_POSTGRESQL)
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
 	@.venv/bin/python -m dev.packaging
 
-test-long: setup  ## thousands of faults; hours
+test-long:  ## thousands of faults, also in a cluster under load; hours
+	@$(PYTHON) -m dev.setup engines
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m long --timeout 0
 
 bench: setup  ## measure speed and memory, each target beside its peer or limit
