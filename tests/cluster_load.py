@@ -95,6 +95,8 @@ class Worker:
     troubles: list[Trouble] = field(default_factory=list)
     done: list[tuple[float, float]] = field(default_factory=list)
     """When each thing was begun, and when it was done."""
+    pause: float = 0.0
+    """Seconds from one time to the next."""
     thread: threading.Thread | None = None
     error: BaseException | None = None
 
@@ -116,6 +118,7 @@ class Worker:
                 began = time.monotonic()
                 self.turn()
                 self.done.append((began, time.monotonic()))
+                self.over.wait(self.pause)
         except BaseException as error:  # it is told where the test is
             self.error = error
 
@@ -153,7 +156,6 @@ class Pusher(Worker):
         self.insist(lambda: self.peer.send(compact))
         self.peer.seq += count
         self.peer.prev = segments.digest(compact)
-        self.over.wait(PAUSE)
 
 
 @dataclass(slots=True)
@@ -283,7 +285,10 @@ class Load:
             return [cpv for each in wanting for cpv in each.published]
 
         load = cls(
-            [Pusher(f"pusher {number}", over, peer=Wisher(cluster.url)) for number in range(numbers.clients)],
+            [
+                Pusher(f"pusher {number}", over, pause=PAUSE, peer=Wisher(cluster.url))
+                for number in range(numbers.clients)
+            ],
             wanting,
             [
                 Installing(
