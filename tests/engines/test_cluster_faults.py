@@ -84,7 +84,7 @@ def kill_the_broker(cluster: Cluster, load: Load) -> None:
 def kill_a_builder(cluster: Cluster, load: Load) -> None:
     """While it builds; what it was at is built anew, when its lease has ended, and published once."""
     name = "builder-1"
-    building = f"SELECT count(*) FROM attempts WHERE state = 'building' AND builder = '{name}'"
+    building = f"SELECT count(*) FROM attempts WHERE state = 'leased' AND builder = '{name}'"
     with load.fault("builder", is_hidden=True):
         until(lambda: cluster.rows(building)[0][0], PATIENCE, what=f"{name} at work")
         cluster.kill_builder(name)
