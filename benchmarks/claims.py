@@ -141,7 +141,7 @@ def add_jobs(connection: Connection, count: int, ids: Sequence[int], wishers: Se
     connection.execute(insert(tables.requests), requests)
     for start in range(0, count, AT_ONCE):
         numbers = range(start, min(start + AT_ONCE, count))
-        rows = [
+        rows: list[dict[str, Any]] = [
             {"id": number + 1, "target_id": ids[number % len(ids)], "digest": str(number),
              "queued_at": number // 100, **common}
             for number in numbers
