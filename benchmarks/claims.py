@@ -16,7 +16,6 @@ import sqlite3
 import tempfile
 import time
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,7 +53,7 @@ BUILDERS: Final = 64
 TARGETS: Final = ("amd64", "arm64", "riscv")
 SECONDS: Final = 8.0
 TOKENS: Final = 40_000
-"""Claims that there are at most."""
+"""Claims that there are at most; also no more than half of the jobs."""
 LIMIT: Final = 1000.0
 """Claims a second."""
 AUDIENCE: Final = "https://collector.example.org"
@@ -159,11 +158,12 @@ def add_jobs(connection: Connection, count: int, ids: Sequence[int], wishers: Se
 
 
 async def claims_a_second(
-    attempting: Attempting, builders: Sequence[Builder], seconds: float
+    attempting: Attempting, builders: Sequence[Builder], count: int, seconds: float
 ) -> tuple[float, float]:
     """Have all claim; return how many leases there were a second, and the processor time of each in ms."""
     now = time.time()
-    requests = [deque(each.signed(now) for _ in range(TOKENS // BUILDERS)) for each in builders]
+    most = min(TOKENS, count // 2) // BUILDERS
+    requests = [[each.signed(now) for _ in range(most)] for each in builders]
     leased: set[int] = set()
 
     def claiming(builder: Builder, signed: Iterator[SignedRequest]) -> Callable[[], Awaitable[None]]:
@@ -178,7 +178,7 @@ async def claims_a_second(
 
     works = [claiming(*each) for each in zip(builders, map(iter, requests), strict=True)]
     computed = time.process_time()
-    took = await repeat(works, seconds, TOKENS // BUILDERS)
+    took = await repeat(works, seconds, most)
     return len(leased) / took, (time.process_time() - computed) / len(leased) * 1000
 
 
@@ -213,7 +213,9 @@ async def repeat(works: Sequence[Callable[[], Awaitable[None]]], seconds: float,
     return time.perf_counter() - started
 
 
-async def measured(place: Place, builders: Sequence[Builder], seconds: float) -> tuple[float, float, float]:
+async def measured(
+    place: Place, builders: Sequence[Builder], count: int, seconds: float
+) -> tuple[float, float, float]:
     """Return claims a second, the milliseconds that each computed, and bare rows a second."""
     store = Store(place)
     bus = Bus()
@@ -225,7 +227,7 @@ async def measured(place: Place, builders: Sequence[Builder], seconds: float) ->
         publisher=cast(Publisher, None),
         now=time.time,
     )
-    claims, computed = await claims_a_second(attempting, builders, seconds)
+    claims, computed = await claims_a_second(attempting, builders, count, seconds)
     rows = await rows_a_second(store, seconds / 4)
     wrong = await store.read(queueing.wrong)
     twice = await store.read(_leased_twice)
@@ -255,7 +257,7 @@ def main() -> None:
             server = stack.enter_context(running_postgresql(home, is_durable=True))
             place, engine = PostgreSQL(server.new_database(is_empty=True)), "PostgreSQL"
         builders = prepare(place, options.jobs)
-        claims, computed, rows = asyncio.run(measured(place, builders, options.seconds))
+        claims, computed, rows = asyncio.run(measured(place, builders, options.jobs, options.seconds))
     print_table(
         [
             Row(
