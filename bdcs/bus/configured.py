@@ -11,7 +11,7 @@ from bdcs.errors import ConfigurationError, LibraryMissing
 from bdcs.settings import MEMORY, NOTIFY, Settings
 
 _STORE: Final = re.compile(r"postgres(?:ql)?://")
-_SECRETS: Final = re.compile(r"(?<=//)([^/@:?]*:)[^@]*(?=@)|(?<=[?&])(\w*password=)[^&]*")
+_SECRETS: Final = re.compile(r"(?<=//)([^/@:?]*:)[^/?]*(?=@)|(?<=[?&])(\w*password=)[^&]*")
 
 
 def bus_of(settings: Settings) -> Bus:

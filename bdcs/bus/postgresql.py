@@ -56,7 +56,7 @@ class PostgreSQLBus(SharedBus):
         while time.monotonic() < self._heard + SILENCE:
             async for notification in connection.notifies(timeout=BEAT):
                 self._heard = time.monotonic()
-                sender, *topics = notification.payload.split()
+                sender, *topics = notification.payload.split() or [self.identity]  # anybody may notify
                 self._received(sender, topics)
         raise psycopg.OperationalError("no notification comes any more")
 

@@ -63,6 +63,10 @@ class SharedBus(Bus):
                     raise asyncio.CancelledError from error
                 tries = 0 if self.is_connected else tries + 1
                 self._note_loss(error)
+            except Exception as error:  # wake-ups are hints: no mistake about them ends a collector
+                tries += 1
+                log.exception("bus: %s", self.place)
+                self._note_loss(BusUnavailable(type(error).__name__))
             finally:
                 self._drop()
             longest = min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(tries, 16))

@@ -17,14 +17,16 @@ import contextlib
 import json
 import os
 import signal
-from collections.abc import Sequence
-from typing import Any, Final
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, Final
 
 from bdcs.capacity.drivers import Fleet
 from bdcs.errors import CapacityRefused, CapacityUnavailable
 
 SECONDS: Final = 60
 """Time that it has by default."""
+MOST: Final = 1 << 20  # bytes that are read of what it prints
 LATER: Final = 75
 """Its exit code for: not now (EX_TEMPFAIL of sysexits.h)."""
 
@@ -78,12 +80,34 @@ class Command:
             "BDCS_WANTED": "".join(number),
             "BDCS_DISMISS": " ".join(leaving),
         }
+        # Files, since a builder that it leaves running holds a pipe open for as long as it lives.
+        with tempfile.TemporaryFile() as printed, tempfile.TemporaryFile() as said:
+            code = await self._end_code(number, environment, json.dumps(told).encode(), printed, said)
+            output, errors = (_beginning(file) for file in (printed, said))
+        if code:
+            reason = " ".join(errors.decode(errors="replace").split())[-300:]
+            kind = CapacityUnavailable if code == LATER else CapacityRefused
+            raise kind(f"{self._program} ended with {code}: {reason}")
+        try:
+            return json.loads(output)
+        except ValueError:
+            raise CapacityRefused(f"{self._program} printed no JSON: {output[:200]!r}") from None
+
+    async def _end_code(
+        self,
+        number: Sequence[str],
+        environment: Mapping[str, str],
+        told: bytes,
+        printed: IO[bytes],
+        said: IO[bytes],
+    ) -> int:
+        """Run the command to its end, and return its exit code."""
         try:
             process = await asyncio.create_subprocess_exec(
                 *(self._program, self._pool, *number),
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
+                stdout=printed,
+                stderr=said,
                 env=environment,
                 start_new_session=True,
             )
@@ -91,7 +115,7 @@ class Command:
             raise CapacityRefused(f"{self._program}: {error.strerror}") from error
         try:
             async with asyncio.timeout(self._seconds):
-                output, errors = await process.communicate(json.dumps(told).encode())
+                await process.communicate(told)
         except TimeoutError:
             raise CapacityUnavailable(f"{self._program} did not end within {self._seconds} s") from None
         finally:
@@ -99,14 +123,7 @@ class Command:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        if process.returncode:
-            reason = " ".join(errors.decode(errors="replace").split())[-300:]
-            kind = CapacityUnavailable if process.returncode == LATER else CapacityRefused
-            raise kind(f"{self._program} ended with {process.returncode}: {reason}")
-        try:
-            return json.loads(output)
-        except ValueError:
-            raise CapacityRefused(f"{self._program} printed no JSON: {output[:200]!r}") from None
+        return process.returncode or 0
 
     def _fleet(self, document: Any) -> Fleet:
         wanted = document.get("wanted") if isinstance(document, dict) else None
@@ -115,3 +132,9 @@ class Command:
         if type(wanted) is not int or wanted < 0 or not (members is None or is_list):
             raise CapacityRefused(f"{self._program} did not say what there is: {str(document)[:200]}")
         return Fleet(wanted=wanted, members=None if members is None else frozenset(members))
+
+
+def _beginning(file: IO[bytes]) -> bytes:
+    """Return what was written to a file, of very much the beginning."""
+    file.seek(0)
+    return file.read(MOST)

@@ -25,6 +25,10 @@ class Application:
         parts = urlsplit(place)
         if parts.scheme not in ("http", "https") or not parts.netloc or not parts.path.strip("/"):
             raise CapacityRefused(f"marathon: {place!r} is not http://MARATHON:PORT/APP")
+        if "@" in parts.netloc:
+            raise CapacityRefused(
+                "marathon: a password does not belong into the URL; write authorization=FILE"
+            )
         self._path = f"/v2/apps/{quote(parts.path.strip('/'))}"
         self._server = Server(
             url=f"{parts.scheme}://{parts.netloc}",

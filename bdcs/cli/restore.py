@@ -77,7 +77,9 @@ def _put_back(source: Path, settings: Settings) -> None:
         raise NotOfThisEngine
     if not (source / SQLITE_NAME).is_file():
         raise NoBackup(source)
-    taken = [place, settings.data / restoring.PACKAGES] if settings.blobs == FILES else [place]
+    taken = [place, *(place.with_name(place.name + end) for end in ("-wal", "-shm", "-journal"))]
+    if settings.blobs == FILES:
+        taken.append(settings.data / restoring.PACKAGES)
     for path in taken:
         if path.exists():
             raise BackupExists(path)

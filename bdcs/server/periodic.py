@@ -21,7 +21,7 @@ from bdcs.services.key_watch import KeyWatch
 from bdcs.services.leases import Leader, Work
 from bdcs.services.local_builder import LocalBuilder, Starting
 from bdcs.services.new_versions import NewVersions
-from bdcs.services.outbox_relay import Relay
+from bdcs.services.outbox_relay import Relay, trim_regularly
 from bdcs.services.prebuild_demand import PrebuildKeeper
 from bdcs.services.prebuild_policy import Prebuilder
 from bdcs.services.predictions import PredictionKeeper
@@ -117,8 +117,10 @@ async def _keep_catalogue(settings: Settings, store: Store) -> None:
 
 def _telling(transactions: Transactions) -> list[Work]:
     """Return the work of sending events on, where there is a broker."""
-    bus = transactions.bus
-    return [] if bus.feed is None else [Relay(store=transactions.store, bus=bus, feed=bus.feed).run()]
+    bus, store = transactions.bus, transactions.store
+    if bus.feed is not None:
+        return [Relay(store=store, bus=bus, feed=bus.feed).run()]
+    return [trim_regularly(store)] if store.is_shared else []
 
 
 def _watching(settings: Settings, store: Store, public_url: str) -> list[Work]:

@@ -84,7 +84,8 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             await restoring.settle_if_marked(store, settings.data, time.time())
             renewal = Renewal(store, Thresholds(settings.threshold))
             bus = bus_of(settings)
-            await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))
+            if bus.feed is not None or not store.is_shared:  # other collectors may have a broker
+                await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))
             transactions = Transactions(store=store, bus=bus, now=time.time, policy=settings.build_policy)
             publisher = leaving.enter_context(contextlib.closing(publisher_of(settings)))
             listener = await compose(settings, transactions, publisher, settings.public_url or here, renewal)

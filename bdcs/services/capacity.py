@@ -25,7 +25,7 @@ from sqlalchemy import Connection
 from bdcs.capacity.drivers import ChoosingDriver, Driver, Fleet
 from bdcs.domain.capacity import Backlog, Decision, PoolStanding, decide
 from bdcs.domain.capacity_pools import Pool
-from bdcs.errors import EXIT_DONE, CollectorError
+from bdcs.errors import EXIT_DONE, CapacityUnavailable, CollectorError
 from bdcs.services import capacity_standing
 from bdcs.store.store import Store
 
@@ -157,7 +157,10 @@ class Autoscaler:
                 return pool, await driver.look()
             except CollectorError as error:
                 outcomes[pool].trouble = error
-                return None
+            except Exception:  # whatever an engine answers, it holds up its own pool alone
+                log.exception("pool %s", pool.name)
+                outcomes[pool].trouble = CapacityUnavailable("its engine answered what nobody expected")
+            return None
 
         found = await asyncio.gather(*(look(pool, driver) for pool, driver in self.drivers.items()))
         return dict(one for one in found if one is not None)
@@ -187,6 +190,9 @@ class Autoscaler:
                 await driver.resize(max(0, fewer), decision.release)
         except CollectorError as error:
             outcome.trouble = error
+        except Exception:
+            log.exception("pool %s", outcome.pool.name)
+            outcome.trouble = CapacityUnavailable("its engine answered what nobody expected")
 
     async def _dismiss(
         self,

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import random
 import secrets
 import socket
 import time
@@ -41,6 +42,7 @@ LIFE: Final = 10.0
 """Seconds that a lease lasts: so long nothing is done when its holder was killed."""
 RENEWALS: Final = 4  # that are tried in this time
 LOOK: Final = 1.0  # seconds between two looks of who waits for one
+PAUSE: Final = 10.0  # seconds before who had it asks again after an error of the work
 
 Work = Coroutine[Any, Any, None]
 
@@ -103,17 +105,23 @@ class Leader:
     async def run(self, works: Callable[[], Sequence[Work]]) -> None:
         """Wait for the lease and do `works`, made anew each time that it is won; until cancelled.
 
-        Raises what one of them ends by.
+        Where one of them ends by an error, all of them end, and somebody begins anew after a while: the next
+        process would run into the same error, and answering requests has to go on.
         """
         while True:
             lease, until = await self._won()
+            pause = 0.0
             log.info("the periodic work (%s) is this collector's: lease %d", self.name, lease.number)
             try:
                 await self._do(works(), lease, until)
             except _Lost:
                 log.warning("the periodic work (%s) is another collector's now", self.name)
+            except Exception:
+                log.exception("the periodic work (%s) ended by an error; it is begun again", self.name)
+                pause = random.uniform(PAUSE / 2, PAUSE)
             finally:
                 await self._return(lease)
+            await asyncio.sleep(pause)
 
     async def _do(self, works: Sequence[Work], lease: Lease, until: float) -> None:
         """Do the works for as long as the lease can be renewed. Raises `_Lost`, and what they end by."""

@@ -82,19 +82,20 @@ def drop_machine(connection: Connection, machine: UUID) -> None:
 
 
 def first(connection: Connection, most: int) -> Next:
-    """Return the `most` oldest. Those of a target that has become private since may not be sent."""
+    """Return the `most` oldest. Those of a target that has become private since, or has gone, stay hidden."""
     rows = connection.execute(
-        select(outbox, targets.c.private)
+        select(outbox, targets.c.private, targets.c.id.label("target"))
         .outerjoin(targets, targets.c.id == outbox.c.target_id)
         .order_by(outbox.c.id)
         .limit(most)
     ).all()
+    hidden = [row.id for row in rows if row.private or (row.target_id is not None and row.target is None)]
     messages = {
         row.id: Message(id=row.event, exchange=row.exchange, key=row.key, at=row.at, body=row.body.encode())
         for row in rows
-        if not row.private
+        if row.id not in hidden
     }
-    return Next(messages=messages, hidden=[row.id for row in rows if row.private])
+    return Next(messages=messages, hidden=hidden)
 
 
 def drop(connection: Connection, ids: Collection[int]) -> None:

@@ -7,6 +7,7 @@ killed in between has it sent again by the next.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -44,7 +45,7 @@ class Relay:
             while not subscription.is_closing:
                 if time.monotonic() >= trimmed + TRIMMING:
                     trimmed = time.monotonic()
-                    await self._trim()
+                    await _trim(self.store, self.now)
                 if not await self._sent():
                     await subscription.wait(POLL)
 
@@ -63,12 +64,20 @@ class Relay:
             return False
         return bool(gone)
 
-    async def _trim(self) -> None:
-        try:
-            dropped = await self.store.write(partial(outbox.trim, now=self.now()))
-        except StoreUnavailable as error:
-            log.warning("old events were not looked for: %s", error)
-        else:
-            measures.EVENTS_DROPPED.add(count=dropped)
-            if dropped:
-                log.warning("%d events were dropped, which could not be sent in time", dropped)
+
+async def trim_regularly(store: Store, now: Callable[[], float] = time.time) -> None:
+    """Drop what waits for too long, where other collectors have a broker and this one does not."""
+    while True:
+        await _trim(store, now)
+        await asyncio.sleep(TRIMMING)
+
+
+async def _trim(store: Store, now: Callable[[], float]) -> None:
+    try:
+        dropped = await store.write(partial(outbox.trim, now=now()))
+    except StoreUnavailable as error:
+        log.warning("old events were not looked for: %s", error)
+    else:
+        measures.EVENTS_DROPPED.add(count=dropped)
+        if dropped:
+            log.warning("%d events were dropped, which could not be sent in time", dropped)

@@ -45,7 +45,7 @@ from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.workspace import Workspace
 from bdcs.domain.admission import Numbering, Origin
 from bdcs.domain.targets import Cause
-from bdcs.errors import BlobTaken, NoSuchKey, NoSuchTarget, PackageRefused, StoreUnavailable
+from bdcs.errors import BlobTaken, NoSuchKey, NoSuchTarget, PackageRefused, StoreFull, StoreUnavailable
 from bdcs.services import build_rows, generations, intake, targets
 from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
@@ -383,7 +383,9 @@ class Publication:
             with self.publisher.writing() as connection:
                 lock.require(connection)
                 published, changed = self._write(connection, candidates, ready, known, also)
-        except Exception:  # not for a signal: it may have come just after everything was durable
+        except Exception as error:  # not for a signal: it may have come just after everything was durable
+            if isinstance(error, StoreUnavailable) and not isinstance(error, StoreFull):
+                raise  # nobody knows whether it was stored: upkeep removes what no row names
             with contextlib.suppress(StoreUnavailable):  # then upkeep removes what no row names
                 blobs.delete(target.name, [item.path for item in items])
             raise

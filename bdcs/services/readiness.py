@@ -14,6 +14,7 @@ from bdcs.store.tables import secrets
 
 PATIENCE: Final = 5.0  # seconds in which the store has to answer
 RECENT: Final = 10.0  # seconds for which something that was written proves that more can be
+_SILENT: Final = "the store does not answer"
 _PROBE: Final = "UPDATE alembic_version SET version_num = version_num"
 """Writes what is there already: only that shows a full disk, a lock that stays, a primary that has gone."""
 
@@ -33,13 +34,31 @@ class Readiness:
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._store.read(_look)
-                if self._store.since_commit > RECENT:
-                    await self._store.write(_probe)
         except TimeoutError:
-            return "the store does not answer"
+            return _SILENT
         except (StoreUnavailable, StoreDamaged) as error:
-            return f"the store does not work: {type(error).__name__}"
+            return _trouble(error)
+        return await self._problem_with_writing()
+
+    async def _problem_with_writing(self) -> str | None:
+        """Return why nothing can be written. To wait for another collector's long transaction is no reason:
+
+        all of them would wait, a proxy would have nobody left, and what only reads needs no turn.
+        """
+        if self._store.since_commit <= RECENT:
+            return None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._store.write(_probe)
+        except TimeoutError:
+            return None if self._store.is_shared else _SILENT
+        except (StoreUnavailable, StoreDamaged) as error:
+            return _trouble(error)
         return None
+
+
+def _trouble(error: Exception) -> str:
+    return f"the store does not work: {type(error).__name__}"
 
 
 def _look(connection: Connection) -> None:

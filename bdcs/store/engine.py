@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from bdcs.errors import StoreError, StoreUnavailable
 from bdcs.store import sqlite
@@ -104,6 +105,8 @@ def engine_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         raise translated(error) from error
+    except PoolTimeout as error:
+        raise StoreUnavailable("all connections to the store are in use") from error
 
 
 def translated(error: DBAPIError) -> DBAPIError | StoreError:

@@ -141,8 +141,11 @@ def copy_rows(
 def _engine(place: PostgreSQL, idle_timeout: int, **pool: int) -> Engine:
     try:
         given = conninfo_to_dict(place.url)
-    except psycopg.ProgrammingError as error:
-        raise ConfigurationError(f"store: {place} is no URL that libpq reads: {error}") from error
+    except psycopg.ProgrammingError:
+        # What libpq says has parts of the password in it.
+        raise ConfigurationError(
+            f"store: {place} is no URL that libpq reads; in a password, write %25 for %, %40 for @, %2F for /"
+        ) from None
     wanted = {
         **_SESSION,
         "lock_timeout": f"{LOCK_TIMEOUT}s",

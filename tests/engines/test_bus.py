@@ -15,6 +15,7 @@ from bdcs.bus import shared
 from bdcs.bus.amqp import LOGS, QUEUE, URGENT, WAKEUPS
 from bdcs.bus.configured import bus_of
 from bdcs.bus.memory import Bus, Subscription
+from bdcs.bus.postgresql import CHANNEL
 from bdcs.bus.shared import SharedBus
 from bdcs.settings import Settings
 from tests.postgresql import Server, running_postgresql
@@ -122,6 +123,17 @@ async def test_many_topics_at_once_all_come(engine: Engine) -> None:
             waiting = [stack.enter_context(two.subscribed(topic)) for topic in topics]
             one.tell(topics)
             assert all(await asyncio.gather(*map(woken, waiting)))
+
+
+async def test_nothing_that_anybody_notifies_ends_it(postgresql: Server) -> None:
+    database = postgresql.new_database(is_empty=True)
+    async with running(Settings(bus="postgresql:", store=database)) as bus:
+        with bus.subscribed("job.1") as waiting:
+            name = database.rpartition("/")[2]
+            for payload in ("", " ", "somebody", "somebody job.1"):
+                postgresql.execute(f"SELECT pg_notify('{CHANNEL}', '{payload}')", name)
+            assert await woken(waiting)
+            assert bus.is_connected
 
 
 async def test_what_is_lost_comes_back_by_itself_and_is_told_once(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Publishing: what becomes visible, under which number and signature, and what leaves nothing behind."""
 
+import contextlib
 import os
 import resource
 import subprocess
@@ -10,17 +11,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, select
 
 from bdcs.domain.admission import Origin
 from bdcs.domain.gpkg.limits import DEFAULT
 from bdcs.domain.gpkg.reading import read_package
 from bdcs.domain.targets import Cause
-from bdcs.errors import CollectorError, NoSuchTarget, PackageRefused, SignerDiskFull, SignerUnavailable
+from bdcs.errors import (
+    CollectorError,
+    NoSuchTarget,
+    PackageRefused,
+    SignerDiskFull,
+    SignerUnavailable,
+    StoreUnavailable,
+)
 from bdcs.services import generations, targets
 from bdcs.services.intake import Source
+from bdcs.services.publishing import Publisher
 from bdcs.services.signatures import verify
 from bdcs.services.trusted_keys import trust
 from bdcs.services.upkeep import Tidied
+from bdcs.store.tables import builds
 from tests.packages import make_gpkg
 from tests.processes import BDCS, environment, run
 from tests.publishing import Site
@@ -368,6 +379,33 @@ def test_target_that_goes_meanwhile_takes_the_files_along(site: Site, make: Make
         with pytest.raises(NoSuchTarget):
             publication.commit([candidate])
     assert site.files() == []
+
+
+def test_files_stay_where_nobody_knows_whether_the_rows_are_stored(
+    site: Site, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to COMMIT can be lost, and what it stored is there."""
+    writing = Publisher.writing
+
+    @contextlib.contextmanager
+    def without_answer(publisher: Publisher) -> Iterator[Connection]:
+        with writing(publisher) as connection:
+            yield connection
+            is_listed = connection.scalar(select(builds.c.id).where(builds.c.visible)) is not None
+        if is_listed:
+            raise StoreUnavailable("the server closed the connection unexpectedly")
+
+    with site.publisher.begin(
+        "open", actor="admin", origin=Origin.PUBLISH, cause=Cause.PUBLISH
+    ) as publication:
+        candidate = publication.take(Source.of(make()))
+        monkeypatch.setattr(Publisher, "writing", without_answer)
+        with pytest.raises(StoreUnavailable):
+            publication.commit([candidate])
+    monkeypatch.undo()
+    assert len(site.files()) == 1
+    (difference,) = site.check().first  # that the index is behind, which its keeper mends
+    assert difference.startswith("target open: the index cannot be read")
 
 
 def publish_command(site: Site, *paths: Path, limit: int = resource.RLIM_INFINITY) -> tuple[int, str]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A command of the operator's that starts builders: what it is told, and what is made of what it does."""
 
+import os
+import signal
 import stat
 from pathlib import Path
 
@@ -49,6 +51,14 @@ async def test_what_is_wrong_is_told(
 ) -> None:
     with pytest.raises(kind, match=says):
         await command(tmp_path, script).look()
+
+
+async def test_a_builder_that_it_leaves_running_does_not_hold_it_up(tmp_path: Path) -> None:
+    script = f"sleep 600 & echo $! > {tmp_path}/pid; echo '{{\"wanted\": 1}}'"
+    try:
+        assert await command(tmp_path, script, timeout="60").look() == Fleet(wanted=1)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
 async def test_who_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

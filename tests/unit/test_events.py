@@ -117,6 +117,8 @@ def test_private_targets_are_never_told_of(do: Do) -> None:
     found = do(lambda connection: outbox.first(connection, 10))
     assert not found.messages
     assert len(found.hidden) == 2
+    do(lambda connection: targets.remove(connection, targets.require(connection, "a")))
+    assert do(lambda connection: outbox.first(connection, 10)) == found
 
 
 def add_build(connection: Connection, target_id: int, number: int) -> None:

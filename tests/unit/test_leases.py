@@ -153,9 +153,17 @@ async def test_who_cannot_reach_the_store_stops_before_another_may_begin(
     await other.close()
 
 
-async def test_an_error_of_the_work_ends_all_and_gives_the_lease_back(store: Store) -> None:
+async def test_an_error_of_the_work_ends_all_and_it_is_begun_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(leases, "PAUSE", 0.02)
+    fails = [True]
+    goes_on = asyncio.Event()
+
     async def fail() -> None:
-        raise ValueError("broken")
+        if fails.pop() if fails else False:
+            raise ValueError("broken")
+        goes_on.set()
 
     ended: list[str] = []
 
@@ -168,7 +176,11 @@ async def test_an_error_of_the_work_ends_all_and_gives_the_lease_back(store: Sto
     def works() -> list[Work]:
         return [go_on(), fail()]
 
-    with pytest.raises(ValueError, match="broken"):
-        await Leader(store, NAME).run(works)
+    leading = asyncio.create_task(Leader(store, NAME).run(works))
+    async with asyncio.timeout(60):
+        await goes_on.wait()
     assert ended == ["cancelled"]
+    assert "ValueError: broken" in caplog.text
+    leading.cancel()
+    await asyncio.gather(leading, return_exceptions=True)
     assert await store.read(lambda connection: leases.is_free(connection, NAME))
