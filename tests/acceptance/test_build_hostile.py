@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, update
 
+from bdcs.services import queueing
 from bdcs.store import tables
 from tests.binhost import CFLAGS, Binhost, running_binhost
 from tests.builders import running_builder
@@ -183,7 +184,8 @@ def forge(binhost: Binhost, specification: dict[str, Any]) -> None:
             "queued_at": 1,
             "origin": "request",
         }
-        connection.execute(tables.jobs.insert().values(row))
+        (number,) = connection.execute(tables.jobs.insert().values(row)).inserted_primary_key or (0,)
+        queueing.renew(connection, [number])
 
 
 def set_flags(binhost: Binhost, cflags: str) -> None:
