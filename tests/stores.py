@@ -9,6 +9,8 @@ at the end of the session. Each worker of pytest-xdist has its own server.
     GENTWOO_TEST_STORE=postgresql .venv/bin/python -m pytest tests/integration/test_ingest.py
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import tempfile
@@ -17,12 +19,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Engine
-
-from bdcs.store import engine as engines
 from bdcs.store.places import SQLITE_NAME, Place, PostgreSQL
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client's own tests run where the collector's libraries are not
+    from sqlalchemy import Engine
+
     from tests.postgresql import Server
 
 IS_POSTGRESQL: Final = os.environ.get("GENTWOO_TEST_STORE") == "postgresql"
@@ -87,6 +88,8 @@ def with_store(argv: Sequence[str | Path], env: Mapping[str, str]) -> dict[str, 
 
 def use_postgresql() -> None:
     """Have every path that an engine is made for stand for a database."""
+    from bdcs.store import engine as engines
+
     for name in ("create_appender", "create_writer", "create_reader", "lookups_of", "empty_log"):
         setattr(engines, name, _elsewhere(getattr(engines, name)))
 
@@ -94,7 +97,7 @@ def use_postgresql() -> None:
 def _elsewhere(function: Callable[[Place], Any]) -> Callable[[Place], Any]:
     def call(where: Place) -> Any:
         result = function(_DATABASES.of(where) if isinstance(where, Path) else where)
-        if isinstance(result, Engine):
+        if hasattr(result, "dispose"):  # an engine
             _DATABASES.note(result)
         return result
 
