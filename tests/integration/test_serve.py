@@ -189,7 +189,7 @@ def test_an_export_of_impossible_values_says_so(collector: Collector) -> None:
     peer.register()
     peer.push(2)
     with store_of(collector.data) as store:
-        store.exec_driver_sql("UPDATE package_state_changes SET event = 99 WHERE id = 2")
+        store.exec_driver_sql("UPDATE package_state_changes SET recorded_at = 1000000000000000 WHERE id = 2")
     done = collector.bdcs("export", check=False)
     assert (done.returncode, len(done.stdout.splitlines())) == (1, 1)
     assert "change 2 in the table is no record" in done.stderr
