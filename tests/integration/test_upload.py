@@ -81,7 +81,8 @@ def send(
 def quarantine(shelf: Shelf) -> list[str]:
     """What lies in quarantine, whole or half."""
     top = shelf.data / "quarantine"
-    return sorted(str(path.relative_to(top)) for path in top.rglob("*") if path.is_file())
+    places = os.walk(top)  # what goes meanwhile is passed over
+    return sorted(str(Path(place, name).relative_to(top)) for place, _, names in places for name in names)
 
 
 def unique(name: str) -> str:
