@@ -41,6 +41,8 @@ POLL: Final = 5.0
 """Seconds after which who waits looks again without having been woken: others may have done it."""
 SEEN: Final = 15  # seconds in which a builder is not noted again
 RETRY_AFTER: Final = 30  # seconds after which who could not publish tries again
+LOG_THREADS: Final = 4
+"""Logs that are looked at or written at once, by threads that downloads and uploads cannot take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Attempting:
     now: Callable[[], float]
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="attempts")
+    )
+    _log_threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="attempt-logs")
     )
 
     async def claim(self, signed: SignedRequest, claim: Claim, *, wait: float) -> Answer:
@@ -113,15 +118,16 @@ class Attempting:
 
         may_go_on, job = await self.transactions.store.read(look)
         if not may_go_on:
-            return {"size": await asyncio.to_thread(self.logs.size, number), "cancelled": True}
-        size = await asyncio.to_thread(self.logs.append, number, piece.offset, piece.text.encode())
+            return {"size": await self._log_size(number), "cancelled": True}
+        append = partial(self.logs.append, number, piece.offset, piece.text.encode())
+        size = await asyncio.get_running_loop().run_in_executor(self._log_threads, append)
         self.transactions.bus.tell([job_topic(job)])
         return {"size": size, "cancelled": False}
 
     async def fail(self, signed: SignedRequest, number: int, failed: Failed) -> Answer:
         """The attempt failed. Raises `NotFound`, `LeaseLost`."""
         token = await self.authenticator.verified(signed)
-        size = await asyncio.to_thread(self.logs.size, number)
+        size = await self._log_size(number)
 
         def work(book: Jobs) -> Answer:
             def do(connection: Connection) -> Answer:
@@ -172,13 +178,17 @@ class Attempting:
             log.warning("attempt %d could not be published: %s", number, error)
             raise RefusedPackage(str(error)) from error
         self.transactions.tell(touched)
-        size = await asyncio.to_thread(self.logs.size, number)
+        size = await self._log_size(number)
         await self.transactions.write(lambda book: _note_log(book.connection, number, size))
         return answer
 
     def close(self) -> None:
-        """Wait for what is being published: the publisher is closed next."""
+        """Wait for what is being published and written: what that goes to is closed next."""
         self._threads.shutdown()
+        self._log_threads.shutdown()
+
+    async def _log_size(self, number: int) -> int:
+        return await asyncio.get_running_loop().run_in_executor(self._log_threads, self.logs.size, number)
 
     # In transactions.
 

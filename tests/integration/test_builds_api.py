@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Builds on request over HTTP: machines ask and wait, a builder that makes packages by hand serves them."""
 
+import contextlib
 import http.client
 import json
+import os
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -13,10 +16,12 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.builds import TARGET, HandBuilder, Wisher, specification
+from tests.packages import gpkg
 from tests.processes import Collector
 from tests.shelf import Shelf
 
 NUMBERS = iter(range(1, 10_000))
+DOWNLOADS = 40  # more than the event loop has threads
 
 
 def unique(name: str = "pkg") -> str:
@@ -160,6 +165,31 @@ def test_a_failure_is_remembered_and_retried(builder: HandBuilder, machine: Wish
     assert [attempt["state"] for attempt in job["attempts"]] == ["failed", "published"]
     log = machine.send_json("GET", f"/v1/jobs/{lease['job']['job']}/log?attempt={lease['attempt']}")
     assert (log.body.decode(), log.headers["Log-State"]) == (text, "open")
+
+
+def test_downloads_that_hang_do_not_keep_builders_from_their_logs(
+    collector: Collector, shelf: Shelf, builder: HandBuilder, machine: Wisher
+) -> None:
+    shelf.add_target("slow", signatures="optional")
+    shelf.put("slow", "app-misc/slow-1", gpkg())
+    index = collector.data / "binhost/slow/Packages"
+    index.unlink()
+    os.mkfifo(index)  # who opens it waits for somebody who writes
+    machine.ask(specification(unique()))
+    lease = claimed(builder)
+    address = (urlsplit(collector.url).hostname, urlsplit(collector.url).port)
+    with contextlib.ExitStack() as opened:
+        downloads = [opened.enter_context(socket.create_connection(address, 60)) for _ in range(DOWNLOADS)]
+        for download in downloads:
+            download.sendall(b"GET /binhost/slow/Packages HTTP/1.1\r\nHost: collector\r\n\r\n")
+        try:
+            told = builder.act(lease, "log", offset=0, text="here\n").document
+            assert told == {"size": 5, "cancelled": False}
+            assert builder.act(lease, "fail", kind="build", text="no more").status == 200
+        finally:
+            opened.callback(os.close, os.open(index, os.O_RDWR))  # all that wait for it go on
+            shelf.write_index("slow")
+        assert all(download.recv(12) == b"HTTP/1.1 200" for download in downloads)
 
 
 def test_what_was_built_differs_from_the_wish(builder: HandBuilder, machine: Wisher) -> None:
