@@ -4,7 +4,8 @@
     with running_cluster(home, builders=2) as cluster:
         cluster.url                                # HAProxy, which takes requests for both collectors
         cluster.collectors["c1"].kill()
-        cluster.fail_over()                        # the primary is killed, its synchronous replica promoted
+        cluster.kill_primary().promote()           # its synchronous replica takes its place
+        cluster.add_replica()                      # … which has one again
         cluster.link.cut(); cluster.link.heal()    # between c2 and store, broker and S3
         cluster.builders["builder-1"].kill()
 
@@ -24,13 +25,15 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.binhost import Binhost
-from tests.builders import approve, start_builder
+from tests.builders import approve, listed, start_builder
 from tests.haproxy import HAProxy, reserved
+from tests.peer import Peer
 from tests.postgresql import USER, Server, start_postgresql
 from tests.processes import BDCS, Collector, Process
 from tests.rabbitmq import RabbitMQ
 from tests.s3 import REGION, RunningS3, running_s3
 from tests.signing import running_signer, short_directory, verify_home
+from tests.waiting import until
 from tests.world import World
 
 TARGET = "amd64"
@@ -159,8 +162,8 @@ class Cluster:
         return self.primary
 
     def add_replica(self) -> None:
-        """Have a synchronous replica again, in place of the primary that was killed."""
-        self.replica = self.primary.add_replica()
+        """Have a synchronous replica again, in place of the killed primary: collectors know no third place."""
+        self.replica = self.primary.add_replica(port=self.replica.port)
 
     def start_builder(self, name: str) -> None:
         """Start a builder, for the first time or again."""
@@ -242,8 +245,10 @@ def running_cluster(home: Path, *, builders: int) -> Iterator[Cluster]:
         leaving.callback(_end_builders, cluster)
         for number in range(1, builders + 1):
             cluster.start_builder(f"builder-{number}")
-        for builder in cluster.builders.values():
-            approve(cluster.binhost, builder, TARGET)
+        approved = {approve(cluster.binhost, builder, TARGET) for builder in cluster.builders.values()}
+        peer = Peer(cluster.url)
+        peer.register()
+        until(lambda: approved <= listed(peer), what="the builders asking for work")
         yield cluster
 
 

@@ -102,15 +102,15 @@ class Server:
             self.execute(f"CREATE DATABASE {name}")
         else:
             self._make_template()
-            self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+            self.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY FILE_COPY")  # half as long
         return self.url_of(name)
 
     def drop_database(self, url: str) -> None:
         """Drop it, whoever uses it."""
         self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
-    def add_replica(self, *, is_synchronous: bool = True) -> "Server":
-        """Start a replica; if it is synchronous, every commit from now on waits for it."""
+    def add_replica(self, *, is_synchronous: bool = True, port: int | None = None) -> "Server":
+        """Start a replica, at any port unless told; if synchronous, every commit from now on waits for it."""
         directory = _new_directory()
         name = f"replica_{secrets.token_hex(4)}"
         source = f"host=127.0.0.1 port={self.port} user={USER} application_name={name}"
@@ -130,7 +130,7 @@ class Server:
             ]
         )
         log = self.log.with_name(f"{name}.log")
-        replica = _started(directory, log)
+        replica = _started(directory, log, port)
         self.replicas.append(replica)
         if is_synchronous:
             self.execute(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
@@ -204,10 +204,10 @@ def start_postgresql(home: Path, *, is_durable: bool = False) -> Server:
     return _started(directory, home / "postgresql.log")
 
 
-def _started(directory: Path, log: Path) -> Server:
+def _started(directory: Path, log: Path, port: int | None = None) -> Server:
     for _ in range(5):  # somebody may have taken the port meanwhile
-        port = free_port()
-        server = Server(directory, log, port, _launch(directory, log, port))
+        number = port or free_port()
+        server = Server(directory, log, number, _launch(directory, log, number))
         with contextlib.suppress(ChildProcessError):
             _await(server)
             return server

@@ -2,8 +2,9 @@
 """Any part of a cluster may die, or be cut off, while machines push, install and have packages built.
 
 One after the other, under load: `kill -9` of a collector, of PostgreSQL's primary, whose synchronous replica
-is promoted, of RabbitMQ and of a builder, and a network that carries nothing any more between a collector and
-all that it needs. Each is mended before the next. What was acknowledged is there once, afterwards.
+is promoted, of RabbitMQ and of a builder, a network that carries nothing any more between a collector and
+all that it needs, and then of the primary that was promoted. Each is mended before the next. What was
+acknowledged is there once, afterwards.
 """
 
 import json
@@ -38,6 +39,8 @@ def test_nothing_is_lost_whatever_fails(numbers: Numbers, tmp_path: Path) -> Non
             kill_the_broker(cluster, load)
             kill_a_builder(cluster, load)
             cut_the_network(cluster, load)
+            places.append(cluster.replica.directory)
+            kill_the_primary(cluster, load)
         places.append(cluster.replica.directory)
         hold(cluster, load)
         for builder in cluster.builders.values():
