@@ -162,7 +162,7 @@ class Cluster:
         return self.primary
 
     def add_replica(self) -> None:
-        """Have a synchronous replica again, in place of the killed primary: collectors know no third place."""
+        """Have a synchronous replica again, in place of the killed primary: collectors know no other."""
         self.replica = self.primary.add_replica(port=self.replica.port)
 
     def start_builder(self, name: str) -> None:

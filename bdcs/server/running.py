@@ -37,6 +37,7 @@ from bdcs.web.listener import bind, load_certificate, tls_context
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
+FEW_FILES: Final = 12_000  # open files that do not suffice for 10,000 connections and all else
 
 
 def serve(settings: Settings) -> None:
@@ -140,9 +141,15 @@ def _settle_memory() -> None:
 
 
 def _allow_connections() -> None:
-    """Have as many open files as this user may: each connection is one."""
+    """Have as many open files as this user may: each connection is one. Say so where these are few."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if 0 <= most < FEW_FILES:
+        log.warning(
+            "at most %d files may be open, and each connection is one: for more machines at once raise"
+            " LimitNOFILE (systemd), or rc_ulimit (OpenRC)",
+            most,
+        )
 
 
 def _loop_factory() -> Any:

@@ -15,7 +15,7 @@ from bdcs.errors import CannotListen, ConfigurationError
 from bdcs.services.readiness import Readiness
 from bdcs.web.problems import MAX_LINE, ProblemHandler
 
-BACKLOG: Final = 1024  # connections that wait to be taken
+BACKLOG: Final = 4096  # connections that wait to be taken; the kernel has `net.core.somaxconn` at most
 KEEP_ALIVE: Final = 75.0  # seconds that an idle connection stays open
 SHUTDOWN_TIMEOUT: Final = 10.0  # seconds that requests under way have to finish
 MAX_FIELD: Final = 16 * 1024  # bytes of a header line

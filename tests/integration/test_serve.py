@@ -4,6 +4,7 @@
 import concurrent.futures
 import json
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -259,6 +260,14 @@ def test_it_can_be_upgraded_before_it_serves(tmp_path: Path) -> None:
     done = run([*BDCS, "schema", "upgrade", "--data", tmp_path / "data"])
     assert f"→ {HEAD}" in done.stdout
     assert "nothing to do" in run([*BDCS, "schema", "upgrade", "--data", tmp_path / "data"]).stdout
+
+
+def test_it_takes_as_many_files_as_it_may_and_says_where_these_are_few(tmp_path: Path) -> None:
+    limited = ("prlimit", "--nofile=300:700", *BDCS)
+    with Collector(tmp_path, command=limited) as collector:
+        assert collector.process is not None
+        assert resource.prlimit(collector.process.pid, resource.RLIMIT_NOFILE) == (700, 700)
+        assert "at most 700 files may be open" in collector.process.output
 
 
 def test_an_address_that_is_taken_is_told(collector: Collector, tmp_path: Path) -> None:
