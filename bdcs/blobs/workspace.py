@@ -3,6 +3,9 @@
 
 DATA/quarantine/work-RANDOM/N        what one process is at work on
 DATA/quarantine/work-RANDOM/.lock    … held (flock) for as long as it lives
+
+While a workspace has no lock yet, its maker shares the lock of DATA/quarantine itself; who looks for
+abandoned ones holds that alone.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import logging
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +31,10 @@ log = logging.getLogger(__name__)
 
 QUARANTINE: Final = "quarantine"
 WORK: Final = "work-"
-NEW: Final = "new-"  # a workspace that has no lock yet
 LOCK: Final = ".lock"
 FILE_MODE: Final = 0o644  # nginx may serve them, where the operator opens the directories above to it
 COPY_SIZE: Final = 1 << 30  # bytes that one copy_file_range may move
 PIECE: Final = 1 << 20  # bytes read at once where the kernel cannot copy
-YOUNG: Final = 60.0  # seconds in which a workspace gets its lock
 
 _CANNOT_SHARE: Final = frozenset((errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP))
 """What copy_file_range(2) says of file systems that it cannot copy between."""
@@ -110,11 +110,10 @@ class Workspace:
         self._directory = directory
         self._forget = forget
         self._count = 0
-        unlocked = directory.with_name(directory.name.replace(WORK, NEW))
-        unlocked.mkdir(mode=0o700)
-        self._lock = os.open(unlocked / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
-        unlocked.rename(directory)
+        with _locked(directory.parent, fcntl.LOCK_SH):
+            directory.mkdir(mode=0o700)
+            self._lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def __enter__(self) -> Self:
         return self
@@ -160,12 +159,14 @@ class Workspaces:
 
     def abandoned(self) -> list[str]:
         """Return those of processes that died."""
-        return sorted(
-            entry.name
-            for entry in scan(self.directory)
-            if (entry.name.startswith(WORK) and not _is_locked(Path(entry.path)))
-            or (entry.name.startswith(NEW) and not _is_young(entry))
-        )
+        if not self.directory.exists():
+            return []
+        with _locked(self.directory, fcntl.LOCK_EX):
+            return sorted(
+                entry.name
+                for entry in scan(self.directory)
+                if entry.name.startswith(WORK) and not _is_locked(Path(entry.path))
+            )
 
     def drop(self, name: str) -> None:
         """Remove one that is abandoned."""
@@ -216,8 +217,19 @@ def scan(directory: Path) -> list[os.DirEntry[str]]:
         return []
 
 
+@contextlib.contextmanager
+def _locked(directory: Path, operation: int) -> Iterator[None]:
+    """Hold the lock (flock(2)) of a directory itself; wait until it can be had."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _is_locked(workspace: Path) -> bool:
-    """Whether the process that made it lives, or has just removed it."""
+    """Whether the process that made it lives, or has just removed it. Nobody makes one meanwhile."""
     try:
         descriptor = os.open(workspace / LOCK, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -229,9 +241,3 @@ def _is_locked(workspace: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
-
-
-def _is_young(entry: os.DirEntry[str]) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return time.time() - entry.stat(follow_symlinks=False).st_mtime < YOUNG
-    return True

@@ -185,3 +185,45 @@ def test_who_keeps_files_in_a_directory_loads_nothing_for_s3() -> None:
         [sys.executable, "-c", program], check=True, capture_output=True, text=True, env=environment()
     )
     assert done.stdout == "[]\n"
+
+
+DIES_WHILE_MAKING = """
+import itertools, os, signal, sys
+from pathlib import Path
+from bdcs.blobs.workspace import Workspaces
+workspaces = Workspaces(Path(sys.argv[1]))
+left = 0
+def strike(event, arguments):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(strike)
+for step in itertools.count(1):
+    if not (child := os.fork()):
+        left = step
+        workspaces.create()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    for name in workspaces.abandoned():
+        workspaces.drop(name)
+    print(os.WIFSIGNALED(status), os.listdir(workspaces.directory))
+    if status == 0:
+        break
+"""
+
+
+def test_workspace_is_known_and_dropped_whenever_its_maker_was_killed(tmp_path: Path) -> None:
+    """At each call that Python audits: mkdir, open, flock."""
+    (tmp_path / "quarantine").mkdir()
+    ended = subprocess.run(
+        [sys.executable, "-c", DIES_WHILE_MAKING, str(tmp_path / "quarantine")],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=environment(),
+    )
+    *killed, made = ended.stdout.splitlines()
+    assert killed == ["True []"] * len(killed)
+    assert len(killed) > 5
+    assert made == "False []"

