@@ -178,6 +178,9 @@ class Settings:
         default=90, metadata={"doc": "days that the logs of all other builds are kept"}
     )
     keep_requests: int = field(default=180, metadata={"doc": "days that ended requests and jobs are kept"})
+    keep_builders: int = field(
+        default=30, metadata={"doc": "days after which a builder that is not heard of any more is forgotten"}
+    )
     builder: tuple[str, ...] = field(
         default=(),
         metadata={
@@ -266,6 +269,7 @@ class Settings:
             logs=self.keep_logs,
             failed_logs=self.keep_failed_logs,
             requests=max(self.keep_requests, self.new_versions),
+            builders=self.keep_builders,
         )
 
 
@@ -442,6 +446,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "keep_logs": lambda name, value: _number(name, value, 1),
     "keep_failed_logs": lambda name, value: _number(name, value, 1),
     "keep_requests": lambda name, value: _number(name, value, 1),
+    "keep_builders": lambda name, value: _number(name, value, 1),
     "builder": _targets,
     "builder_eprefix": _path,
     "builder_options": _words,

@@ -78,7 +78,7 @@ complete -c bdcs -n '__fish_seen_subcommand_from import' -l dry-run -d 'read eve
 complete -c bdcs -n '__fish_seen_subcommand_from import' -l json -d 'print one JSON object'
 complete -c bdcs -n '__fish_seen_subcommand_from import' -F
 complete -c bdcs -n '__fish_seen_subcommand_from prune' -l target -x -d 'the target, or `all`'
-complete -c bdcs -n '__fish_seen_subcommand_from prune' -l builds -d 'logs, requests and jobs that ended long ago; no packages'
+complete -c bdcs -n '__fish_seen_subcommand_from prune' -l builds -d 'what is left of builds of long ago; no packages'
 complete -c bdcs -n '__fish_seen_subcommand_from prune' -l keep -x -d 'keep the N newest versions of each package and slot (default: 2)'
 complete -c bdcs -n '__fish_seen_subcommand_from prune' -l installed -l no-installed -d 'keep versions that a machine has installed, as machines recorded (default: yes)'
 complete -c bdcs -n '__fish_seen_subcommand_from prune' -l age -x -d 'keep whatever was published in the last DAYS'

@@ -33,13 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " installed stays, and what is in a generation that is kept (`bdcs target keep`). Files stay for the"
         " grace time (setting `grace`), since machines hold older indexes; until then `bdcs target rollback`"
         " brings them back. With --builds instead: delete logs, requests and jobs of builds whose time is"
-        " over (settings `keep_logs`, `keep_failed_logs`, `keep_requests`), as the server does every hour."
+        " over (settings `keep_logs`, `keep_failed_logs`, `keep_requests`), and forget builders that are long"
+        " gone (`keep_builders`), as the server does every hour."
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--target", metavar="NAME", help=f"the target, or `{EVERY_TARGET}`")
-    what.add_argument(
-        "--builds", action="store_true", help="logs, requests and jobs that ended long ago; no packages"
-    )
+    what.add_argument("--builds", action="store_true", help="what is left of builds of long ago; no packages")
     parser.add_argument(
         "--keep",
         metavar="N",
@@ -113,8 +112,8 @@ def _prune_builds(arguments: argparse.Namespace, settings: Settings) -> int:
     else:
         verb = "would be deleted" if arguments.dry_run else "were deleted"
         print(
-            f"{dropped.logs} logs, {dropped.requests} requests, {dropped.jobs} jobs and {dropped.orphans}"
-            f" logs of nothing {verb}"
+            f"{dropped.logs} logs, {dropped.requests} requests, {dropped.jobs} jobs, {dropped.builders}"
+            f" builders and {dropped.orphans} logs of nothing {verb}"
         )
     return EXIT_DONE
 

@@ -55,3 +55,5 @@ class Keeping:
     """Logs of all others."""
     requests: int = 180
     """Requests and jobs, with their attempts; their logs no longer than they."""
+    builders: int = 30
+    """Builders that are not heard of any more."""

@@ -4,6 +4,7 @@
 - logs of attempts, those of failures later than those of successes;
 - requests that have ended;
 - jobs that have ended and that no request names any more, with their attempts and the last of their logs;
+- builders that are not heard of any more, save whom the operator gave no more work: if one returns, it holds;
 - logs that no row names: somebody died between a transaction and the files that it was about, or the store
   was restored from a backup.
 
@@ -19,16 +20,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, or_, select, tuple_, update
 
 from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.build_policy import DAY, Keeping
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState
 from bdcs.errors import StoreError
 from bdcs.measures import working
+from bdcs.services.builders import OPERATOR
 from bdcs.services.finishing import to_its_end
 from bdcs.store.store import transaction
-from bdcs.store.tables import attempts, job_dependencies, jobs, members, requests
+from bdcs.store.tables import attempts, builders, job_dependencies, jobs, members, requests
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Dropped:
     logs: int = 0
     requests: int = 0
     jobs: int = 0
+    builders: int = 0
     orphans: int = 0
     """Logs that no row named."""
 
@@ -76,6 +79,7 @@ class BuildUpkeep:
             logs=self._drop_logs(),
             requests=self._drop_requests(),
             jobs=self._drop_jobs(),
+            builders=self._drop_builders(),
             orphans=self._drop_orphans(),
         )
 
@@ -96,6 +100,7 @@ class BuildUpkeep:
                 logs=len(_ids(connection, attempts.c.id, self._old_logs(), None)),
                 requests=len(_ids(connection, requests.c.id, self._old_requests(), None)),
                 jobs=len(_ids(connection, jobs.c.id, self._old_jobs(held), None)),
+                builders=len(connection.execute(select(builders.c.name).where(self._old_builders())).all()),
                 orphans=len(_orphans(connection, self.logs.listed())),
             )
 
@@ -108,6 +113,18 @@ class BuildUpkeep:
     def _drop_jobs(self) -> int:
         named = exists().where(members.c.job_id == jobs.c.id)
         return self._drop(jobs.c.id, self._old_jobs(named), _delete_jobs)
+
+    def _drop_builders(self) -> int:
+        """Forget builders; what they built keeps their names."""
+        key, count = (builders.c.machine_id, builders.c.name), 0
+        while True:
+            with transaction(self.reader) as connection:
+                some = connection.execute(select(*key).where(self._old_builders()).limit(AT_ONCE)).all()
+            if not some:
+                return count
+            with transaction(self.writer) as connection:
+                which = tuple_(*key).in_([tuple(row) for row in some])
+                count += connection.execute(delete(builders).where(which, self._old_builders())).rowcount
 
     def _drop_orphans(self) -> int:
         there = self.logs.listed()  # before the rows are read: each log that is being written has one by then
@@ -160,6 +177,18 @@ class BuildUpkeep:
             & jobs.c.state.not_in([str(state) for state in IN_FLIGHT])
             & or_(jobs.c.failed_until.is_(None), ~remembered)
             & ~held
+        )
+
+    def _old_builders(self) -> ColumnElement[bool]:
+        at_work = exists().where(
+            attempts.c.state == str(AttemptState.LEASED),
+            attempts.c.machine_id == builders.c.machine_id,
+            attempts.c.builder == builders.c.name,
+        )
+        return (
+            (builders.c.seen_at < self._before(self.keeping.builders))
+            & builders.c.drained_by.is_distinct_from(OPERATOR)
+            & ~at_work
         )
 
     def _before(self, days: int) -> int:

@@ -2,27 +2,28 @@
 """What is left of builds goes after its time, a few rows at a time, and a kill leaves nothing that lies."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Connection, Engine, func, insert, select
 
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.domain.build_policy import DAY, Keeping
-from bdcs.services import build_upkeep
+from bdcs.services import build_upkeep, builder_pages
 from bdcs.services.build_upkeep import BuildUpkeep, Dropped
 from bdcs.services.checking_builds import check_builds
-from bdcs.services.targets import add
+from bdcs.services.targets import add, listed
 from bdcs.store import schema
 from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.store import transaction
-from bdcs.store.tables import attempts, jobs, members, requests
+from bdcs.store.tables import attempts, builder_targets, builders, jobs, machines, members, requests
 from tests.builds import specification
 from tests.crashing import CrashLab
 from tests.processes import BDCS, run
+from tests.store_access import copy_data
 
 NOW = 1_800_000_000
 KEEPING = Keeping(logs=30, failed_logs=90, requests=180)
@@ -42,6 +43,8 @@ class History:
         with transaction(self.writer) as connection:
             schema.upgrade(connection)
             add(connection, "amd64", chost="x86_64-pc-linux-gnu", profile="default", now=0)
+            machine = {"uuid": str(UUID(int=1)), "public_key": b"", "state": "approved"}
+            connection.execute(insert(machines).values(**machine, registered_at=0, head_seq=0))
 
     def build(self, *days: float, state: str = "published", request: bool = True) -> int:
         """A job with an attempt for each of `days` ago, the last of which was its end, and a request."""
@@ -110,6 +113,25 @@ class History:
             keeping=keeping,
             now=lambda: self.now,
         )
+
+    def builder(self, name: str, days: float, drained_by: str | None = None) -> None:
+        """A builder that was last heard of so many days ago, all of one machine."""
+        with transaction(self.writer) as connection:
+            connection.execute(
+                insert(builders).values(
+                    machine_id=1,
+                    name=name,
+                    targets='["amd64"]',
+                    seen_at=self.now - int(days * DAY),
+                    draining=False,
+                    drained_by=drained_by,
+                )
+            )
+
+    def builders(self) -> list[str]:
+        """The names of those who are known."""
+        with transaction(self.writer) as connection:
+            return list(connection.scalars(select(builders.c.name).order_by(builders.c.name)))
 
     def counts(self) -> tuple[int, ...]:
         """Requests, members, jobs, attempts, logs."""
@@ -180,6 +202,36 @@ def test_what_is_at_work_stays(history: History) -> None:
     upkeep.close()
 
 
+def test_builders_that_are_long_gone_are_forgotten(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_upkeep, "AT_ONCE", 2)
+    for number in range(5):
+        history.builder(f"i-{number}", 31, drained_by="autoscale" if number % 2 else None)
+    history.builder("at-work", 31)
+    history.builder("drained", 31, drained_by="operator")
+    history.builder("here", 6)
+    for _ in range(2):
+        history.build(40)
+    with transaction(history.writer) as connection:
+        connection.execute(attempts.update().where(attempts.c.id == 1).values(machine_id=1, builder="i-1"))
+        at_work = {"machine_id": 1, "builder": "at-work", "state": "leased", "finished_at": None}
+        connection.execute(attempts.update().where(attempts.c.id == 2).values(**at_work))
+        connection.execute(jobs.update().where(jobs.c.id == 2).values(state="building", finished_at=None))
+        connection.execute(insert(builder_targets).values(machine_id=1, target_id=1, approved_at=0))
+    upkeep = history.upkeep()
+    assert upkeep.planned().builders == upkeep.tidy().builders == 5
+    assert history.builders() == ["at-work", "drained", "here"]
+    assert upkeep.tidy() == Dropped()
+    with transaction(history.writer) as connection:
+        assert list(connection.scalars(select(attempts.c.builder).order_by(attempts.c.id))) == [
+            "i-1",
+            "at-work",
+        ]
+        (target,) = listed(connection)
+        rows = builder_pages.listed(connection, [target], history.now).rows
+    assert [row.name for row in rows] == ["here"]
+    upkeep.close()
+
+
 def test_logs_that_no_row_names_go_and_foreign_files_stay(history: History) -> None:
     history.build(1)
     history.logs.append(7, 0, b"of a restored backup\n")
@@ -224,14 +276,16 @@ def test_the_command_says_what_it_does(tmp_path: Path) -> None:
     def prune(*options: str) -> str:
         return run([*BDCS, "prune", "--builds", "--data", tmp_path, *options]).stdout
 
-    assert prune("--dry-run") == "1 logs, 1 requests, 1 jobs and 0 logs of nothing would be deleted\n"
+    assert (
+        prune("--dry-run")
+        == "1 logs, 1 requests, 1 jobs, 0 builders and 0 logs of nothing would be deleted\n"
+    )
     assert history.counts() == (1, 1, 1, 1, 1)
-    assert json.loads(prune("--json")) == {"logs": 1, "requests": 1, "jobs": 1, "orphans": 0}
+    assert json.loads(prune("--json")) == {"logs": 1, "requests": 1, "jobs": 1, "builders": 0, "orphans": 0}
     assert history.counts() == (0, 0, 0, 0, 0)
     history.writer.dispose()
 
 
-@pytest.mark.sqlite
 def test_killed_at_any_step_no_row_promises_a_log_that_is_gone(tmp_path: Path) -> None:
     master = tmp_path / "master"
     master.mkdir()
@@ -246,7 +300,7 @@ def test_killed_at_any_step_no_row_promises_a_log_that_is_gone(tmp_path: Path) -
 
         def prune(name: str, step: int = 0) -> tuple[Path, int, bool]:
             data = tmp_path / name
-            shutil.copytree(master, data)
+            copy_data(master, data)
             outcome = lab.run(["prune", "--builds", "--data", data], places=places, step=step)
             return data, outcome.steps, outcome.was_killed
 

@@ -129,7 +129,9 @@ def test_rules_of_builds_follow_from_settings(tmp_path: Path) -> None:
     settings = from_text(
         tmp_path,
         "lease = 90\nfailure_hours = 2\ntrouble_minutes = 5\n"
-        "keep_logs = 7\nkeep_requests = 10\nnew_versions = 60\n",
+        "keep_logs = 7\nkeep_requests = 10\nkeep_builders = 3\nnew_versions = 60\n",
     )
     assert settings.build_policy == BuildPolicy(lease=90, lasting=7_200, passing=300)
-    assert settings.keeping == Keeping(logs=7, requests=60)  # new versions follow from requests of 60 days
+    assert settings.keeping == Keeping(
+        logs=7, requests=60, builders=3
+    )  # new versions need requests of 60 days
