@@ -26,6 +26,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
 from tests.processes import environment
+from tests.stores import with_store
 
 ROOT = Path(__file__).parents[1]
 STEPS: Final = {"gentwoo_client": "return", "bdcs": "c_"}
@@ -93,7 +94,12 @@ class CrashLab:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        task = {"arguments": [str(word) for word in arguments], "places": list(places), "step": step}
+        task = {
+            "arguments": [str(word) for word in arguments],
+            "environment": with_store(arguments, {}),
+            "places": list(places),
+            "step": step,
+        }
         print(json.dumps(task), file=self._process.stdin, flush=True)
         return Outcome(**json.loads(self._process.stdout.readline()))
 
@@ -127,8 +133,13 @@ def _serve(package: str) -> None:
     for line in sys.stdin:
         task = json.loads(line)
         assassin = _Assassin(package, task["places"], task["step"])
-        outcome = _run_forked(partial(main, task["arguments"]), assassin, task["step"])
+        outcome = _run_forked(partial(_command, main, task), assassin, task["step"])
         print(json.dumps(asdict(outcome)), flush=True)
+
+
+def _command(main: Callable[[Sequence[str]], int], task: dict[str, Any]) -> int:
+    os.environ.update(task["environment"])
+    return main(task["arguments"])
 
 
 def _run_forked(command: Callable[[], int], assassin: _Assassin, step: int) -> Outcome:

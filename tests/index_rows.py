@@ -89,9 +89,9 @@ class IndexRows:
         return rows
 
     @classmethod
-    def open(cls, data: Path) -> Self:
-        """Those in the data directory."""
-        engine = engines.create_writer(data / engines.SQLITE_NAME)
+    def open(cls, data: Path, store: str = f"sqlite:{engines.SQLITE_NAME}") -> Self:
+        """Those in the data directory, and in the store of this URL."""
+        engine = engines.create_writer(engines.place_of(store, data))
         return cls(data=data, engine=engine, files=IndexFiles.of(data, NAME))
 
     def copied_to(self, data: Path) -> Self:

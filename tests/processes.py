@@ -28,7 +28,7 @@ def environment(**more: str) -> dict[str, str]:
     """This environment without settings of GenTwoo and Portage, so that tests mean what they say."""
     settings = ("GENTWOO_", "BDCS_", "PORTAGE_", "EMERGE_", "NOTIFY_SOCKET", "WATCHDOG_", "COV")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(settings)}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    return with_store((), {**kept, "PYTHONPATH": str(ROOT), **more})
 
 
 def free_port() -> int:

@@ -4,7 +4,8 @@
 Tests name their stores by the path of a file. On PostgreSQL each such path stands for a database of its own,
 the same for the same path, also in the processes that a test starts (`bdcs … --data DIRECTORY`). It is made
 with the schema when it is first named, and dropped at the end of the test whose `tmp_path` it is below, else
-at the end of the session. Each worker of pytest-xdist has its own server.
+at the end of the session. Each worker of pytest-xdist has its own server. What is done to the file itself is
+done to the database by `copy` and `remove`.
 
     GENTWOO_TEST_STORE=postgresql .venv/bin/python -m pytest tests/integration/test_ingest.py
 """
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +30,9 @@ if TYPE_CHECKING:  # the client's own tests run where the collector's libraries 
 
 IS_POSTGRESQL: Final = os.environ.get("GENTWOO_TEST_STORE") == "postgresql"
 """Read when the tests begin: `tests.processes.environment` passes nothing of it on."""
+
+SUFFIXES: Final = ("", "-wal", "-shm")
+"""The files of a store of SQLite."""
 
 
 class _Databases:
@@ -45,7 +50,9 @@ class _Databases:
             if self._server is None:
                 from tests.postgresql import start_postgresql
 
-                self._server = start_postgresql(Path(tempfile.mkdtemp(prefix="gentwoo-log-")))
+                log = tempfile.TemporaryDirectory(prefix="gentwoo-log-")
+                self._server = start_postgresql(Path(log.name))
+                atexit.register(log.cleanup)
                 atexit.register(self._server.stop)
             self._urls[key] = self._server.new_database()
         return PostgreSQL(self._urls[key])
@@ -54,14 +61,29 @@ class _Databases:
         """Remember an engine, which tests do not always let go."""
         self._engines.add(engine)
 
+    def copy(self, source: Path, target: Path) -> None:
+        """Make the database of `target` a copy of that of `source`, which no process may be connected to."""
+        source_url, url = self.of(source).url, self.of(target).url
+        self._let_go()
+        assert self._server is not None
+        self._server.copy_database(source_url, url)
+
+    def drop(self, path: Path) -> None:
+        """Have it gone, if it is there."""
+        url = self._urls.pop(Path(os.path.abspath(path)), None)
+        if url is not None and self._server is not None:
+            self._server.drop_database(url)
+
     def finish(self, directory: Path | None) -> None:
         """Let go of all connections; drop what lies below `directory`."""
+        self._let_go()
+        if directory is not None:
+            for path in [path for path in self._urls if path.is_relative_to(directory)]:
+                self.drop(path)
+
+    def _let_go(self) -> None:
         for engine in self._engines:
             engine.dispose()
-        if directory is None or self._server is None:
-            return
-        for path in [path for path in self._urls if path.is_relative_to(directory)]:
-            self._server.drop_database(self._urls.pop(path))
 
 
 _DATABASES: Final = _Databases()
@@ -72,18 +94,46 @@ def place(path: Path) -> Place:
     return _DATABASES.of(path) if IS_POSTGRESQL else path
 
 
+def url(path: Path) -> str:
+    """Return what `bdcs --store` and `place_of` call the store that a test calls `path`."""
+    return _DATABASES.of(path).url if IS_POSTGRESQL else f"sqlite:{path}"
+
+
+def copy(source: Path, target: Path) -> None:
+    """Make the store at `target` what the one at `source` is; nobody may be at work on either."""
+    if IS_POSTGRESQL:
+        _DATABASES.copy(source, target)
+        return
+    remove(target)
+    for suffix in SUFFIXES:
+        if source.with_name(source.name + suffix).exists():
+            shutil.copy(source.with_name(source.name + suffix), target.with_name(target.name + suffix))
+
+
+def remove(path: Path) -> None:
+    """Have the store at `path` be lost; who asks for it next begins with an empty one."""
+    if IS_POSTGRESQL:
+        _DATABASES.drop(path)
+        return
+    for suffix in SUFFIXES:
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
 def finish_test(directory: Path | None) -> None:
     """Called after each test, whose temporary directory this is."""
     _DATABASES.finish(directory)
 
 
 def with_store(argv: Sequence[str | Path], env: Mapping[str, str]) -> dict[str, str]:
-    """Return `env` so that a `bdcs` command with `--data DIRECTORY` finds its store, unless it names one."""
+    """Return `env` so that a `bdcs` command with `--data DIRECTORY`, or BDCS_DATA, finds its store.
+
+    Unless it names one.
+    """
     words = [str(word) for word in argv]
-    if not IS_POSTGRESQL or "--data" not in words or "--store" in words or "BDCS_STORE" in env:
+    data = words[words.index("--data") + 1] if "--data" in words else env.get("BDCS_DATA")
+    if not IS_POSTGRESQL or data is None or "--store" in words or "BDCS_STORE" in env:
         return dict(env)
-    data = Path(words[words.index("--data") + 1])
-    return {**env, "BDCS_STORE": _DATABASES.of(data / SQLITE_NAME).url}
+    return {**env, "BDCS_STORE": _DATABASES.of(Path(data) / SQLITE_NAME).url}
 
 
 def use_postgresql() -> None:

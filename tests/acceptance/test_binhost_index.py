@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from pkgcore.binpkg.remote import PackagesCacheV0
 
-from tests import index_rows
+from bdcs.store.engine import SQLITE_NAME
+from tests import index_rows, stores
 from tests.binhost import UP_TO_DATE, Binhost, Taker, entries, running_binhost, timestamp
 from tests.front import Exchange, Front
 from tests.index_rows import IndexRows, made
@@ -201,7 +202,6 @@ def test_a_restart_changes_nothing(binhost: Binhost, machine: Taker, target: str
     assert binaries(output) == first
 
 
-@pytest.mark.sqlite
 def test_going_back_is_newer_for_clients(
     front: Front, binhost: Binhost, machine: Taker, tmp_path: Path
 ) -> None:
@@ -221,17 +221,14 @@ def test_going_back_is_newer_for_clients(
 
     backup = tmp_path / "backup"
     assert binhost.collector.stop() == 0
-    shutil.copytree(binhost.data, backup, ignore=shutil.ignore_patterns("*.lock", "packages"))
+    backup.mkdir()
+    stores.copy(binhost.data / SQLITE_NAME, backup / SQLITE_NAME)
     binhost.collector.start()
     binhost.publish("old", three)
     assert look(machine, "app-misc/old") == ["app-misc/old-3-1::gentoo"]
     newest = timestamp(binhost.index("old"))
     assert binhost.collector.stop() == 0
-    for file in backup.glob("*.sqlite*"):
-        shutil.copy(file, binhost.data)
-    for file in binhost.data.glob("*.sqlite-*"):
-        if not (backup / file.name).exists():
-            file.unlink()
+    stores.copy(backup / SQLITE_NAME, binhost.data / SQLITE_NAME)
     binhost.collector.start()
     until(lambda: timestamp(binhost.index("old")) > newest)
     assert look(machine, "app-misc/old") == ["app-misc/old-1-1::gentoo"]

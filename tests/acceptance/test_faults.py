@@ -19,6 +19,7 @@ import pytest
 from tests import faults
 from tests.faults import Site, Trap, undisturbed
 from tests.processes import Machine, without
+from tests.store_access import copy_data, remove_data
 from tests.waiting import until
 
 DISK = 4 << 20  # bytes
@@ -395,7 +396,6 @@ def test_a_restored_state_directory_stops_and_can_be_renewed(site: Site, log: by
     site.checked_changes()
 
 
-@pytest.mark.sqlite
 def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(site: Site, log: bytes) -> None:
     parts = faults.quarters(log, 6)
     site.start_collector()
@@ -405,12 +405,12 @@ def test_a_collector_restored_from_an_older_copy_gets_the_rest_again(site: Site,
         site.machine.gentwoo("push")
         if number == 2:
             assert site.collector.stop() == 0
-            shutil.copytree(site.collector.data, site.home / "backup")
+            copy_data(site.collector.data, site.home / "backup")
             site.start_collector()
         if number == 4:
             assert site.collector.stop() == 0
-            shutil.rmtree(site.collector.data)
-            shutil.copytree(site.home / "backup", site.collector.data)
+            remove_data(site.collector.data)
+            copy_data(site.home / "backup", site.collector.data)
             site.start_collector()
     assert_undisturbed(site)
 
@@ -423,7 +423,7 @@ def test_a_collector_that_lost_everything_gets_all_of_it_again(site: Site, log: 
     site.log.append(first)
     site.machine.gentwoo("push")
     assert site.collector.stop() == 0
-    shutil.rmtree(site.collector.data)
+    remove_data(site.collector.data)
     site.start_collector()
     site.log.append(second)
     refused = site.machine.gentwoo("push", check=False)

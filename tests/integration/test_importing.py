@@ -251,8 +251,8 @@ def test_killed_import_leaves_nothing_that_upkeep_does_not_remove(site: Site, tm
     for number in range(20 * ALONE):
         add(pkgdir, f"app-misc/p{number}-1", build_id=1)
     process = subprocess.Popen(
-        [*BDCS, "import", pkgdir, "--target", "open", "--data", site.data],
-        env=environment(BDCS_SIGNER=str(site.data / "nobody-signs")),
+        [*BDCS, "import", pkgdir, "--target", "open"],
+        env=environment(BDCS_SIGNER=str(site.data / "nobody-signs"), BDCS_DATA=str(site.data)),
         stdout=subprocess.DEVNULL,
     )
     with process:

@@ -24,6 +24,7 @@ from bdcs.services.indexing import IndexKeeper
 from bdcs.store.engine import SQLITE_NAME
 from bdcs.store.store import Store, transaction
 from dev.places import ROOT
+from tests import stores
 from tests.faults import fill, small_disk
 from tests.index_rows import NAME, START, IndexRows, made
 from tests.processes import environment
@@ -94,7 +95,9 @@ async def test_what_a_publisher_committed_and_did_not_write_is_written(
 
 def start(script: str, rows: IndexRows, word: str) -> subprocess.Popen[bytes]:
     """A process of its own that does `script`."""
-    return subprocess.Popen([sys.executable, "-c", script, rows.data, word], env=environment(), cwd=ROOT)
+    store = stores.url(rows.data / SQLITE_NAME)
+    command: list[str | Path] = [sys.executable, "-c", script, rows.data, word, store]
+    return subprocess.Popen(command, env=environment(), cwd=ROOT)
 
 
 KILLED = """
@@ -103,7 +106,7 @@ from pathlib import Path
 from bdcs.blobs import index_files
 from tests.index_rows import IndexRows, made
 
-rows, moment = IndexRows.open(Path(sys.argv[1])), sys.argv[2]
+rows, moment = IndexRows.open(Path(sys.argv[1]), sys.argv[3]), sys.argv[2]
 rows.publish([made(f"b/new-{number}") for number in range(50)], [1, 2])
 method = moment.partition("-")[0]
 left = [int(moment.partition("-")[2])]
@@ -121,7 +124,6 @@ sys.exit("nobody was killed")
 """
 
 
-@pytest.mark.sqlite
 @pytest.mark.parametrize(
     "moment", ["reserve-0", "append-0", "append-3", "append-5", "appear-0", "appear-1", "appear-2"]
 )
@@ -192,7 +194,7 @@ async def test_an_index_that_was_seen_damaged_gets_a_new_timestamp(
     assert rows.target.timestamp == START + STEP
 
 
-@pytest.mark.sqlite
+@pytest.mark.sqlite  # a shared store also reckons with the time that a commit takes
 async def test_publications_far_ahead_are_written_together_when_they_are_due(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
@@ -229,7 +231,6 @@ async def test_a_clock_set_back_stops_nothing(rows: IndexRows, store: Store, clo
         last = rows.target.timestamp
 
 
-@pytest.mark.sqlite
 @pytest.mark.parametrize("publications", [0, 1, 2, 3])
 async def test_a_restored_store_never_lowers_the_timestamp(
     publications: int, rows: IndexRows, clock: Clock, tmp_path: Path
@@ -238,13 +239,13 @@ async def test_a_restored_store_never_lowers_the_timestamp(
     rows.publish([made("a/kept-1")], now=clock.now)
     rows.write(now=clock.now)
     rows.engine.dispose()
-    backup = shutil.copy(rows.data / SQLITE_NAME, tmp_path / "backup")
+    stores.copy(rows.data / SQLITE_NAME, tmp_path / "backup")
     for number in range(2):
         rows.publish([made(f"a/lost-{number}")], now=clock.now)
         assert rows.write(now=clock.now)
     seen = rows.files.timestamp()
     rows.engine.dispose()
-    shutil.copy(backup, rows.data / SQLITE_NAME)
+    stores.copy(tmp_path / "backup", rows.data / SQLITE_NAME)
     for number in range(publications):
         rows.publish([made(f"a/after-{number}")], now=clock.now)
     restored = Store(rows.data / SQLITE_NAME)
@@ -256,7 +257,7 @@ async def test_a_restored_store_never_lowers_the_timestamp(
     assert rows.target.timestamp > seen
 
 
-@pytest.mark.sqlite
+@pytest.mark.sqlite  # with a shared store it is another collector's directory that lacks them
 async def test_a_restored_store_without_index_files_begins_with_the_time_of_now(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:
@@ -366,7 +367,7 @@ from bdcs.services.indexing import write_index
 from bdcs.store.store import transaction
 from tests.index_rows import IndexRows, made
 
-rows, who = IndexRows.open(Path(sys.argv[1])), sys.argv[2]
+rows, who = IndexRows.open(Path(sys.argv[1]), sys.argv[3]), sys.argv[2]
 for number in range(8):
     with target_lock(rows.files.directory):
         rows.publish([made(f"{who}/p{number}-1")])
@@ -375,7 +376,6 @@ for number in range(8):
 """
 
 
-@pytest.mark.sqlite
 async def test_publishers_in_several_processes_take_turns(
     rows: IndexRows, store: Store, clock: Clock
 ) -> None:

@@ -3,7 +3,6 @@
 
 import re
 import socket
-import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from bdcs.store.engine import create_writer
 from bdcs.store.store import Store, transaction
 from tests.peer import Peer, request
 from tests.processes import Collector
+from tests.store_access import store_of
 from tests.waiting import until
 
 
@@ -65,18 +65,15 @@ def test_a_store_that_takes_nothing_is_told_of_and_forgotten(tmp_path: Path) -> 
     """Somebody else has the lock: reads work, writes do not."""
     with Collector(tmp_path) as collector:
         assert request(collector.url, "GET", "/readyz").status == 200
-        held = sqlite3.connect(collector.data / "bdcs.sqlite", isolation_level=None)
-        held.execute("BEGIN IMMEDIATE")
-        answer = until(lambda: not_ready(collector), what="a collector that says that it cannot write")
-        assert "the store does not" in answer
-        text = shown(collector)
-        assert "bdcs_ready 0.0" in text
-        assert "bdcs_store_up 1.0" in text
-        wait = re.search(r"^bdcs_store_oldest_write_wait_seconds (\S+)$", text, re.MULTILINE)
-        assert wait
-        assert float(wait[1]) > 0
-        held.execute("ROLLBACK")
-        held.close()
+        with store_of(collector.data):
+            answer = until(lambda: not_ready(collector), what="a collector that says that it cannot write")
+            assert "the store does not" in answer
+            text = shown(collector)
+            assert "bdcs_ready 0.0" in text
+            assert "bdcs_store_up 1.0" in text
+            wait = re.search(r"^bdcs_store_oldest_write_wait_seconds (\S+)$", text, re.MULTILINE)
+            assert wait
+            assert float(wait[1]) > 0
         until(lambda: request(collector.url, "GET", "/readyz").status == 200)
 
 

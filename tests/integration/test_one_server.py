@@ -3,6 +3,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from bdcs.blobs.server_lock import LOCK
 from tests.processes import BDCS, Collector, run
 
@@ -20,6 +22,7 @@ def test_a_second_server_is_refused(tmp_path: Path) -> None:
         assert collector.stop() == 0
 
 
+@pytest.mark.sqlite  # of others, tests/engines/test_many_collectors.py says who may serve from them
 def test_one_store_has_one_server_as_well(tmp_path: Path) -> None:
     with Collector(tmp_path) as collector:
         store = f"sqlite:{collector.data}/bdcs.sqlite"

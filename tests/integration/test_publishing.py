@@ -411,8 +411,8 @@ def test_files_stay_where_nobody_knows_whether_the_rows_are_stored(
 def publish_command(site: Site, *paths: Path, limit: int = resource.RLIM_INFINITY) -> tuple[int, str]:
     """Run `bdcs publish`, which may write files of `limit` bytes; return its exit code and what it said."""
     done = subprocess.run(
-        [*BDCS, "publish", *paths, "--target", "open", "--data", site.data],
-        env=environment(BDCS_SIGNER=str(site.data / "nobody-signs")),
+        [*BDCS, "publish", *paths, "--target", "open"],
+        env=environment(BDCS_SIGNER=str(site.data / "nobody-signs"), BDCS_DATA=str(site.data)),
         capture_output=True,
         text=True,
         check=False,

@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.test_uploader import add_records, packages
 from tests.processes import Collector, Machine, without
+from tests.store_access import copy_data, remove_data
 
 LOG = Path(__file__).parents[1] / "data" / "emerge-logs" / "emlop-10000.log"
 
@@ -57,7 +58,6 @@ def test_a_real_log_arrives_as_history_prints_it(machine: Machine, collector: Co
     assert status(machine)["unsent"] == 0
 
 
-@pytest.mark.sqlite
 def test_a_collector_restored_from_a_backup_gets_what_it_lost(
     machine: Machine, collector: Collector, tmp_path: Path
 ) -> None:
@@ -66,13 +66,13 @@ def test_a_collector_restored_from_a_backup_gets_what_it_lost(
     add_records(state_dir, 1)
     machine.gentwoo("push")
     collector.stop()
-    shutil.copytree(collector.data, tmp_path / "backup")
+    copy_data(collector.data, tmp_path / "backup")
     collector.start()
     add_records(state_dir, 2, 3)
     machine.gentwoo("push")
     collector.stop()
-    shutil.rmtree(collector.data)
-    shutil.copytree(tmp_path / "backup", collector.data)
+    remove_data(collector.data)
+    copy_data(tmp_path / "backup", collector.data)
     collector.start()
     assert names(collector) == packages(1)
     add_records(state_dir, 4)

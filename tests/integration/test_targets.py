@@ -282,8 +282,9 @@ def test_changes_wait_for_whoever_holds_the_target(rows: IndexRows) -> None:
     rows.publish(removed=[1])
     rows.write()
     with target_lock(rows.files.directory):
-        command = [*BDCS, "target", "rollback", NAME, "1", "--data", str(rows.data)]
-        waiting = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
+        command = [*BDCS, "target", "rollback", NAME, "1"]
+        environ = environment(BDCS_DATA=str(rows.data))
+        waiting = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL)
         lock = os.stat(rows.files.directory / ".lock").st_ino
         until(lambda: f":{lock} " in waiting_locks(), what="the command waits for the lock")
         assert rows.target.generation == 2
