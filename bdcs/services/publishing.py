@@ -46,7 +46,7 @@ from bdcs.blobs.workspace import Workspace
 from bdcs.domain.admission import Numbering, Origin
 from bdcs.domain.targets import Cause
 from bdcs.errors import BlobTaken, NoSuchKey, NoSuchTarget, PackageRefused, StoreFull, StoreUnavailable
-from bdcs.services import build_rows, generations, intake, targets
+from bdcs.services import build_rows, generations, intake, removals, targets
 from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
 from bdcs.services.intake import Candidate, Demands, Finisher, Ready, Source
@@ -202,6 +202,10 @@ class Publisher:
         """Give a connection whose changes are durable in the end, or never were."""
         with self._turn, transaction(self.writer) as connection:
             yield connection
+
+    def remove(self, lock: Lock, target: str, paths: Sequence[str]) -> list[str]:
+        """Remove files that no row names (`services.removals.remove`); the lock of the target is held."""
+        return removals.remove(self.blobs, self.writing, lock, target, paths)
 
     def key_of(self, fingerprint: str) -> bytes:
         """Return a public key of the signer, asking it for one not known as it is. Raises `NoSuchKey`."""
@@ -376,18 +380,19 @@ class Publication:
         lock: Lock,
     ) -> Published:
         """Do steps 8 to 10; the lock is held."""
-        blobs, target = self.publisher.blobs, self.demands.target
+        target = self.demands.target
         items = list(ready.values())
         self._place(self._placements(items), lock)
         try:
             with self.publisher.writing() as connection:
                 lock.require(connection)
+                removals.require_none(connection, lock, target.name, [item.path for item in items])
                 published, changed = self._write(connection, candidates, ready, known, also)
         except Exception as error:  # not for a signal: it may have come just after everything was durable
             if isinstance(error, StoreUnavailable) and not isinstance(error, StoreFull):
                 raise  # nobody knows whether it was stored: upkeep removes what no row names
             with contextlib.suppress(StoreUnavailable):  # then upkeep removes what no row names
-                blobs.delete(target.name, [item.path for item in items])
+                self.publisher.remove(lock, target.name, [item.path for item in items])
             raise
         if changed:
             with undisturbed(self.publisher.reader, self._index), self.publisher.reading() as connection:
@@ -411,9 +416,8 @@ class Publication:
             try:
                 return self.publisher.blobs.place(placements)
             except BlobTaken as error:
-                with self.publisher.reading() as connection:
-                    lock.require(connection)
-                self.publisher.blobs.delete(error.target, [error.path])
+                if self.publisher.remove(lock, error.target, [error.path]):
+                    raise StoreUnavailable(f"{error}; somebody is about to remove it") from error
         return self.publisher.blobs.place(placements)
 
     def _write(

@@ -4,7 +4,7 @@
     with changing(engine, files) as lock:
         ...                            # number, place
         with transaction(engine) as connection:
-            lock.require(connection)   # … and commit, unless the lock was lost meanwhile
+            lock.require(connection)   # … and commit, unless somebody has had the lock meanwhile
         ...                            # write the index, with a store that is a file
 
 With a store that is a file that is the lock of its directory (`blobs.target_lock`), and guards index files as
@@ -30,12 +30,21 @@ from bdcs.store.session_locks import session_lock
 class Lock(Protocol):
     """A lock that is held, unless it was lost."""
 
+    @property
+    def token(self) -> int | None:
+        """What tells who has it from all others who had, or will have; None where it cannot be lost."""
+
     def require(self, connection: Connection) -> None:
-        """Raise `StoreUnavailable` where it was lost; to be called in the transaction that relies on it."""
+        """Let nobody else have it before this transaction has ended, which has to be one that writes.
+
+        Raises `StoreUnavailable` where somebody else has had it since.
+        """
 
 
 class _OfTheHost:
     """A lock of this host, which ends with its process alone."""
+
+    token = None
 
     def require(self, connection: Connection) -> None:
         """It is held."""

@@ -102,7 +102,7 @@ class Upkeep:
                 )
                 if expired:
                     generations.set_deleted(connection, [number for number, _ in expired], now)
-            publisher.blobs.delete(name, [path for _, path in expired])
+            publisher.remove(lock, name, [path for _, path in expired])
         return len(expired)
 
     def _delete_orphans(self, name: str) -> int:
@@ -112,9 +112,8 @@ class Upkeep:
             return 0
         with changing(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
             orphans = self._orphans(name)
-            with publisher.reading() as connection:
-                lock.require(connection)
-            publisher.blobs.delete(name, orphans)
+            left = publisher.remove(lock, name, orphans)
+        orphans = [path for path in orphans if path not in left]
         for path in orphans:
             log.info("removed %s/%s, which no row names", name, path)
         return len(orphans)

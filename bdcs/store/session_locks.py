@@ -3,21 +3,27 @@
 
 The server lets go of one when its holder's connection ends, by whatever death; who is cut off is given up
 after some seconds, as every connection of ours (`store.postgresql`). Such a holder does not know it. So
-whoever relies on the lock asks in the transaction that matters whether it is still held.
+whoever takes the lock writes down a token of his own, and whoever relies on it looks in the transaction that
+matters whether his is still there. That look also holds the next one up until that transaction has ended:
+who has the lock sees all that those before him did, and they do nothing more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select
 
 from bdcs.errors import StoreUnavailable
 from bdcs.store.engine import engine_errors
+from bdcs.store.tables import sequences
+
+TOKEN_BITS: Final = 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +33,16 @@ class SessionLock:
     name: str
     session: int
     """The server's process for the connection that holds it."""
+    token: int
+    """Whose it is; nobody else ever has the same."""
 
     def require(self, connection: Connection) -> None:
-        """Raise `StoreUnavailable` where it is not held any more: somebody else may be at work."""
-        key = _key(self.name) & (2**64 - 1)
-        values = {"session": self.session, "high": key >> 32, "low": key & (2**32 - 1)}
-        if connection.execute(_IS_HELD, values).first() is None:
+        """Let nobody else have it before this transaction has ended, in which something is written.
+
+        Raises `StoreUnavailable` where somebody else has had it since.
+        """
+        query = select(sequences.c.value).where(sequences.c.name == _row(self.name))
+        if connection.scalar(query.with_for_update(read=True)) != self.token:
             raise StoreUnavailable(f"the lock {self.name} was lost, with its connection to the store")
 
 
@@ -46,7 +56,9 @@ def session_lock(engine: Engine, name: str) -> Iterator[SessionLock]:
         with _errors():
             session.execute("SET lock_timeout = 0")
             session.execute(f"SELECT pg_advisory_lock({_key(name)})")
-        yield SessionLock(name=name, session=session.info.backend_pid)
+            token = secrets.randbits(TOKEN_BITS)
+            session.execute(_PUT_TOKEN, (_row(name), token))
+        yield SessionLock(name=name, session=session.info.backend_pid, token=token)
 
 
 @contextlib.contextmanager
@@ -94,8 +106,12 @@ def _key(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
 
 
-_IS_HELD: Final = text(
-    "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND pid = :session AND objsubid = 1"
-    " AND classid = :high AND objid = :low"
-    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+def _row(name: str) -> str:
+    """Return what the sequence is called that has the token of a lock."""
+    return f"lock {name}"
+
+
+_PUT_TOKEN: Final = (
+    "INSERT INTO sequences (name, value) VALUES (%s, %s)"
+    " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value"
 )

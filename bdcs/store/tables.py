@@ -917,6 +917,17 @@ log_pieces = Table(
     sqlite_with_rowid=False,
 )
 
+removals = Table(
+    "removals",
+    metadata,
+    # package files that somebody with a target's lock is about to remove, while others may come to have it
+    Column("target", Text, primary_key=True),
+    Column("path", Text, primary_key=True),
+    Column("token", BigInteger, nullable=False),  # of the lock (`bdcs.store.session_locks`)
+    Column("until", BigInteger, nullable=False),  # milliseconds: then nothing of it is under way any more
+    sqlite_with_rowid=False,
+)
+
 event_feeds = Table(
     "event_feeds",
     metadata,

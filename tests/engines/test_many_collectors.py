@@ -32,6 +32,9 @@ from tests.waiting import until
 pytestmark = [pytest.mark.engines, pytest.mark.timeout(600)]
 
 PUBLIC = "http://gentwoo.example"
+WAITS_FOR_A_LOCK = (
+    "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO sequences%'"
+)
 ADD = ("target", "add", TARGET, "--chost=x86_64-pc-linux-gnu", "--arch=amd64", "--cflags=-O2")
 
 
@@ -304,17 +307,15 @@ def test_a_lock_holds_until_its_connection_ends(postgresql: Server) -> None:
         waiting.result(60)
         with session_lock(reader, "target amd64") as lock:
             postgresql.execute(f"SELECT pg_terminate_backend({lock.session})")
-
-            def is_lost() -> bool:
-                with transaction(writer) as connection:
-                    try:
-                        lock.require(connection)
-                    except StoreUnavailable:
-                        return True
-                return False
-
-            assert until(is_lost)
-            thread.submit(enter).result(60)
+            entered.clear()
+            with transaction(writer) as connection:
+                lock.require(connection)  # nobody else had it, nor has before this is done
+                waiting = thread.submit(enter)
+                until(lambda: postgresql.execute(WAITS_FOR_A_LOCK))
+                assert not entered.is_set()
+            waiting.result(60)
+            with pytest.raises(StoreUnavailable, match="was lost"), transaction(writer) as connection:
+                lock.require(connection)
     reader.dispose()
     writer.dispose()
 
