@@ -666,6 +666,14 @@ class CapacityRefused(CollectorError):
     advice = "see docs/autoscaling.md"
 
 
+class CapacityForbidden(CapacityRefused):
+    """What starts builders knows who asks, and does not let him do that."""
+
+
+class CapacityMissing(CapacityRefused):
+    """What starts builders knows nothing of that name."""
+
+
 class CapacityUnavailable(CollectorError):
     """What starts builders does not answer, or is busy; builders that are there work on."""
 

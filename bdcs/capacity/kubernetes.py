@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from bdcs.capacity.drivers import Fleet
 from bdcs.capacity.http import Server, whole_number
-from bdcs.errors import CapacityRefused
+from bdcs.errors import CapacityForbidden, CapacityMissing, CapacityRefused
 
 ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 MERGE: Final = "application/merge-patch+json"
@@ -76,25 +76,27 @@ class Deployment:
             path = f"{self._pods}?labelSelector={quote(selector)}&limit={PAGE}&continue={quote(token)}"
             try:
                 _, pods = await self._server.ask("GET", path)
-            except CapacityRefused:
+                for pod in pods.get("items") or ():
+                    about, phase = pod["metadata"], pod.get("status", {}).get("phase")
+                    if "deletionTimestamp" in about or phase in ("Succeeded", "Failed"):
+                        continue
+                    names.add(about["name"])
+                    if (about.get("annotations") or {}).get(COST) == CHEAP:
+                        self._cheap.add(about["name"])
+                token = pods.get("metadata", {}).get("continue") or ""
+            except CapacityForbidden:
                 return None
-            for pod in pods.get("items", ()):
-                about, phase = pod.get("metadata", {}), pod.get("status", {}).get("phase")
-                if "deletionTimestamp" in about or phase in ("Succeeded", "Failed"):
-                    continue
-                names.add(about["name"])
-                if (about.get("annotations") or {}).get(COST) == CHEAP:
-                    self._cheap.add(about["name"])
-            token = pods.get("metadata", {}).get("continue") or ""
+            except (AttributeError, KeyError, TypeError):
+                raise CapacityRefused(f"{self._server.url}{self._pods} does not answer with pods") from None
             if not token:
                 return frozenset(names)
 
     async def _mark(self, name: str, cost: str | None) -> None:
-        """Say what a pod's deletion costs, where we may."""
+        """Say what a pod's deletion costs, where we may, and it is still there."""
         patch = {"metadata": {"annotations": {COST: cost}}}
         try:
             await self._server.ask("PATCH", f"{self._pods}/{quote(name)}", patch, kind=MERGE)
-        except CapacityRefused:
+        except (CapacityForbidden, CapacityMissing):
             return
 
 

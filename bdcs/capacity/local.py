@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import os
 import signal
 import subprocess
@@ -23,11 +24,13 @@ from pathlib import Path
 from typing import Final
 
 from bdcs.capacity.drivers import Fleet
+from bdcs.domain.capacity_pools import AND
 from bdcs.errors import CapacityRefused
 
 SLOT_LOCK: Final = "slot.lock"
 BUILDER_LOCK: Final = "builder.lock"
 LOG: Final = "builder.log"
+LONGEST: Final = 48  # characters of a pool's name that stands in those of its builders, which have 64
 
 Prepare = Callable[[str, Path], Sequence[str]]
 """Gets a builder's name and directory ready, and returns the command that is the builder."""
@@ -38,7 +41,7 @@ class LocalProcesses:
 
     def __init__(self, pool: str, directory: Path, prepare: Prepare) -> None:
         """`prepare` is called in a thread and may raise `CollectorError`."""
-        self._prefix = f"{pool.replace('+', '.')[:48]}-"
+        self._prefix = f"{_shown(pool)}-"
         self._directory = directory
         self._prepare = prepare
         self._children: list[subprocess.Popen[bytes]] = []
@@ -122,6 +125,14 @@ class LocalProcesses:
                     signal.pidfd_send_signal(pidfd, signal.SIGTERM)
                 else:
                     os.close(lock)
+
+
+def _shown(pool: str) -> str:
+    """Return what a pool's builders are called after: no other pool, whose names have no capital letters."""
+    if len(pool) <= LONGEST and AND not in pool:
+        return pool
+    digest = hashlib.sha256(pool.encode()).hexdigest()[:12]
+    return f"{pool[: LONGEST - 14].replace(AND, '.')}.D{digest}"
 
 
 def _locked(path: Path) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bdcs.capacity.drivers import ChoosingDriver, Fleet
+from bdcs.capacity.http import MOST
 from bdcs.capacity.kubernetes import Deployment
 from bdcs.capacity.marathon import Application
 from bdcs.errors import CapacityRefused, CapacityUnavailable
@@ -80,7 +81,9 @@ async def test_the_token_is_read_each_time(cluster: Kubernetes, tmp_path: Path) 
     token = tmp_path / "token"
     token.write_text("old\n")
     async with deployment(cluster, token=str(token)) as driver:
-        with pytest.raises(CapacityRefused, match="401: Unauthorized"):
+        with pytest.raises(
+            CapacityRefused, match=r"401: Unauthorized \(it does not take what is in .*token: "
+        ):
             await driver.look()
         token.write_text(f"{TOKEN}\n")
         assert (await driver.look()).wanted == 0
@@ -88,6 +91,46 @@ async def test_the_token_is_read_each_time(cluster: Kubernetes, tmp_path: Path) 
         token.unlink()
         with pytest.raises(CapacityRefused, match="No such file"):
             await driver.look()
+
+
+async def test_what_may_not_be_done_is_told_apart_from_what_is_wrong(cluster: Kubernetes) -> None:
+    cluster.replicas = 2
+    scale = Answer(200, cluster.scale)
+    async with deployment(cluster) as driver:
+        for status, told in ((401, "name a file with credentials"), (404, "mend its name"), (400, "400: no")):
+            cluster.trouble = [scale, Answer(status, {"message": "no"})]
+            with pytest.raises(CapacityRefused, match=told):
+                await driver.look()
+            assert not cluster.trouble
+        for status, told in ((410, "410: too old"), (429, "429: too old")):
+            cluster.trouble = [scale, Answer(status, {"message": "too old"})]
+            with pytest.raises(CapacityUnavailable, match=told):
+                await driver.look()
+        strange: list[object] = [[], {"items": [{}]}, {"items": "many"}, {"items": [{"metadata": None}]}]
+        for nonsense in strange:
+            cluster.trouble = [scale, Answer(200, nonsense)]
+            with pytest.raises(CapacityRefused, match="does not answer with pods"):
+                await driver.look()
+        cluster.trouble = [Answer(403, {"message": "may not"}), Answer(404, {"message": "is gone"})]
+        await driver.resize(1, ["builder-a", "builder-b"])
+        assert cluster.replicas == 1
+        cluster.trouble = [Answer(401, {"message": "who are you"})]
+        with pytest.raises(CapacityRefused, match="401: who are you"):
+            await driver.resize(0, ["builder-a"])
+        assert cluster.replicas == 1
+
+
+async def test_an_answer_without_end_is_not_read_to_its_end(marathon: Marathon) -> None:
+    driver = Application(f"{marathon.url}/{marathon.application}")
+    for status in (200, 500):
+        marathon.trouble = [Answer(status, "x" * MOST)]
+        with pytest.raises(CapacityRefused, match="answers with more than 16 MiB"):
+            await driver.look()
+    marathon.trouble = [Answer(200, "x" * (MOST - 2))]
+    with pytest.raises(CapacityRefused, match="is no number"):
+        await driver.look()
+    assert await driver.look() == Fleet(wanted=0)
+    await driver.close()
 
 
 async def test_what_passes_is_another_error_than_what_does_not(cluster: Kubernetes) -> None:
