@@ -175,8 +175,13 @@ class Server:
                 self.kill()
         shutil.rmtree(self.directory.parent, ignore_errors=True)
 
+    def close(self) -> None:
+        """End it as an operator does; its data stay."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(600)
+
     def restart(self) -> None:
-        """Start it again, on the same port, after `kill`."""
+        """Start it again, on the same port, after `kill` or `close`."""
         self.process = _launch(self.directory, self.log, self.port)
         _await(self)
 
@@ -203,11 +208,26 @@ def running_postgresql(home: Path, *, is_durable: bool = False) -> Iterator[Serv
 def start_postgresql(home: Path, *, is_durable: bool = False) -> Server:
     """Start one that somebody stops. Sorting is not that of "C": what relies on it has to say so."""
     directory = _new_directory()
+    _make(directory, _CONFIGURATION + (_DURABLE if is_durable else _FAST))
+    return _started(directory, home / "postgresql.log")
+
+
+def open_postgresql(home: Path, settings: str) -> Server:
+    """Start the one whose data are below `home`, made if need be, with these lines of configuration."""
+    directory = home / "postgresql"
+    if not directory.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        _own(home, directory)
+        _make(directory, f"{_CONFIGURATION}include = 'more.conf'\n")
+    (directory / "more.conf").write_text(settings)
+    return _started(directory, home / "postgresql.log")
+
+
+def _make(directory: Path, configuration: str) -> None:
     locale = ["--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"]
     _run(["initdb", "-D", str(directory), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync", *locale])
     with (directory / "postgresql.conf").open("a") as file:
-        file.write(_CONFIGURATION + (_DURABLE if is_durable else _FAST))
-    return _started(directory, home / "postgresql.log")
+        file.write(configuration)
 
 
 def _started(directory: Path, log: Path, port: int | None = None) -> Server:
@@ -251,13 +271,17 @@ def _await(server: Server) -> None:
 def _new_directory() -> Path:
     """A directory that the server's user can reach: pytest's own are root's alone."""
     parent = Path(tempfile.mkdtemp(prefix="gentwoo-postgresql-"))
-    directory = parent / "data"
+    _own(parent, parent / "data")
+    return parent / "data"
+
+
+def _own(parent: Path, directory: Path) -> None:
+    """Make `directory`, and give both to the server's user."""
     directory.mkdir(mode=0o700)
     if os.geteuid() == 0:
         user = pwd.getpwnam(USER)
         for path in (parent, directory):
             os.chown(path, user.pw_uid, user.pw_gid)
-    return directory
 
 
 def _run(argv: list[str]) -> None:

@@ -1,22 +1,42 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Many rows in one call: `executemany` and `COPY` of plain tuples, without a dictionary for each row."""
+"""Many rows in one call: of plain tuples, without a dictionary for each row.
+
+SQLite has `executemany`. PostgreSQL is asked once for all rows: `COPY`, or a statement that takes them as
+arrays, a fifth of the work for either side.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, repeat
+from types import NoneType
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, Dialect, Executable, Row, Table, select, tuple_
+from sqlalchemy import (
+    Column,
+    Connection,
+    Dialect,
+    Executable,
+    Insert,
+    Row,
+    Table,
+    bindparam,
+    column,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.visitors import replacement_traverse
 
 from bdcs.store import partitions
 from bdcs.store.tables import package_state_changes
 
 COPIED: Final = 10
-"""From so many rows on `COPY` is faster than a statement for each."""
+"""From so many rows on `COPY`, or one statement for all, is faster than a statement for each."""
 
 _POSTGRESQL: Final[Dialect] = postgresql.psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
 
@@ -48,9 +68,16 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
 def execute_rows(
     connection: Connection, statement: Executable, names: tuple[str, ...], rows: Sequence[Any]
 ) -> int:
-    """Run `statement` for each of `rows`, values of the parameters `names`; return how many it touched."""
+    """Run `statement` for each of `rows`, values of the parameters `names`; return how many it touched.
+
+    No two of `rows` may mean the same row of the table.
+    """
     if not rows:
         return 0
+    if connection.dialect.name != "sqlite" and len(rows) >= COPIED:
+        sql, order = _compiled(_for_all(statement), _POSTGRESQL)
+        values = dict(zip(names, zip(*rows, strict=True), strict=True))
+        return connection.exec_driver_sql(sql, tuple(_array(values[name]) for name in order)).rowcount
     sql, order = _compiled(statement, _positional(connection.dialect))
     if order != names:
         positions = [names.index(name) for name in order]
@@ -90,6 +117,33 @@ def _insert(table: Table, dialect: Dialect) -> str:
 @lru_cache(maxsize=64)
 def _insert_of(table: Table, columns: tuple[str, ...]) -> str:
     return str(table.insert().inline().compile(dialect=_POSTGRESQL, column_keys=columns))
+
+
+def _array(values: tuple[Any, ...]) -> str | list[Any]:
+    """Return an array of `values`; numbers as text, which psycopg writes one by one else."""
+    if set(map(type, values)) <= {int, NoneType}:
+        return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
+    return list(values)
+
+
+@lru_cache(maxsize=64)
+def _for_all(statement: Any) -> Any:
+    """Return the statement that does at once what `statement` does for rows: its parameters are arrays."""
+    kinds = {name: bind.type for name, bind in statement.compile(dialect=_POSTGRESQL).binds.items()}
+    arrays = (bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in kinds.items())
+    columns = (column(name, kind) for name, kind in kinds.items())
+    rows = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
+
+    def given(element: Any, **_options: object) -> Any:
+        return rows.c[element.key] if isinstance(element, BindParameter) and element.key in kinds else None
+
+    if not isinstance(statement, Insert):
+        return replacement_traverse(statement, {}, given)
+    values = {name: replacement_traverse(value, {}, given) for name, value in statement._values.items()}  # type: ignore[union-attr]
+    insertion = statement.table.insert().inline()
+    insertion = insertion.from_select(list(values), select(*values.values()).select_from(rows))
+    insertion._post_values_clause = statement._post_values_clause
+    return insertion
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, literal_column, select, update
 
 from bdcs.errors import StoreUnavailable
 from bdcs.store import schema
@@ -21,7 +21,8 @@ from bdcs.store.engine import Place
 from bdcs.store.lookups import Lookup, Lookups
 from bdcs.store.names import Names
 from bdcs.store.store import Store
-from bdcs.store.tables import sequences, versions
+from bdcs.store.tables import machines, sequences, versions
+from bdcs.store.upserts import upsert
 
 
 @pytest.fixture
@@ -239,6 +240,28 @@ async def test_rows_are_inserted_in_any_number(store: Store) -> None:
     remove = delete(versions).where(versions.c.text == bindparam("gone"))
     gone = [(f"of 5000: {row}\t\\N é",) for row in range(1000)] + [("never there",)]
     assert await store.write(lambda connection: execute_rows(connection, remove, ("gone",), gone)) == 1000
+
+
+@pytest.mark.parametrize("number", [3, 300])
+async def test_a_statement_for_many_rows_does_what_it_does_for_each(store: Store, number: int) -> None:
+    """Also where it updates what is there, or meets nothing; a value may be None, or bytes."""
+    every = [(f"name {row}", row) for row in range(number)]
+    more: ColumnElement[int] = literal_column("1000")
+    put = upsert(sequences).values(name=bindparam("of"), value=bindparam("new"))
+    put = put.on_conflict_do_update(index_elements=["name"], set_={"value": sequences.c.value + more})
+    stored = select(sequences.c.name, sequences.c.value).where(sequences.c.name.startswith("name "))
+    for expected in (0, 1000):
+        await store.write(lambda connection: execute_rows(connection, put, ("of", "new"), every))
+        found = await store.read(lambda connection: connection.execute(stored).all())
+        assert sorted(map(tuple, found)) == sorted((name, value + expected) for name, value in every)
+    uuids = [(None, f"{row}", b"key", "approved", 0, 0, None) for row in range(number)]
+    await store.write(partial(insert_rows, table=machines, rows=uuids))
+    move = update(machines).where(machines.c.uuid == bindparam("of")).values(head_digest=bindparam("head"))
+    heads = [(None if row % 2 else b"\0\\%d" % row, f"{row}") for row in range(number)]
+    move_all = partial(execute_rows, statement=move, names=("head", "of"), rows=[*heads, (b"", "nobody")])
+    assert await store.write(move_all) == number
+    moved = select(machines.c.head_digest, machines.c.uuid)
+    assert set(await store.read(lambda connection: connection.execute(moved).all())) == set(heads)
 
 
 async def test_text_is_sorted_by_code_points(store: Store) -> None:
