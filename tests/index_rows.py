@@ -20,11 +20,11 @@ from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain.packages_index import path_of
 from bdcs.domain.targets import Cause
-from bdcs.services import generations, targets
+from bdcs.services import build_rows, generations, targets
 from bdcs.services.indexing import agrees, write_index
 from bdcs.services.targets import Target
 from bdcs.store import engine as engines
-from bdcs.store import schema, tables
+from bdcs.store import schema
 from bdcs.store.store import transaction
 from gentwoo_client.wire.cpv import CPV
 
@@ -79,9 +79,9 @@ class IndexRows:
     files: IndexFiles
 
     @classmethod
-    def create(cls, data: Path, **settings: Any) -> Self:
+    def create(cls, data: Path, store: str = f"sqlite:{engines.SQLITE_NAME}", **settings: Any) -> Self:
         """Make a store with one target that has nothing yet."""
-        rows = cls.open(data)
+        rows = cls.open(data, store)
         values = {"chost": "x86_64-pc-linux-gnu", "profile": "default/linux/amd64/23.0", **settings}
         with transaction(rows.engine) as connection:
             schema.upgrade(connection)
@@ -111,9 +111,7 @@ class IndexRows:
         """Make a generation; return the ids of what was added."""
         with transaction(self.engine) as connection:
             target = targets.require(connection, NAME)
-            insert = tables.builds.insert().returning(tables.builds.c.id, sort_by_parameter_order=True)
-            rows = [{"target_id": target.id, **row} for row in added]
-            ids = list(connection.scalars(insert, rows)) if rows else []
+            ids = build_rows.add(connection, target, list(added))
             generations.advance(
                 connection, target, ids, list(removed), cause=Cause.PUBLISH, actor="admin", now=now
             )

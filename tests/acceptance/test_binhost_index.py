@@ -230,7 +230,12 @@ def test_going_back_is_newer_for_clients(
     assert binhost.collector.stop() == 0
     stores.copy(backup / SQLITE_NAME, binhost.data / SQLITE_NAME)
     binhost.collector.start()
-    until(lambda: timestamp(binhost.index("old")) > newest)
+
+    def is_newer() -> bool:
+        answer = binhost.get("old/Packages")  # 503 while it is written anew
+        return answer.status == 200 and timestamp(answer.body.decode()) > newest
+
+    until(is_newer, what="an index that is newer than ever")
     assert look(machine, "app-misc/old") == ["app-misc/old-1-1::gentoo"]
 
 
