@@ -195,7 +195,7 @@ def running_cluster(home: Path, *, builders: int) -> Iterator[Cluster]:
         broker.start()
         primary = start_postgresql(home)
         leaving.callback(primary.stop)
-        _listen(primary, far)
+        listen_at(primary, far)
         database = primary.new_database().rpartition("/")[2]
         replica = primary.add_replica()
         port = leaving.enter_context(reserved())
@@ -265,7 +265,7 @@ def _bdcs(home: Path, settings: dict[str, object]) -> tuple[str | Path, ...]:
     return (*BDCS, "--config", file)
 
 
-def _listen(server: Server, address: str) -> None:
+def listen_at(server: Server, address: str) -> None:
     """Have a server, and the replicas made of it, serve another address as well."""
     with (server.directory / "postgresql.conf").open("a") as file:
         file.write(f"listen_addresses = '127.0.0.1,{address}'\n")

@@ -24,6 +24,7 @@ from bdcs import measures
 from bdcs.errors import StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from bdcs.store import engine as engines
 from bdcs.store.clock import is_shared
+from bdcs.store.contact import Contact
 from bdcs.store.engine import Place
 from bdcs.store.lookups import Lookups
 
@@ -35,6 +36,8 @@ GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
 GATHERING = 0.01  # seconds that a batch may take to become as large as the one before
 RETRY = 0.1  # seconds after which it is tried again to begin a transaction
+ANSWER = 5.0  # seconds that anybody waits for an engine which nobody reaches
+LOOK_AGAIN = 0.5  # seconds between two looks whether it is reached
 WAITING_WEIGHT = 200_000  # records that may wait; more are refused until some are written
 
 
@@ -58,6 +61,9 @@ class _Job:
     weight: int
     future: asyncio.Future[Any]
     since: float = field(default_factory=time.monotonic)
+    has_begun: bool = False
+    """Whether it is in a transaction: what becomes of it then, that transaction tells."""
+    is_given_up: bool = False
     result: Any = None
     error: BaseException | None = None
 
@@ -71,6 +77,7 @@ class Store:
         with engines.engine_errors():
             self._writer.connect().close()  # makes the file
         self._reader = engines.create_reader(place)
+        self._contact = Contact()
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
         self._lookups = engines.lookups_of(place)
         self._jobs: deque[_Job] = deque()
@@ -111,11 +118,15 @@ class Store:
         self._mirrors.append(mirror)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """Return what `work` finds, in a transaction of its own that sees one state of the store."""
+        """Return what `work` finds, in a transaction of its own that sees one state of the store.
+
+        Raises `StoreUnavailable`, within some seconds where nobody reaches the engine.
+        """
         measures.STORE_READS.add(1)
         try:
             with measures.STORE_READ.timed():
-                return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+                reading = asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+                return await self._unless_lost(reading)
         except StoreError as error:
             measures.STORE_ERRORS.add(_kind(error))
             raise
@@ -134,7 +145,7 @@ class Store:
         """Do `work` in a transaction, with whatever else waits; return its result once that is durable.
 
         An exception of `work` undoes what it did, nothing else, and is raised here. Raises `StoreUnavailable`
-        when nothing can be written now.
+        when nothing can be written now, within some seconds where nobody reaches the engine.
         """
         result: T = await self._submit(work=work, group=None, item=None, weight=1)
         return result
@@ -179,21 +190,60 @@ class Store:
             self._thread.start()
         future: asyncio.Future[Any] = loop.create_future()
         self._weight += weight
+        job = _Job(work=work, group=group, item=item, weight=weight, future=future)
         with self._work:
-            self._jobs.append(_Job(work=work, group=group, item=item, weight=weight, future=future))
+            self._jobs.append(job)
             if len(self._jobs) == 1 or len(self._jobs) == self._enough:
                 self._work.notify()
-        return await future
+        looking = loop.call_later(ANSWER, self._give_up_if_lost, job)
+        try:
+            return await future
+        finally:
+            looking.cancel()
+
+    def _give_up_if_lost(self, job: _Job) -> None:
+        """Answer a job that waits for contact; it is done no more, unless that just begins."""
+        if job.future.done():
+            return
+        if not job.has_begun and self._contact.lost_for >= ANSWER:
+            job.is_given_up = True
+            job.future.set_exception(_lost())
+        else:
+            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._give_up_if_lost, job)
+
+    async def _unless_lost(self, reading: asyncio.Future[T]) -> T:
+        """Return what is read; it need not have begun when nobody is in contact any more."""
+        patience = ANSWER
+        try:
+            while not reading.done():
+                await asyncio.wait([reading], timeout=patience)
+                if not reading.done() and self._contact.lost_for >= ANSWER:
+                    raise _lost()
+                patience = LOOK_AGAIN
+        finally:
+            reading.cancel()
+        return reading.result()
 
     def _read(self, work: Callable[[Connection], T]) -> T:
+        began = time.monotonic()
         try:
-            with self._reader.connect() as connection:
+            with self._connected(self._reader) as connection:
                 return work(connection)
         except DBAPIError as error:
             if not engines.is_lost(error):
                 raise engines.translated(error) from error
-        with engines.engine_errors(), self._reader.connect() as connection:
+            self._contact.lost(began)
+            if self._contact.lost_for >= ANSWER:
+                raise engines.translated(error) from error
+        with engines.engine_errors(), self._connected(self._reader) as connection:
             return work(connection)
+
+    @contextlib.contextmanager
+    def _connected(self, engine: Engine) -> Iterator[Connection]:
+        with self._contact.trying():
+            connection = engine.connect()
+        with connection:
+            yield connection
 
     # Everything below runs in the writer's thread.
 
@@ -228,18 +278,24 @@ class Store:
         return batch
 
     def _write_batch(self, batch: list[_Job]) -> None:
+        began = time.monotonic()
         try:
             with (
                 measures.STORE_COMMIT.timed(),
                 engines.engine_errors(),
                 self._begun() as connection,
             ):
-                for apply, jobs in _grouped(batch):
+                wanted = [job for job in batch if not job.is_given_up]
+                for job in wanted:
+                    job.has_begun = True
+                for apply, jobs in _grouped(wanted):
                     self._run(connection, apply, jobs)
             self._committed_at = time.monotonic()
             self._tell(Transactional.committed)
         except BaseException as error:
             self._committed_at = float("-inf")
+            if engines.is_lost(error.__cause__ or error):
+                self._contact.lost(began)
             measures.STORE_ERRORS.add(_kind(error))
             self._tell(Transactional.rolled_back)
             for job in batch:
@@ -250,17 +306,19 @@ class Store:
         """Give a transaction; where another server is about to take a dead one's place, wait for it."""
         deadline = time.monotonic() + engines.patience(self._writer)
         while True:
-            transaction = self._writer.begin()
+            ending = contextlib.ExitStack()
             try:
-                connection = transaction.__enter__()
-            except DBAPIError as error:
-                if time.monotonic() > deadline or not engines.is_over(error):
+                connection = ending.enter_context(self._connected(self._writer))
+                ending.enter_context(connection.begin())
+            except BaseException as error:
+                ending.close()
+                is_final = time.monotonic() > deadline or not isinstance(error, DBAPIError)
+                if is_final or not engines.is_over(error):
                     raise
                 time.sleep(RETRY)
             else:
                 break
-        with contextlib.ExitStack() as ending:
-            ending.push(transaction.__exit__)
+        with ending:
             yield connection
 
     def _run(self, connection: Connection, apply: GroupWork, jobs: list[_Job]) -> None:
@@ -322,6 +380,10 @@ def _grouped(batch: list[_Job]) -> Iterator[tuple[GroupWork, list[_Job]]]:
 
 def _alone(work: Work) -> GroupWork:
     return lambda connection, _items: [work(connection)]
+
+
+def _lost() -> StoreUnavailable:
+    return StoreUnavailable(f"nobody reaches it, for {ANSWER:.0f} s and more")
 
 
 def _kind(error: BaseException) -> str:
