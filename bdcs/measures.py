@@ -229,6 +229,9 @@ BUS_LOSSES: Final = Counter(
 )
 EVENTS_SENT: Final = Counter("bdcs_events_sent", "Events that the broker has confirmed to this collector")
 EVENTS_DROPPED: Final = Counter("bdcs_events_dropped", "Events that could not be sent in time")
+EVENTS_REFUSED: Final = Counter(
+    "bdcs_events_refused", "How often an event was set aside that the broker refuses"
+)
 
 # What the collector does by itself.
 WORK_DONE: Final = Gauge(

@@ -117,6 +117,10 @@ class RabbitMQ:
         """What `rabbitmqctl` answers (two seconds of Erlang's start)."""
         return run([PROGRAMS / "rabbitmqctl", "-q", *arguments], env=self._environment(), check=True).stdout
 
+    def eval(self, expression: str) -> None:
+        """Have the broker do something that no other command does."""
+        self.ctl("eval", f"{expression}.")
+
     def end(self) -> None:
         """End broker and epmd, however they are."""
         for process in (self._process, self._epmd):

@@ -28,9 +28,15 @@ from aio_pika.abc import (
     AbstractIncomingMessage,
 )
 from aio_pika.connection import make_url
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError, InvalidFrameError
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    AMQPError,
+    ChannelClosed,
+    DeliveryError,
+    InvalidFrameError,
+)
 
-from bdcs.bus.feed import Message
+from bdcs.bus.feed import Message, Refused
 from bdcs.bus.shared import SharedBus, is_log
 from bdcs.errors import BusUnavailable
 from gentwoo_client.wire.events import OPERATOR, PUBLIC
@@ -84,21 +90,18 @@ class AMQP(SharedBus):
     async def publish(self, messages: Sequence[Message]) -> int:
         """Send events in their order; return how many of the first the broker has, and will not lose.
 
-        Raises `BusUnavailable` where it has none of them.
+        Raises `Refused` where it does not take the first: where it says so, or closes the channel since this
+        one came alone. Raises `BusUnavailable` where it has none of them otherwise.
         """
         if not self._exchanges:
             raise BusUnavailable(f"{self.place} is away")
         outcomes = await asyncio.gather(*map(self._publish, messages), return_exceptions=True)
         done = len(list(takewhile(lambda outcome: outcome is None, outcomes)))
-        if done == len(messages):
+        if done:
             return done
-        failure = outcomes[done]
-        if not isinstance(failure, (*_TROUBLE, BusUnavailable, asyncio.CancelledError)):
-            assert failure is not None
-            raise failure
-        if not done:
-            raise BusUnavailable(f"{self.place} does not confirm events: {reason_of(failure)}")
-        return done
+        if isinstance(failure := outcomes[0], Exception) and _is_about(failure, len(messages)):
+            raise Refused(reason_of(failure)) from failure
+        raise BusUnavailable(f"{self.place} does not confirm events: {reason_of(failure)}")
 
     async def _publish(self, message: Message) -> None:
         exchange = self._exchanges.get(message.exchange)
@@ -193,6 +196,13 @@ def reason_of(error: BaseException | None) -> str:
     if isinstance(error, InvalidFrameError):  # instead of opening the virtual host it closes, and says why
         return "it lets this user into no virtual host of that name"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _is_about(failure: Exception, count: int) -> bool:
+    """Whether it is the message, the first of `count`, that the broker does not like, or the library."""
+    if isinstance(failure, DeliveryError) or not isinstance(failure, (*_TROUBLE, BusUnavailable)):
+        return True
+    return count == 1 and isinstance(failure, ChannelClosed)
 
 
 def _note_end(

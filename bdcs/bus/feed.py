@@ -22,11 +22,16 @@ class Message:
     """JSON."""
 
 
+class Refused(Exception):
+    """The broker does not take an event, while it may well take others."""
+
+
 class Feed(Protocol):
     """Takes events."""
 
     async def publish(self, messages: Sequence[Message]) -> int:
         """Send them in their order; return how many of the first the broker has, and will not lose.
 
-        Raises `BusUnavailable` where it has none of them.
+        Raises `Refused` where it does not take the first of them, which may be plain only of one that comes
+        alone. Raises `BusUnavailable` where it has none for other reasons.
         """

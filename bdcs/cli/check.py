@@ -89,6 +89,8 @@ def _check_builds(settings: Settings) -> int:
         f" {size_text(report.size)}: {report.differences or 'no'} differences"
     )
     _print_first(report.first, report.differences)
+    if report.events:
+        print(f"{report.events} events are set aside, since the broker refuses them; the log says why")
     return report.differences
 
 

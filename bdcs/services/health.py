@@ -29,7 +29,7 @@ from bdcs.domain.jobs import IN_FLIGHT, AttemptState, JobState
 from bdcs.domain.signing_keys import KeyState
 from bdcs.domain.targets import Signatures
 from bdcs.errors import StoreError
-from bdcs.services import generations, machines, targets
+from bdcs.services import generations, machines, outbox, targets
 from bdcs.services.builders import BUILDER_SEEN
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -122,7 +122,9 @@ class Health:
     events: int
     """Events that no broker has taken yet; `MOST_EVENTS` stands for that many and more."""
     events_since: int | None
-    """… when the first of them happened."""
+    """… when the first of them happened that is not set aside."""
+    events_refused: int
+    """… and are set aside, since the broker refuses them."""
 
 
 class Examiner:
@@ -183,7 +185,8 @@ class Examiner:
             due_at=due_at,
             leases=_leases(connection),
             events=_events(connection),
-            events_since=connection.scalar(select(tables.outbox.c.at).order_by(tables.outbox.c.id).limit(1)),
+            events_since=connection.scalar(_FIRST_EVENT),
+            events_refused=outbox.count_refused(connection),
         )
 
 
@@ -315,6 +318,11 @@ def _events(connection: Connection) -> int:
     """Count them, but not for ever: they pile up while the broker is away."""
     some = select(tables.outbox.c.id).limit(MOST_EVENTS).subquery()
     return _scalar(connection, select(func.count()).select_from(some))
+
+
+_FIRST_EVENT: Final = (
+    select(tables.outbox.c.at).where(tables.outbox.c.retry_at.is_(None)).order_by(tables.outbox.c.id).limit(1)
+)
 
 
 def _scalar(connection: Connection, query: Any) -> int:

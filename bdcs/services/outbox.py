@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, insert, or_, select
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 
 from bdcs.bus.feed import Message
 from bdcs.store.tables import event_feeds, outbox, targets
@@ -23,6 +23,11 @@ TOPIC: Final = "outbox"
 FEED: Final = "amqp"
 KEPT: Final = 7 * 86_400
 """Seconds after which an event that could not be sent is dropped."""
+TRIES: Final = 3
+"""How often the broker may refuse an event before others pass it."""
+AGAIN: Final = 600
+"""Seconds after which an event that was set aside is tried again; twice as long after each time."""
+LONGEST: Final = 86_400
 MOST: Final = 1_000_000
 """Events that may wait; of more, the oldest are dropped."""
 
@@ -81,11 +86,15 @@ def drop_machine(connection: Connection, machine: UUID) -> None:
     connection.execute(delete(outbox).where(outbox.c.machine == str(machine)))
 
 
-def first(connection: Connection, most: int) -> Next:
-    """Return the `most` oldest. Those of a target that has become private since, or has gone, stay hidden."""
+def first(connection: Connection, most: int, now: float) -> Next:
+    """Return the `most` oldest that are not set aside.
+
+    Those of a target that has become private since, or has gone, stay hidden.
+    """
     rows = connection.execute(
         select(outbox, targets.c.private, targets.c.id.label("target"))
         .outerjoin(targets, targets.c.id == outbox.c.target_id)
+        .where(or_(outbox.c.retry_at.is_(None), outbox.c.retry_at <= int(now)))
         .order_by(outbox.c.id)
         .limit(most)
     ).all()
@@ -101,6 +110,23 @@ def first(connection: Connection, most: int) -> Next:
 def drop(connection: Connection, ids: Collection[int]) -> None:
     """These were sent, or are not to be."""
     connection.execute(delete(outbox).where(outbox.c.id.in_(sorted(ids))))
+
+
+def refuse(connection: Connection, number: int, now: float) -> int | None:
+    """Note that the broker refused an event; return for how many seconds it is set aside, if it is now."""
+    tries: int | None = connection.scalar(
+        update(outbox).where(outbox.c.id == number).values(tries=outbox.c.tries + 1).returning(outbox.c.tries)
+    )
+    if tries is None or tries < TRIES:
+        return None
+    seconds: int = min(LONGEST, AGAIN * 2 ** min(tries - TRIES, 16))
+    connection.execute(update(outbox).where(outbox.c.id == number).values(retry_at=int(now) + seconds))
+    return seconds
+
+
+def count_refused(connection: Connection) -> int:
+    """Return how many events are set aside."""
+    return connection.scalar(select(func.count()).where(outbox.c.retry_at.is_not(None))) or 0
 
 
 def trim(connection: Connection, now: float) -> int:

@@ -949,11 +949,19 @@ outbox = Table(
     Column("target_id", Integer, ForeignKey("targets.id")),  # whose packages it tells of; null: of none
     Column("machine", Text),  # UUID of the machine that it tells of; null: of none
     Column("body", Text, nullable=False),  # JSON
+    Column("tries", Integer, nullable=False, server_default=text("0")),  # that the broker refused
+    Column("retry_at", BigInteger),  # it is set aside until then; null: it is not
     Index(
         None,
         "machine",
         sqlite_where=text("machine IS NOT NULL"),
         postgresql_where=text("machine IS NOT NULL"),
+    ),
+    Index(
+        None,
+        "retry_at",
+        sqlite_where=text("retry_at IS NOT NULL"),
+        postgresql_where=text("retry_at IS NOT NULL"),
     ),
 )
 

@@ -199,9 +199,14 @@ def _known(health: Health | None) -> Iterator[Metric]:
     yield _one("bdcs_outbox_events", "Events that no broker has taken yet", health.events)
     yield _gauge(
         "bdcs_outbox_oldest_timestamp_seconds",
-        "When the first event in the outbox happened",
+        "When the first event in the outbox happened that is not set aside",
         (),
         [((), health.events_since)],
+    )
+    yield _one(
+        "bdcs_outbox_refused_events",
+        "Events that are set aside since the broker refuses them",
+        health.events_refused,
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import aio_pika
 import pytest
 from jsonschema import Draft202012Validator
 from sqlalchemy import func, select
@@ -53,7 +54,7 @@ def broker(only_broker: RabbitMQ) -> RabbitMQ:
 
 @pytest.fixture(scope="module")
 def only_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
-    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq"), vhosts=5) as broker:
+    with running_rabbitmq(tmp_path_factory.mktemp("rabbitmq"), vhosts=7) as broker:
         yield broker
 
 
@@ -232,6 +233,42 @@ def test_nothing_is_lost_with_the_broker_nor_with_the_collector(
         assert collector.process.output.count("it is tried again") == 1
         assert "Traceback" not in collector.process.output
         assert collector.stop() == 0
+
+
+def test_an_event_that_the_broker_refuses_holds_up_nobody(
+    broker: RabbitMQ, program: Path, tmp_path: Path
+) -> None:
+    """One goes to a queue that is full and rejects, another is larger than the broker takes."""
+    url = broker.new_url()
+    broker.eval("application:set_env(rabbit, max_message_size, 430)")
+    with collecting(tmp_path, f'bus = "{url}"') as collector:
+        until_connected(collector)
+        with Listener(program, url, PUBLIC, "reader", "#") as reader:
+            reader.until_printed("listening")
+            asyncio.run(_declare_full_queue(url, f"publication.{TARGET}.app-misc.full.#"))
+            Shelf(collector.data).add_target(TARGET, signatures="optional")
+            machine, builder = registered(collector), HandBuilder.approved(collector, TARGET)
+            long = "long-" + "x" * 80
+            for name in ("full", long, "after"):
+                build(machine, builder, f"app-misc/{name}-1.0")
+            expected = {f"build.{TARGET}.app-misc.after.{state}" for state in STATES}
+            expected |= {f"publication.{TARGET}.app-misc.{name}.published" for name in ("full", "after")}
+            until(lambda: set(reader.told()) >= expected, what=str(reader.log))
+            assert not [key for key in reader.told() if key.startswith("publication") and "xxx" in key]
+            until(lambda: metric(collector, "bdcs_outbox_refused_events") == 2)
+            assert "larger than configured max size" in (collector.home / "bdcs.log").read_text()
+            assert "2 events are set aside" in collector.bdcs("check").stdout
+    broker.eval("application:set_env(rabbit, max_message_size, 134217728)")
+
+
+async def _declare_full_queue(url: str, key: str) -> None:
+    connection = await aio_pika.connect(url)
+    async with connection:
+        channel = await connection.channel()
+        arguments: dict[str, Any] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        queue = await channel.declare_queue("full", durable=True, arguments=arguments)
+        await channel.default_exchange.publish(aio_pika.Message(b"there is one"), "full")
+        await queue.bind(PUBLIC, key)
 
 
 def test_a_collector_starts_whatever_the_broker_says(broker: RabbitMQ, tmp_path: Path) -> None:

@@ -12,13 +12,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select, update
 
-from bdcs.bus.feed import Message
+from bdcs.bus.feed import Message, Refused
 from bdcs.bus.memory import Bus
 from bdcs.domain.jobs import Failure, Origin
 from bdcs.domain.machines import State
 from bdcs.domain.targets import Cause
 from bdcs.errors import BusUnavailable
-from bdcs.services import forgetting, generations, machines, outbox, targets
+from bdcs.services import forgetting, generations, machines, outbox, outbox_relay, targets
 from bdcs.services.jobs import Claimant, Jobs, NewJob
 from bdcs.services.outbox_relay import Relay
 from bdcs.store import schema, tables
@@ -84,7 +84,7 @@ def test_every_state_of_a_job_is_told(do: Do) -> None:
     beginning = "build.amd64.app-misc.alpha"
     states = ("waiting", "queued", "building", "failed")
     assert do(keys) == [f"{beginning}.{state}" for state in states]
-    last = do(lambda connection: outbox.first(connection, 10)).messages.popitem()[1]
+    last = do(lambda connection: outbox.first(connection, 10, NOW)).messages.popitem()[1]
     assert last.exchange == PUBLIC
     assert b'"failure":"fetch"' in last.body
     assert b"somebody" not in last.body
@@ -114,11 +114,11 @@ def test_private_targets_are_never_told_of(do: Do) -> None:
             update(tables.targets).where(tables.targets.c.id == open_).values(private=True)
         )
     )
-    found = do(lambda connection: outbox.first(connection, 10))
+    found = do(lambda connection: outbox.first(connection, 10, NOW))
     assert not found.messages
     assert len(found.hidden) == 2
     do(lambda connection: targets.remove(connection, targets.require(connection, "a")))
-    assert do(lambda connection: outbox.first(connection, 10)) == found
+    assert do(lambda connection: outbox.first(connection, 10, NOW)) == found
 
 
 def add_build(connection: Connection, target_id: int, number: int) -> None:
@@ -146,7 +146,7 @@ def test_what_an_index_lists_and_no_longer_lists_is_told(do: Do) -> None:
     beginning = "publication.amd64.app-misc.alpha"
     assert do(keys) == [f"{beginning}.{state}" for state in ("published", "withdrawn", "published")]
     bodies = [
-        message.body for message in do(lambda connection: outbox.first(connection, 9)).messages.values()
+        message.body for message in do(lambda connection: outbox.first(connection, 9, NOW)).messages.values()
     ]
     assert [b'"generation":1,' in body or body.endswith(b'"generation":1}') for body in bodies] == [
         True,
@@ -167,14 +167,14 @@ def test_machines_are_told_of_to_the_operator(do: Do) -> None:
     do(lambda connection: machines.set_state(connection, machine, State.APPROVED))  # it is already
     do(lambda connection: machines.set_state(connection, machine, State.QUARANTINED))
     assert do(keys) == ["machine.registered", "machine.approved", "machine.quarantined"]
-    found = do(lambda connection: outbox.first(connection, 10)).messages.values()
+    found = do(lambda connection: outbox.first(connection, 10, NOW)).messages.values()
     assert {message.exchange for message in found} == {OPERATOR}
 
 
 def test_of_a_forgotten_machine_only_that_is_told(do: Do) -> None:
     other, machine = do(new_machine), do(new_machine)
     do(lambda connection: forgetting.forget(connection, machines.require(connection, machine)))
-    found = do(lambda connection: outbox.first(connection, 10)).messages.values()
+    found = do(lambda connection: outbox.first(connection, 10, NOW)).messages.values()
     assert [message.key for message in found] == ["machine.registered", "machine.forgotten"]
     assert [str(machine).encode() in message.body for message in found] == [False, True]
     assert str(other).encode() in next(iter(found)).body
@@ -220,7 +220,7 @@ async def test_each_event_is_sent_until_it_is_confirmed_and_in_order(do: Do, pat
     target = do(lambda connection: add_target(connection, "amd64"))
     for name in "abc":
         do(partial(add_job, target_id=target, cpv=f"app-misc/{name}-1.0"))
-    sent = do(lambda connection: [one.id for one in outbox.first(connection, 10).messages.values()])
+    sent = do(lambda connection: [one.id for one in outbox.first(connection, 10, NOW).messages.values()])
     assert len(sent) == 6
     store, bus, feed = Store(path), Bus(), Shaky()
     relay = asyncio.create_task(Relay(store=store, bus=bus, feed=feed, now=lambda: NOW).run())
@@ -229,7 +229,62 @@ async def test_each_event_is_sent_until_it_is_confirmed_and_in_order(do: Do, pat
         while await store.read(lambda connection: connection.scalar(count)):
             bus.tell([outbox.TOPIC])
             await asyncio.sleep(0.01)
-    assert feed.seen == [*sent, *sent[1:], *sent[1:], *sent[3:]]
+    assert feed.seen == [*sent, *sent[1:], *sent[1:2], *sent[2:]]
+    bus.close()
+    async with asyncio.timeout(60):
+        await relay
+    await store.close()
+
+
+class Choosy:
+    """Does not take one event; of several at once it cannot tell which."""
+
+    def __init__(self, disliked: str) -> None:
+        self.disliked = disliked
+        self.taken: list[str] = []
+        self.refusals = 0
+
+    async def publish(self, messages: Sequence[Message]) -> int:
+        if self.disliked in [message.id for message in messages]:
+            if len(messages) > 1:
+                raise BusUnavailable("the channel was closed")
+            self.refusals += 1
+            raise Refused("too large")
+        self.taken += [message.id for message in messages]
+        return len(messages)
+
+
+async def test_an_event_that_is_refused_holds_up_nobody(
+    do: Do, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outbox_relay, "POLL", 0.01)
+    target = do(lambda connection: add_target(connection, "amd64"))
+    for name in "abc":
+        do(partial(add_job, target_id=target, cpv=f"app-misc/{name}-1.0"))
+    events = [one.id for one in do(lambda connection: outbox.first(connection, 10, NOW)).messages.values()]
+    store, bus, feed, now = Store(path), Bus(), Choosy(events[2]), [float(NOW)]
+    relay = asyncio.create_task(Relay(store=store, bus=bus, feed=feed, now=lambda: now[0]).run())
+    refused = select(tables.outbox.c.event, tables.outbox.c.tries, tables.outbox.c.retry_at)
+
+    def found(connection: Connection) -> list[tuple[str, int, int]]:
+        return [tuple(row) for row in connection.execute(refused)]
+
+    async def until_left(expected: list[tuple[str, int, int]]) -> None:
+        async with asyncio.timeout(60):
+            while (await store.read(found)) != expected:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    await until_left([(events[2], outbox.TRIES, NOW + outbox.AGAIN)])
+    assert feed.taken == [*events[:2], *events[3:]]
+    assert "too large; others pass it" in caplog.text
+    assert do(outbox.count_refused) == 1
+    now[0] += outbox.AGAIN
+    await until_left([(events[2], outbox.TRIES + 1, NOW + 3 * outbox.AGAIN)])
+    assert feed.refusals == outbox.TRIES + 1
+    feed.disliked = ""
+    now[0] += 2 * outbox.AGAIN
+    await until_left([])
+    assert feed.taken[-1] == events[2]
     bus.close()
     async with asyncio.timeout(60):
         await relay
