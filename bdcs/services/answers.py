@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, delete, select
 
 from bdcs.errors import StoreUnavailable
-from bdcs.measures import working
+from bdcs.services.regular_work import regularly
 from bdcs.store.store import Store
 from bdcs.store.tables import answers
 from gentwoo_client.wire import limits
@@ -93,13 +93,13 @@ def once(
 
 async def drop_those_over(store: Store) -> None:
     """Delete answers that are over, every `INTERVAL` seconds until cancelled: they name machines."""
-    while True:
-        await asyncio.sleep(INTERVAL)
-        try:
-            with working("answers", INTERVAL):
-                await drop(store, time.time())
-        except StoreUnavailable as error:
-            log.warning("old answers were not deleted: %s", error)
+    await regularly(
+        lambda: drop(store, time.time()),
+        name="answers",
+        seconds=INTERVAL,
+        passing=StoreUnavailable,
+        tell=partial(log.warning, "old answers were not deleted: %s"),
+    )
 
 
 async def drop(store: Store, now: float) -> None:

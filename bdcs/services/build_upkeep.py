@@ -14,10 +14,10 @@ What has not ended stays, however old it is.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Engine, delete, exists, or_, select, tuple_, update
@@ -26,9 +26,9 @@ from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.build_policy import DAY, Keeping
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState
 from bdcs.errors import StoreError
-from bdcs.measures import working
 from bdcs.services.builders import OPERATOR
 from bdcs.services.finishing import to_its_end
+from bdcs.services.regular_work import regularly
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, builders, job_dependencies, jobs, members, requests
 
@@ -63,15 +63,13 @@ class BuildUpkeep:
 
     async def run(self) -> None:
         """Tidy up until cancelled."""
-        while True:
-            try:
-                with working("build-upkeep", INTERVAL):
-                    dropped = await to_its_end(None, self.tidy)  # whoever cancels us closes the engines next
-                if dropped != Dropped():
-                    log.info("upkeep of builds removed %s", dropped)
-            except (StoreError, OSError) as error:
-                log.warning("upkeep of builds came to no end: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self._once,
+            name="build-upkeep",
+            seconds=INTERVAL,
+            passing=(StoreError, OSError),
+            tell=partial(log.warning, "upkeep of builds came to no end: %s"),
+        )
 
     def tidy(self) -> Dropped:
         """Remove all that is to go, and return how much that was. Raises `StoreError`, `OSError`."""
@@ -103,6 +101,11 @@ class BuildUpkeep:
                 builders=len(connection.execute(select(builders.c.name).where(self._old_builders())).all()),
                 orphans=len(_orphans(connection, self.logs.listed())),
             )
+
+    async def _once(self) -> None:
+        dropped = await to_its_end(None, self.tidy)  # whoever cancels us closes the engines next
+        if dropped != Dropped():
+            log.info("upkeep of builds removed %s", dropped)
 
     def _drop_logs(self) -> int:
         return self._drop(attempts.c.id, self._old_logs(), self._give_up_logs)

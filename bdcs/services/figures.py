@@ -9,7 +9,6 @@ whoever changes a machine's state or erases it calls in the same transaction. Th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -40,8 +39,8 @@ from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION,
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
-from bdcs.measures import working
 from bdcs.services import rollups
+from bdcs.services.regular_work import regularly
 from bdcs.store.bulk import execute_rows
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -95,14 +94,9 @@ class Renewal:
 
     async def run(self) -> None:
         """Renew figures every `INTERVAL` seconds until cancelled; a store that is down is tried again."""
-        while True:
-            try:
-                with working("figures", INTERVAL):
-                    await self.once()
-            except StoreUnavailable as error:
-                self.working = False
-                log.warning("figures were not renewed: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.once, name="figures", seconds=INTERVAL, passing=StoreUnavailable, tell=self._note_failure
+        )
 
     async def once(self) -> None:
         """Renew figures now. Raises `StoreUnavailable`."""
@@ -115,6 +109,10 @@ class Renewal:
             await self._store.write(lambda connection: publish_day(connection, self._thresholds, now))
         self.renewed_at = int(time.time())
         self.working = True
+
+    def _note_failure(self, error: Exception) -> None:
+        self.working = False
+        log.warning("figures were not renewed: %s", error)
 
 
 async def renew(store: Store, thresholds: Thresholds) -> None:

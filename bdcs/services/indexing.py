@@ -17,7 +17,6 @@ served: the newest generation that is due by the clock of the store, which need 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from bisect import bisect_right
@@ -37,9 +36,9 @@ from bdcs.blobs.target_lock import target_lock, target_lock_if_free
 from bdcs.domain import packages_index
 from bdcs.domain.packages_index import LEAD, STEP, block, is_due, starts_chunk
 from bdcs.errors import IndexNotWritten, InvalidHeader, NoSuchTarget, StoreUnavailable
-from bdcs.measures import working
 from bdcs.services import generations, targets
 from bdcs.services.generations import Generation
+from bdcs.services.regular_work import regularly
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.clock import agreed_time, is_shared
@@ -206,13 +205,13 @@ class IndexKeeper:
 
     async def run(self) -> None:
         """Compare every index with the rows, then look after them every few seconds until cancelled."""
-        while True:
-            try:
-                with working("indexes", INTERVAL):
-                    await self.look()
-            except StoreUnavailable as error:
-                log.warning("indexes were not looked after: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.look,
+            name="indexes",
+            seconds=INTERVAL,
+            passing=StoreUnavailable,
+            tell=partial(log.warning, "indexes were not looked after: %s"),
+        )
 
     async def look(self) -> None:
         """Write what is to be written now. Raises `StoreUnavailable`."""

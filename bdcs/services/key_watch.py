@@ -12,7 +12,7 @@ from typing import Final
 
 from bdcs import measures
 from bdcs.errors import CollectorError
-from bdcs.measures import working
+from bdcs.services.regular_work import regularly
 from bdcs.services.signing import SignerClient, differ, known_keys, remember_keys
 from bdcs.store.store import Store
 
@@ -32,13 +32,13 @@ class KeyWatch:
     async def run(self) -> None:
         """Ask again and again until cancelled."""
         try:
-            while True:
-                try:
-                    with working("signing-keys", INTERVAL):
-                        await self.look()
-                except CollectorError as error:
-                    log.warning("the signer's keys are not known anew: %s", error)
-                await asyncio.sleep(INTERVAL)
+            await regularly(
+                self.look,
+                name="signing-keys",
+                seconds=INTERVAL,
+                passing=CollectorError,
+                tell=partial(log.warning, "the signer's keys are not known anew: %s"),
+            )
         finally:
             measures.SIGNER_UP.clear()
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import partial
 from typing import Final
@@ -12,9 +11,9 @@ from sqlalchemy import Connection, select
 
 from bdcs.domain.jobs import AttemptState, JobState
 from bdcs.errors import StoreUnavailable
-from bdcs.measures import working
 from bdcs.services import build_digests
 from bdcs.services.jobs import Jobs
+from bdcs.services.regular_work import regularly
 from bdcs.services.waking import Transactions
 from bdcs.store.tables import attempts, builds, jobs
 
@@ -25,13 +24,13 @@ INTERVAL: Final = 5.0  # seconds from one look to the next
 
 async def look_regularly(transactions: Transactions) -> None:
     """Look every `INTERVAL` seconds until cancelled."""
-    while True:
-        try:
-            with working("lost-attempts", INTERVAL):
-                await look(transactions)
-        except StoreUnavailable as error:
-            log.warning("lost attempts were not looked for: %s", error)
-        await asyncio.sleep(INTERVAL)
+    await regularly(
+        partial(look, transactions),
+        name="lost-attempts",
+        seconds=INTERVAL,
+        passing=StoreUnavailable,
+        tell=partial(log.warning, "lost attempts were not looked for: %s"),
+    )
 
 
 async def look(transactions: Transactions) -> None:

@@ -8,11 +8,11 @@ builder's Portage decides otherwise, its package is published as what it is.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, func, select, tuple_, update
@@ -21,10 +21,10 @@ from bdcs.domain.jobs import Answer, Origin, Refusal
 from bdcs.domain.md5_cache import read_values
 from bdcs.domain.new_versions import Choice, NewVersion, Variant, choose
 from bdcs.errors import CollectorError
-from bdcs.measures import working
 from bdcs.services import build_digests, catalogue, made_metadata, repositories, requests, targets
 from bdcs.services.catalogue import CatalogueVersion
 from bdcs.services.jobs import Jobs
+from bdcs.services.regular_work import regularly
 from bdcs.services.verdicts import Judge, Wish, wishes_of
 from bdcs.services.waking import Transactions
 from bdcs.store import tables
@@ -68,13 +68,13 @@ class NewVersions:
 
     async def run(self) -> None:
         """Look for new versions until cancelled."""
-        while True:
-            try:
-                with working("new-versions", INTERVAL):
-                    await self.look()
-            except CollectorError as error:
-                log.warning("new versions were not looked at: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.look,
+            name="new-versions",
+            seconds=INTERVAL,
+            passing=CollectorError,
+            tell=partial(log.warning, "new versions were not looked at: %s"),
+        )
 
     async def look(self) -> int:
         """Queue what is to be built; return how many packages that is. Raises `StoreUnavailable`."""

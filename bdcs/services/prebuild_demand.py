@@ -10,7 +10,6 @@ its own requests, so nobody's request moves another machine.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections import Counter, defaultdict
@@ -25,8 +24,8 @@ from bdcs.domain.builds import effective_use, main_slot
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreError
-from bdcs.measures import working
 from bdcs.services import build_digests
+from bdcs.services.regular_work import regularly
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import insert_rows
 from bdcs.store.store import Store
@@ -227,13 +226,13 @@ class PrebuildKeeper:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        while True:
-            try:
-                with working("prebuild-demand", INTERVAL):
-                    await self.look()
-            except StoreError as error:
-                log.warning("what machines asked for was not looked at: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.look,
+            name="prebuild-demand",
+            seconds=INTERVAL,
+            passing=StoreError,
+            tell=partial(log.warning, "what machines asked for was not looked at: %s"),
+        )
 
     async def look(self) -> None:
         """Publish anew where there is something new. Raises `StoreUnavailable`."""

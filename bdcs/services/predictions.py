@@ -8,7 +8,6 @@ down. A machine that is erased counts in what is published until that may move.
 
 from __future__ import annotations
 
-import asyncio
 import gzip
 import hashlib
 import json
@@ -16,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +27,8 @@ from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Cell as Counted
 from bdcs.domain.thresholds import Thresholds, figure, may_publish
 from bdcs.errors import StoreError
-from bdcs.measures import working
 from bdcs.services.quarantine import is_shown
+from bdcs.services.regular_work import regularly
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import execute_rows
 from bdcs.store.store import Store
@@ -161,14 +161,13 @@ class PredictionKeeper:
 
     async def run(self) -> None:
         """Renew the table until cancelled."""
-        while True:
-            try:
-                with working("predictions", INTERVAL):
-                    if await self._is_due():
-                        await self.refresh()
-            except StoreError as error:
-                log.warning("predictions were not renewed: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self._look,
+            name="predictions",
+            seconds=INTERVAL,
+            passing=StoreError,
+            tell=partial(log.warning, "predictions were not renewed: %s"),
+        )
 
     async def refresh(self) -> None:
         """Fit anew, and publish what may be published. Raises `StoreUnavailable`."""
@@ -176,6 +175,10 @@ class PredictionKeeper:
         plan = await self._store.read(lambda connection: _plan(connection, self._thresholds, self._now()))
         if await self._store.write(lambda connection: _put(connection, plan)):
             self._fitted_to, self._fitted_at = last, self._now()
+
+    async def _look(self) -> None:
+        if await self._is_due():
+            await self.refresh()
 
     async def _is_due(self) -> bool:
         last = await self._store.read(_last_change)

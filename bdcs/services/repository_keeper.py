@@ -8,14 +8,15 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Connection
 
 from bdcs.errors import CollectorError, NoSuchRepository
-from bdcs.measures import working
 from bdcs.services import repositories
 from bdcs.services.refreshing import Refreshed, Refresher
+from bdcs.services.regular_work import regularly
 from bdcs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,13 +36,13 @@ class RepositoryKeeper:
 
     async def run(self) -> None:
         """Refresh what is due until cancelled; what is under way then is ended first."""
-        while True:
-            try:
-                with working("catalogue", INTERVAL):
-                    await self.look()
-            except CollectorError as error:
-                log.warning("the catalogue was not looked after: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.look,
+            name="catalogue",
+            seconds=INTERVAL,
+            passing=CollectorError,
+            tell=partial(log.warning, "the catalogue was not looked after: %s"),
+        )
 
     async def look(self) -> None:
         """Refresh what is due now. Raises `StoreUnavailable`."""

@@ -8,12 +8,12 @@ of what is being built, and no others. Who reads looks for pieces first: the obj
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import Connection, Engine, Row, delete, func, select
@@ -21,8 +21,8 @@ from sqlalchemy import Connection, Engine, Row, delete, func, select
 from bdcs.blobs.attempt_logs import LARGEST, whole
 from bdcs.blobs.blobs import Blobs
 from bdcs.errors import BlobMissing, StoreError
-from bdcs.measures import working
 from bdcs.services.finishing import to_its_end
+from bdcs.services.regular_work import regularly
 from bdcs.store.engine import Place, create_appender, create_reader
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, log_pieces
@@ -137,13 +137,13 @@ class StoredLogs:
 
 async def keep_regularly(logs: StoredLogs, now: Callable[[], float] = time.time) -> None:
     """Keep logs that have ended, every `INTERVAL` seconds until cancelled."""
-    while True:
-        try:
-            with working("logs", INTERVAL):
-                await to_its_end(None, lambda: logs.keep(now()))
-        except StoreError as error:
-            log.warning("logs of builds that have ended stay in the store: %s", error)
-        await asyncio.sleep(INTERVAL)
+    await regularly(
+        lambda: to_its_end(None, lambda: logs.keep(now())),
+        name="logs",
+        seconds=INTERVAL,
+        passing=StoreError,
+        tell=partial(log.warning, "logs of builds that have ended stay in the store: %s"),
+    )
 
 
 def _size(connection: Connection, attempt: int) -> int:

@@ -11,7 +11,6 @@ Audiences need no such look: no other is accepted than the collector's own `publ
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
@@ -22,7 +21,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, ins
 
 from bdcs.domain.statistics import Topic
 from bdcs.errors import StoreUnavailable
-from bdcs.measures import working
+from bdcs.services.regular_work import regularly
 from bdcs.store import names
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -70,13 +69,13 @@ _IN_FIGURES: Final[Sequence[tuple[Table, ColumnElement[int | None]]]] = (
 
 async def drop_regularly(store: Store) -> None:
     """Drop unused names now and every `INTERVAL` seconds until cancelled."""
-    while True:
-        try:
-            with working("unused-names", INTERVAL):
-                await drop(store)
-        except StoreUnavailable as error:
-            log.warning("unused names were not dropped: %s", error)
-        await asyncio.sleep(INTERVAL)
+    await regularly(
+        partial(drop, store),
+        name="unused-names",
+        seconds=INTERVAL,
+        passing=StoreUnavailable,
+        tell=partial(log.warning, "unused names were not dropped: %s"),
+    )
 
 
 async def drop(store: Store) -> None:

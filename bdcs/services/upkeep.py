@@ -25,10 +25,10 @@ from bdcs.blobs.blobs import Blobs, is_name, is_place
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.domain.uploads import LIFE
 from bdcs.errors import StoreError
-from bdcs.measures import working
 from bdcs.services import generations, targets, uploads
 from bdcs.services.finishing import to_its_end
 from bdcs.services.publishing import Publisher
+from bdcs.services.regular_work import regularly
 from bdcs.services.target_locks import changing
 from bdcs.store.tables import builds
 
@@ -67,15 +67,13 @@ class Upkeep:
 
     async def run(self) -> None:
         """Tidy up until cancelled."""
-        while True:
-            try:
-                with working("upkeep", INTERVAL):
-                    tidied = await to_its_end(None, self.tidy)  # whoever cancels us closes its store next
-                if tidied != Tidied():
-                    log.info("upkeep removed %s", tidied)
-            except (StoreError, OSError) as error:
-                log.warning("upkeep of package files came to no end: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self._once,
+            name="upkeep",
+            seconds=INTERVAL,
+            passing=(StoreError, OSError),
+            tell=partial(log.warning, "upkeep of package files came to no end: %s"),
+        )
 
     def tidy(self) -> Tidied:
         """Remove all that is to go, and return how much that was. Raises `StoreError`, `OSError`."""
@@ -90,6 +88,11 @@ class Upkeep:
             workspaces=drop_abandoned(blobs),
             lost=blobs.drop_lost(LOST),
         )
+
+    async def _once(self) -> None:
+        tidied = await to_its_end(None, self.tidy)  # whoever cancels us closes its store next
+        if tidied != Tidied():
+            log.info("upkeep removed %s", tidied)
 
     def _delete_withdrawn(self, name: str) -> int:
         publisher, now = self.publisher, self.now()

@@ -6,7 +6,6 @@ What is told and what is sent are written in one transaction: a message is neith
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import time
@@ -24,10 +23,10 @@ from bdcs.domain.statistics import Topic as Statistic
 from bdcs.domain.thresholds import Thresholds
 from bdcs.domain.watching import Event, Sight
 from bdcs.errors import StoreUnavailable
-from bdcs.measures import working
 from bdcs.services import leaving_packages, watches
 from bdcs.services.public_figures import package_figures
 from bdcs.services.quarantine import is_shown
+from bdcs.services.regular_work import regularly
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     deliveries,
@@ -63,13 +62,13 @@ class Watcher:
 
     async def run(self) -> None:
         """Look every `INTERVAL` seconds until cancelled; a store that is down is tried again."""
-        while True:
-            try:
-                with working("watches", INTERVAL):
-                    await self.once()
-            except StoreUnavailable as error:
-                log.warning("watched packages were not looked at: %s", error)
-            await asyncio.sleep(INTERVAL)
+        await regularly(
+            self.once,
+            name="watches",
+            seconds=INTERVAL,
+            passing=StoreUnavailable,
+            tell=partial(log.warning, "watched packages were not looked at: %s"),
+        )
 
     async def once(self) -> None:
         """Look at all watched packages now; where nothing changed, nothing is written."""
