@@ -241,7 +241,7 @@ def stop_daemon(site: Site) -> None:
     assert site.daemon.stop() == 0
 
 
-@pytest.mark.sqlite  # of the disk of another engine, tests/engines/test_postgresql_store.py knows what it says
+@pytest.mark.sqlite  # of another disk, tests/engines/test_postgresql_store.py knows what the engine says
 def test_a_full_disk_under_the_collector(site: Site, log: bytes) -> None:
     site.collector.home.mkdir(parents=True)
     with own_disk(site.collector.data):
