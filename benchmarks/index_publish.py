@@ -114,9 +114,9 @@ def row(cpv: str, pool: list[str], choice: random.Random) -> dict[str, Any]:
     }
 
 
-def filled(data: Path, count: int) -> IndexRows:
+def filled(data: Path, count: int, store: str = "sqlite:") -> IndexRows:
     """A target with so many packages, and its index."""
-    rows = IndexRows.create(data, header={"ARCH": "amd64", "IUSE_IMPLICIT": "prefix"})
+    rows = IndexRows.create(data, store, header={"ARCH": "amd64", "IUSE_IMPLICIT": "prefix"})
     choice = random.Random(2)
     cpvs = sorted(names(count))
     pool = [cpv.rpartition("-r")[0] for cpv in cpvs[::50]]

@@ -59,17 +59,21 @@ def registered(collector: str, count: int) -> list[Peer]:
     return peers
 
 
-def ingest(collector: str) -> Drive:
-    """Push from all connections at once."""
+def queues(collector: str) -> list[list[bytes]]:
+    """What machines that are now registered push, each over a connection of its own."""
     changes = real_changes()
-    queues = [
+    return [
         [
             push_request(peer, compact)
             for compact in chain(peer, numbered(changes, machine=number), segments=PUSHES, size=1)
         ]
         for number, peer in enumerate(registered(collector, CONNECTIONS))
     ]
-    return drive(collector, queues)
+
+
+def ingest(collector: str) -> Drive:
+    """Push from all connections at once."""
+    return drive(collector, queues(collector))
 
 
 def handle(url: str) -> Drive:

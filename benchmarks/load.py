@@ -111,6 +111,13 @@ class Drive:
 
     requests: int
     seconds: float
+    waits: tuple[float, ...]
+    """Seconds from each request to its answer, the shortest first."""
+
+    @property
+    def p99(self) -> float:
+        """Seconds that one answer in a hundred takes at least."""
+        return self.waits[len(self.waits) * 99 // 100]
 
     @property
     def rate(self) -> float:
@@ -140,7 +147,8 @@ async def _drive(url: str, queues: list[list[bytes]], status: int) -> Drive:
     seconds = time.perf_counter() - start
     for connection in connections:
         connection.close()
-    return Drive(requests=sum(map(len, queues)), seconds=seconds)
+    waits = tuple(sorted(wait for connection in connections for wait in connection.waits))
+    return Drive(requests=len(waits), seconds=seconds, waits=waits)
 
 
 class Connection(asyncio.Protocol):
@@ -149,6 +157,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, queue: list[bytes], status: int) -> None:
         self._wanted = f"HTTP/1.1 {status}".encode()
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waits: list[float] = []
+        self._sent_at = 0.0
         self._queue = iter(queue)
         self._received = b""
         self._transport: asyncio.Transport | None = None
@@ -164,6 +174,7 @@ class Connection(asyncio.Protocol):
         if request is None:
             self.done.set_result(None)
         else:
+            self._sent_at = time.perf_counter()
             self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -177,6 +188,7 @@ class Connection(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
         if len(body) >= length:
             self._received = body[length:]
+            self.waits.append(time.perf_counter() - self._sent_at)
             self.send_next()
 
     def connection_lost(self, error: Exception | None) -> None:

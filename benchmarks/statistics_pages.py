@@ -10,13 +10,14 @@ whole target is `--records 10000000`.
 
 import argparse
 import asyncio
+import contextlib
 import http.client
 import itertools
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,7 +30,7 @@ from sqlalchemy import Connection, select
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import anomalies, figures, forgetting, machines, rollups
 from bdcs.services.predictions import PredictionKeeper
-from bdcs.store.engine import SQLITE_NAME
+from bdcs.store.engine import SQLITE_NAME, Place
 from bdcs.store.store import Store
 from bdcs.store.tables import figures as shown
 from bdcs.store.tables import machines as registered
@@ -73,15 +74,17 @@ class Answers:
 # Keeping up
 
 
-def kept_up(data: Path) -> Iterator[tuple[str, Spent]]:
+async def publish(store: Store) -> None:
+    """Publish whatever may be published."""
+    await figures.renew(store, Thresholds())
+    await rollups.renew(store, Thresholds(), time.time())
+
+
+def kept_up(place: Place) -> Iterator[tuple[str, Spent]]:
     """Do what the collector does beside serving; yield what it was and what it took."""
-    store = Store(data / SQLITE_NAME)
+    store = Store(place)
     thresholds = Thresholds()
     keeper = PredictionKeeper(store, thresholds, time.time)
-
-    async def publish() -> None:
-        await figures.renew(store, thresholds)
-        await rollups.renew(store, thresholds, time.time())
 
     async def look_again() -> None:
         await rollups.renew(store, thresholds, time.time() + rollups.PATIENCE + 1)
@@ -92,18 +95,18 @@ def kept_up(data: Path) -> Iterator[tuple[str, Spent]]:
     async def look_for_anomalies() -> None:
         await store.read(partial(_count_anomalies, thresholds=thresholds))
 
-    works = {
-        "all statistics published, from records alone": publish,
-        "a look whether there is anything new": publish,
+    works: dict[str, Callable[[], Awaitable[object]]] = {
+        "all statistics published, from records alone": partial(publish, store),
+        "a look whether there is anything new": partial(publish, store),
         "predictions fitted": keeper.refresh,
         "`bdcs anomalies`": look_for_anomalies,
         "one machine forgotten": forget,
         "… and all its packages looked at again": look_again,
     }
 
-    async def spend(work: Callable[[], object]) -> Spent:
+    async def spend(work: Callable[[], Awaitable[object]]) -> Spent:
         processor, wall = time.process_time(), time.perf_counter()
-        await work()  # type: ignore[misc]
+        await work()
         return Spent(processor=time.process_time() - processor, wall=time.perf_counter() - wall)
 
     with asyncio.Runner() as runner:
@@ -187,49 +190,59 @@ def names_of(connection: Connection) -> list[Name]:
     return random.sample(largest, len(largest)) + any_of_them
 
 
-def processor_time(pid: int) -> float:
-    """Seconds that all threads of a process have worked."""
+Pids = Callable[[], Iterable[int]]
+"""Says which processes answer."""
+
+
+def processor_time(pids: Pids) -> float:
+    """Seconds that all threads of the processes have worked."""
     spent = 0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            spent += int((thread / "schedstat").read_text().split()[0])
-        except FileNotFoundError:
-            continue
+    for pid in pids():
+        with contextlib.suppress(OSError):
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                with contextlib.suppress(OSError):
+                    spent += int((thread / "schedstat").read_text().split()[0])
     return spent / 1e9
 
 
-def is_quiet(pid: int) -> bool:
+def is_quiet(pids: Pids) -> bool:
     """Whether the collector has done what it does by itself."""
-    before = processor_time(pid)
+    before = processor_time(pids)
     time.sleep(1)
-    return processor_time(pid) - before < QUIET
+    return processor_time(pids) - before < QUIET
 
 
-def ask(url: str, pid: int, paths: Iterator[str]) -> Answers:
+def ask(url: str, pids: Pids, paths: Iterator[str]) -> Answers:
     """Ask one after the other over one connection. Raises `AssertionError` where an answer is none."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
     processor, wall = [], []
     for path in itertools.islice(paths, REQUESTS):
-        worked, start = processor_time(pid), time.perf_counter()
+        worked, start = processor_time(pids), time.perf_counter()
         connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
         answer = connection.getresponse()
         answer.read()
         wall.append(time.perf_counter() - start)
-        processor.append(processor_time(pid) - worked)
+        processor.append(processor_time(pids) - worked)
         assert answer.status in (200, 303), f"{path}: {answer.status}"
     connection.close()
     return Answers(processor=tuple(sorted(processor)), wall=tuple(sorted(wall)))
 
 
-def served(home: Path, names: Sequence[Name]) -> Iterator[tuple[str, Answers]]:
-    """Start a collector; yield each page and what its answers took."""
-    with Collector(home) as collector:
+def served(
+    collector: Collector, names: Sequence[Name], beside: Pids = tuple
+) -> Iterator[tuple[str, Answers]]:
+    """Start a collector; yield each page and what its answers took, of it and the processes `beside` it."""
+    with collector:
         assert collector.process is not None
-        pid = collector.process.pid
-        until(partial(is_quiet, pid), PATIENCE)
+        own = collector.process.pid
+
+        def pids() -> Iterable[int]:
+            return (own, *beside())
+
+        until(partial(is_quiet, pids), PATIENCE)
         for what, paths in addresses(names).items():
-            ask(collector.url, pid, itertools.islice(paths, 10))
-            yield what, ask(collector.url, pid, paths)
+            ask(collector.url, pids, itertools.islice(paths, 10))
+            yield what, ask(collector.url, pids, paths)
         collector.stop()
 
 
@@ -247,6 +260,11 @@ def row_of(what: str, answers: Answers) -> Row:
     )
 
 
+def without_target(row: Row) -> Row:
+    """A page that nothing was asked of."""
+    return replace(row, target="-", ratio=None, is_met=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(
@@ -259,24 +277,25 @@ def main() -> None:
         data = home / "data"
         data.mkdir()
         processor, wall = time.process_time(), time.perf_counter()
-        count, records = load_wide_store(data, AUDIENCE, wanted, SEED, int(time.time()))
+        count, records = load_wide_store(data / SQLITE_NAME, AUDIENCE, wanted, SEED, int(time.time()))
         print(f"{count:,} machines, {records:,} records\n", flush=True)
         loaded = Spent(processor=time.process_time() - processor, wall=time.perf_counter() - wall)
-        for what, spent in itertools.chain([("stored", loaded)], kept_up(data)):
+        for what, spent in itertools.chain([("stored", loaded)], kept_up(data / SQLITE_NAME)):
             print(f"- {what}: {spent.processor:,.1f} s of CPU, {spent.wall:,.1f} s", flush=True)
         size = (data / SQLITE_NAME).stat().st_size
         print(f"\nThe store has {size / 2**20:,.0f} MiB; load average {os.getloadavg()[0]:.1f}\n", flush=True)
-        names = asyncio.run(_names(data))
+        names = asyncio.run(shown_names(data / SQLITE_NAME))
         rows = []
-        for what, answers in served(home, names):
+        for what, answers in served(Collector(home), names):
             rows.append(row_of(what, answers))
             print(".", end="", flush=True)
     print("\n")
     print_table(rows)
 
 
-async def _names(data: Path) -> list[Name]:
-    store = Store(data / SQLITE_NAME)
+async def shown_names(place: Place) -> list[Name]:
+    """`names_of` a store."""
+    store = Store(place)
     try:
         return await store.read(names_of)
     finally:

@@ -3,7 +3,7 @@
 
 The segments are real but for their signatures, which are random bytes and were never verified: that is what
 takes time, and not space. Everything after that is the collector's own code. The whole target is
-`--records 10000000`.
+`--records 10000000`; it was set for SQLite, and `--store postgresql` says what rows take there.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from bdcs.store import engine as engines
 from bdcs.store import schema, tables
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.names import Names
+from bdcs.store.places import Place, PostgreSQL
 from benchmarks.load import numbered, real_changes
 from benchmarks.table import Row, print_table
 from gentwoo_client.wire import base64url, json_text
@@ -32,6 +33,7 @@ from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.identity import machine_uuid
 from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import Segment
+from tests.postgresql import Server, running_postgresql
 
 AUDIENCE: Final = "https://bdcs.example.org"
 RECORDS: Final = 1_000_000
@@ -117,9 +119,9 @@ def arrivals(made: list[Machine], records: int) -> Iterator[Arrived]:
         yield choice.choice(made).next(size)
 
 
-def fill(path: Path, records: int) -> tuple[int, int]:
-    """Fill a store; return the records it holds and the bytes that it takes."""
-    engine = engines.create_writer(path)
+def fill(place: Place, records: int) -> int:
+    """Fill a store; return the records it holds."""
+    engine = engines.create_writer(place)
     made = machines(engine, max(records // RECORDS_PER_MACHINE, 1))
     writer = SegmentWriter(Names())
     coming = arrivals(made, records)
@@ -130,8 +132,38 @@ def fill(path: Path, records: int) -> tuple[int, int]:
         writer.names.committed()
         assert all(isinstance(outcome, Accepted) for outcome in outcomes)
         stored += sum(len(arrived.records) for arrived in batch)
-    engine.dispose()  # the last connection moves what is in the write-ahead log to its place
-    return stored, path.stat().st_size
+    engine.dispose()  # the last connection moves what is in SQLite's write-ahead log to its place
+    return stored
+
+
+def fill_sqlite(home: Path, records: int) -> tuple[int, int]:
+    """Fill a file; return the records it holds and the bytes that it takes."""
+    path = home / engines.SQLITE_NAME
+    return fill(path, records), path.stat().st_size
+
+
+def fill_postgresql(home: Path, records: int) -> tuple[int, int]:
+    """Fill a database; return the records it holds and the bytes that it takes more than an empty one."""
+    with running_postgresql(home) as server:
+        url = server.new_database()
+        database = url.rpartition("/")[2]
+        empty = _size_of(server, database)
+        stored = fill(PostgreSQL(url), records)
+        server.execute("VACUUM (ANALYZE)", database)
+        for name, size in server.execute(_LARGEST, database):
+            print(f"- {name}: {int(str(size)) / stored:.1f} bytes a record")
+        print()
+        return stored, _size_of(server, database) - empty
+
+
+def _size_of(server: Server, database: str) -> int:
+    return int(str(server.execute(f"SELECT pg_database_size('{database}')")[0][0]))
+
+
+_LARGEST: Final = """
+    SELECT relname, pg_table_size(oid) FROM pg_class
+    WHERE relkind IN ('r', 'i') AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC LIMIT 8
+"""
 
 
 def main() -> None:
@@ -140,16 +172,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--records", type=int, default=RECORDS, help=f"how many (default: {RECORDS:,})")
-    wanted = parser.parse_args().records
+    parser.add_argument("--store", choices=("sqlite", "postgresql"), default="sqlite")
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        records, size = fill(Path(scratch, "bdcs.sqlite"), wanted)
+        fill_it = fill_sqlite if given.store == "sqlite" else fill_postgresql
+        records, size = fill_it(Path(scratch), given.records)
         seconds = time.perf_counter() - start
     each = size / records
     print_table(
         [
             Row(
-                what=f"storage of {records:,} records in segments of 4 on average",
+                what=f"storage of {records:,} records in segments of 4 on average, {given.store}",
                 target=f"<= {TARGET} bytes a record",
                 measured=f"{each:.1f} bytes a record",
                 beside=f"{size / 2**20:,.0f} MiB, filled in {seconds:,.0f} s",

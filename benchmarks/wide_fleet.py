@@ -25,6 +25,7 @@ from bdcs.store import engine as engines
 from bdcs.store import schema
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.names import Names
+from bdcs.store.places import Place
 from benchmarks.fleet import DAY, Package, Repository, packages_of_the_log, simulated
 from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.identity import machine_uuid
@@ -46,17 +47,23 @@ LACKING: Final = 0.06
 _FIELDS: Final = tuple(field.name for field in fields(Columns))
 
 
-def load_wide_store(data: Path, audience: str, records: int, seed: int, until: int) -> tuple[int, int]:
-    """Fill the store in the directory `data`; return how many machines and how many records that were."""
+def load_wide_store(
+    place: Place, audience: str, records: int, seed: int, until: int, *, arriving: int = 1
+) -> tuple[int, int]:
+    """Fill the store at `place`; return how many machines and how many records that were.
+
+    They arrive one after the other in the last `arriving` seconds.
+    """
     random = Random(seed)
     lives = _lives(Repository(wide_packages(random, until)), random, seed, until)
-    engine = engines.create_writer(data / engines.SQLITE_NAME)
+    engine = engines.create_writer(place)
     with engine.begin() as connection:
         schema.upgrade(connection)
         dictionary = EvidenceCodec.load(connection).dictionary_id
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE}")
-    writer = SegmentWriter(Names(), lambda: until)
+        if isinstance(place, Path):
+            connection.exec_driver_sql(f"PRAGMA cache_size = -{CACHE}")
     machines_made = stored = 0
+    writer = SegmentWriter(Names(), lambda: until - arriving + arriving * stored // records)
     while stored < records:
         with engine.begin() as connection:
             group = [_Machine(connection, next(lives), audience, dictionary, until) for _ in range(IN_TURN)]
