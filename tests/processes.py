@@ -174,7 +174,7 @@ class Collector:
         if self.process is not None and self.process.is_running():
             self.process.kill()
 
-    def start(self) -> None:
+    def start(self, patience: float = DEADLINE) -> None:
         """Start it and wait until it listens: first on any free port, later on the same one again."""
         self.home.mkdir(parents=True, exist_ok=True)
         listen = self.url.removeprefix("http://") or "127.0.0.1:0"
@@ -182,7 +182,7 @@ class Collector:
             [*self.command, "serve", "--listen", listen, "--data", self.data, *self.options],
             log=self.home / "bdcs.log",
         )
-        self.url = self.process.until_printed(LISTENING)[1]
+        self.url = self.process.until_printed(LISTENING, patience)[1]
 
     def stop(self) -> int:
         """Ask it to end; return the exit code."""

@@ -58,7 +58,7 @@ def kill_a_collector(cluster: Cluster, load: Load) -> None:
     with load.fault("collector", is_hidden=True):
         cluster.collectors["c1"].kill()
         load.advance()
-        cluster.collectors["c1"].start()
+        cluster.collectors["c1"].start(PATIENCE)
         until(lambda: are_both_up(cluster), PATIENCE, what="both collectors taken for healthy")
 
 
