@@ -26,6 +26,7 @@ BENCHMARKS = (
     "build_request",
     "build_whole",
     "claims",
+    "clients",
 )
 ON_DEMAND = ("scale",)
 """Those that `make bench` leaves out, since they take long."""
