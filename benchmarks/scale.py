@@ -7,9 +7,9 @@ A cluster of its own with the records of a wide fleet, stored by the collector's
 in over the last year, a table for each month; all statistics are published by the collector's own code. Then,
 from the same store and with every commit synced: live ingest and backfill over HTTP, all pages of statistics,
 304s and publications into an index of 50,000. The collector that ingests, and what it is compared with, run
-on one core; PostgreSQL and who pushes run where there is room. Times of the processor are those of the collector
-and, where nothing else is said, of PostgreSQL's backends together; where others are at work on the machine,
-they are the ones that count.
+on one core; PostgreSQL and who pushes run where there is room. Times of the processor are those of the
+collector and, where nothing else is said, of PostgreSQL's backends together; where others are at work on the
+machine, they are the ones that count.
 
 With `--keep` the cluster stays in that directory, and the next run there needs no load.
 """
