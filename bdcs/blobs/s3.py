@@ -50,6 +50,7 @@ from bdcs.blobs.blobs import (
     log_name,
 )
 from bdcs.blobs.workspace import QUARANTINE, Draft, Workspace, Workspaces, space_errors
+from bdcs.domain.batches import batches
 from bdcs.domain.package_files import FOR_GOOD, content_type
 from bdcs.errors import BlobMissing, BlobsUnavailable, BlobTaken
 from bdcs.settings import REDIRECT, SEND, Settings
@@ -415,8 +416,7 @@ class S3:
             )
 
     def _delete(self, keys: Iterable[str]) -> None:
-        left = iter(keys)
-        while batch := list(islice(left, BATCH)):
+        for batch in batches(keys, BATCH):
             with self._errors():
                 done = self._client.delete_objects(
                     Bucket=self._bucket,

@@ -38,6 +38,7 @@ from aio_pika.exceptions import (
 
 from bdcs.bus.feed import Message, Refused
 from bdcs.bus.shared import SharedBus, is_log
+from bdcs.domain.batches import batches
 from bdcs.errors import BusUnavailable
 from gentwoo_client.wire.events import OPERATOR, PUBLIC
 
@@ -175,10 +176,9 @@ class AMQP(SharedBus):
         while True:
             topics = await self._next()
             for kind, some in groupby(sorted(topics, key=_turn), key=_kind):
-                together = list(some)
                 key = f"{LOGS if is_log(kind) else URGENT}.{kind}"
-                for start in range(0, len(together), AT_ONCE):
-                    body = " ".join(together[start : start + AT_ONCE]).encode()
+                for together in batches(some, AT_ONCE):
+                    body = " ".join(together).encode()
                     message = aio_pika.Message(
                         body, app_id=self.identity, delivery_mode=DeliveryMode.NOT_PERSISTENT
                     )

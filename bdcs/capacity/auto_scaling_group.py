@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, Final
 
 import boto3
@@ -19,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from bdcs.capacity.drivers import Fleet
+from bdcs.domain.batches import batches
 from bdcs.errors import CapacityRefused, CapacityUnavailable
 
 CONNECT: Final = 5  # seconds
@@ -97,7 +97,7 @@ class AutoScalingGroup:
         )
 
     def _protect(self) -> None:
-        for some in _slices(self._unprotected):
+        for some in batches(self._unprotected, PROTECTED_AT_ONCE):
             self._do(
                 "set_instance_protection",
                 AutoScalingGroupName=self._group,
@@ -138,8 +138,3 @@ class AutoScalingGroup:
         return boto3.client(
             "autoscaling", region_name=self._region, endpoint_url=self._endpoint, config=config
         )
-
-
-def _slices(ids: Sequence[str]) -> list[list[str]]:
-    left = iter(ids)
-    return list(iter(lambda: list(islice(left, PROTECTED_AT_ONCE)), []))

@@ -22,6 +22,7 @@ from bdcs.services.requests import Request
 from bdcs.services.targets import Target
 from bdcs.services.verdicts import Near, Verdict
 from bdcs.store import tables
+from bdcs.store.slices import slices
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requests
 from gentwoo_client.wire.errors import NotFound
 from gentwoo_client.wire.records import format_time
@@ -301,8 +302,7 @@ class BuildDocuments:
 
     def _paths(self, connection: Connection, ids: Sequence[int]) -> dict[int, str]:
         found: dict[int, str] = {}
-        for start in range(0, len(ids), 500):
-            some = ids[start : start + 500]
+        for some in slices(ids):
             rows = connection.execute(_PATHS, {"ids": some})
             found.update((number, path) for number, path in rows)
         return found

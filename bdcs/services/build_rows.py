@@ -7,7 +7,7 @@ Whoever adds rows holds the target's lock.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,10 +15,10 @@ from sqlalchemy import Connection, func, select
 
 from bdcs.domain.gpkg.reading import Package
 from bdcs.services.targets import Target
+from bdcs.store.slices import slices
 from bdcs.store.tables import build_numbers, builds, sequences
 from bdcs.store.upserts import upsert
 
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 BUILDS: Final = "build"
 """The sequence behind which the numbers of a version begin that the store knows nothing of; 0 but for a store
 that was restored (`services.restoring`)."""
@@ -53,7 +53,7 @@ def of_cpvs(connection: Connection, target: Target, cpvs: Collection[str]) -> Ma
     """Return all builds of these CPVs that the target has or had, by CPV."""
     found: defaultdict[str, list[Known]] = defaultdict(list)
     columns = [builds.c[name] for name in Known.__dataclass_fields__]
-    for some in _sliced(cpvs):
+    for some in slices(cpvs):
         query = select(*columns).where(
             builds.c.target_id == target.id, builds.c.visible.in_((True, False)), builds.c.cpv.in_(some)
         )
@@ -144,7 +144,7 @@ def values_of(
 
 def _last_numbers(connection: Connection, target: Target, cpvs: Collection[str]) -> dict[str, int]:
     last: dict[str, int] = {}
-    for some in _sliced(cpvs):
+    for some in slices(cpvs):
         query = select(build_numbers.c.cpv, build_numbers.c.last).where(
             build_numbers.c.target_id == target.id, build_numbers.c.cpv.in_(some)
         )
@@ -162,9 +162,3 @@ def _note(connection: Connection, target: Target, last: Mapping[str, int]) -> No
         ),
         [{"target_id": target.id, "cpv": cpv, "last": number} for cpv, number in last.items()],
     )
-
-
-def _sliced(values: Iterable[str]) -> Iterator[Sequence[str]]:
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

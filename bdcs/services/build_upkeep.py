@@ -29,6 +29,7 @@ from bdcs.errors import StoreError
 from bdcs.services.builders import OPERATOR
 from bdcs.services.finishing import to_its_end
 from bdcs.services.regular_work import regularly
+from bdcs.store.slices import slices
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, builders, job_dependencies, jobs, members, requests
 
@@ -224,9 +225,7 @@ def _delete_jobs(connection: Connection, some: Sequence[Any]) -> Collection[int]
 def _orphans(connection: Connection, there: Collection[int]) -> list[int]:
     """Return those of the logs that no row promises."""
     orphans = set(there)
-    ordered = sorted(there)
-    for start in range(0, len(ordered), AT_ONCE):
-        some = ordered[start : start + AT_ONCE]
+    for some in slices(there):
         promised = select(attempts.c.id).where(attempts.c.id.in_(some), attempts.c.log_deleted_at.is_(None))
         orphans.difference_update(connection.scalars(promised))
     return sorted(orphans)

@@ -9,12 +9,11 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, bindparam, select, tuple_
 
+from bdcs.store.slices import slices
 from bdcs.store.tables import catalogue_packages, catalogue_repositories, catalogue_versions
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.cpv import CPV
 from gentwoo_client.wire.version import Version
-
-SLICE: Final = 400  # packages in one statement; SQLite limits its parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +155,9 @@ def _objection(specification: BuildSpecification, uncached: int, flags: str | No
 
 def _flags_of(connection: Connection, packages: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
     """Return the IUSE of every version of these packages, by CPV and repository."""
-    ordered = sorted(packages)
     found: dict[tuple[str, str], str] = {}
-    for start in range(0, len(ordered), SLICE):
-        rows = connection.execute(_IUSE, {"packages": ordered[start : start + SLICE]})
+    for some in slices(packages):
+        rows = connection.execute(_IUSE, {"packages": some})
         found.update(((f"{row.category}/{row.name}-{row.version}", row.repository), row.iuse) for row in rows)
     return found
 

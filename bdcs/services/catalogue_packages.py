@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
+from bdcs.domain.batches import batches
 from bdcs.store import words
 from bdcs.store.bulk import insert_rows, matching_rows
+from bdcs.store.slices import slices
 from bdcs.store.tables import catalogue_packages, catalogue_versions
 from gentwoo_client.wire.version import Version
 
@@ -28,16 +30,14 @@ def numbers(connection: Connection, packages: Collection[tuple[str, str]]) -> di
 
 def settle(connection: Connection, touched: Collection[int]) -> None:
     """Have packages, whose versions changed, say what their newest one says; without any, they go."""
-    wanted = sorted(touched)
-    for start in range(0, len(wanted), AT_ONCE):
-        _settle(connection, wanted[start : start + AT_ONCE])
+    for some in slices(touched):
+        _settle(connection, some)
 
 
 def _known(connection: Connection, packages: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
     table, known = catalogue_packages, {}
-    for start in range(0, len(packages), AT_ONCE):
-        part = packages[start : start + AT_ONCE]
-        rows = matching_rows(connection, table.c.id, (table.c.category, table.c.name), part)
+    for some in batches(packages, AT_ONCE):
+        rows = matching_rows(connection, table.c.id, (table.c.category, table.c.name), some)
         known.update({(category, name): number for number, category, name in rows})
     return known
 

@@ -6,7 +6,7 @@ What the table does not have yet is the median of what machines recorded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection
 from statistics import median
 from typing import Final
 
@@ -15,6 +15,7 @@ from sqlalchemy import Connection, select, tuple_
 from bdcs.domain import codes
 from bdcs.domain.jobs import AttemptState
 from bdcs.services import predictions
+from bdcs.store.slices import slices
 from bdcs.store.tables import attempts, jobs, package_state_changes, packages
 from gentwoo_client.prediction.history import Walk
 from gentwoo_client.prediction.merges import Circumstances, Merge
@@ -26,7 +27,6 @@ RECORDS: Final = 200
 """Records of a package, the latest of the fleet, that are looked at."""
 LOOKS: Final = 200
 """Packages whose records are looked at, at most: a plan of thousands must not take long."""
-SLICE: Final = 200
 
 Name = tuple[str, str]
 """Category and name."""
@@ -85,7 +85,7 @@ def _attempts(
         .order_by(attempts.c.id.desc())
     )
     rows = {row.id: row for row in connection.execute(query.limit(LATEST))}
-    for some in _slices(names):
+    for some in slices(names):
         these = query.where(tuple_(jobs.c.category, jobs.c.name).in_(some)).limit(LATEST)
         rows.update((row.id, row) for row in connection.execute(these))
     return [
@@ -113,9 +113,3 @@ def _from_fleet(connection: Connection, name: Name, machines: int) -> int | None
     if len({machine for machine, _ in rows}) < machines:
         return None
     return round(float(median(seconds for _, seconds in rows)))
-
-
-def _slices(names: Iterable[Name]) -> Iterator[list[Name]]:
-    ordered = sorted(set(names))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

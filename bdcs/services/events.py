@@ -7,8 +7,7 @@ Nothing of private targets is told, and in public events nothing of machines, of
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from collections.abc import Collection
 from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, select
@@ -16,17 +15,16 @@ from sqlalchemy import Connection, select
 from bdcs.domain.machines import State
 from bdcs.services import outbox
 from bdcs.services.targets import Target
+from bdcs.store.slices import slices
 from bdcs.store.tables import builds, jobs, targets
 from gentwoo_client.wire.events import BuildEvent, MachineEvent, PublicationEvent
-
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 
 
 def jobs_changed(connection: Connection, ids: Collection[int], now: int) -> None:
     """Tell the states that jobs came into."""
     if not ids or not outbox.is_wanted(connection):
         return
-    for some in _sliced(ids):
+    for some in slices(ids):
         rows = connection.execute(
             select(
                 jobs.c.id,
@@ -72,7 +70,7 @@ def index_changed(
     if target.private or not outbox.is_wanted(connection):
         return
     for state, ids in (("withdrawn", removed), ("published", added)):
-        for some in _sliced(ids):
+        for some in slices(ids):
             rows = connection.execute(
                 select(
                     builds.c.category,
@@ -117,9 +115,3 @@ def _tell(connection: Connection, machine: UUID, state: str, now: float, *, appr
             id=str(uuid4()), at=int(now), machine=str(machine), state=state, approved=approved
         )
         outbox.put(connection, [event], machine=machine)
-
-
-def _sliced(ids: Iterable[int]) -> Iterator[list[int]]:
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

@@ -8,7 +8,7 @@ the index lists. Whoever calls `advance` holds the target's lock.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,10 +21,9 @@ from bdcs.errors import FilesDeleted, NoSuchBuild, NoSuchGeneration
 from bdcs.services import events
 from bdcs.services.targets import Target
 from bdcs.store.clock import agreed_time
+from bdcs.store.slices import slices
 from bdcs.store.tables import builds, generations, memberships, targets
 from gentwoo_client.wire.records import format_time
-
-SLICE: Final = 500  # ids in one statement; SQLite limits its parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +118,7 @@ def redate(connection: Connection, target: Target, timestamp: int, now: float) -
 
 def _withdraw(connection: Connection, target: Target, ids: Collection[int], number: int, at: int) -> None:
     done = 0
-    for some in _sliced(ids):
+    for some in slices(ids):
         connection.execute(
             update(memberships)
             .where(memberships.c.build.in_(some), memberships.c.until.is_(None))
@@ -139,7 +138,7 @@ def _show(connection: Connection, target: Target, ids: Collection[int], number: 
         return
     connection.execute(memberships.insert(), [{"build": build, "since": number} for build in ids])
     done = 0
-    for some in _sliced(ids):
+    for some in slices(ids):
         done += connection.execute(
             update(builds)
             .where(builds.c.id.in_(some), _of(target), ~builds.c.visible)
@@ -320,7 +319,7 @@ def expired(connection: Connection, target: Target, before: float) -> Sequence[t
 
 def set_deleted(connection: Connection, ids: Collection[int], now: float) -> None:
     """Remember that the files of these builds are gone, so that no rollback shows them again."""
-    for some in _sliced(ids):
+    for some in slices(ids):
         connection.execute(update(builds).where(builds.c.id.in_(some)).values(deleted_at=int(now)))
 
 
@@ -372,12 +371,6 @@ def is_in(number: int) -> ColumnElement[bool]:
         memberships.c.since <= number,
         or_(memberships.c.until.is_(None), memberships.c.until > number),
     )
-
-
-def _sliced(ids: Collection[int]) -> Iterator[Sequence[int]]:
-    ordered = sorted(ids)
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]
 
 
 def _generation(row: Row[*tuple[Any, ...]]) -> Generation:

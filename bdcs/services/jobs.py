@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from sqlalchemy import (
     update,
 )
 
+from bdcs.domain.batches import batches
 from bdcs.domain.build_policy import DEFAULT, BuildPolicy
 from bdcs.domain.jobs import (
     ENDS,
@@ -50,12 +51,11 @@ from bdcs.domain.jobs import (
 from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
 from bdcs.services import events, queueing
 from bdcs.services.queueing import COLLECTOR as COLLECTOR
+from bdcs.store.slices import SLICE, slices
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import LeaseLost, NotFound
-
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,10 +156,9 @@ class Jobs:
         ids = self._begin_anew(target_id, new, fresh)
         rows = [_row_of(job) for job in new if job.digest not in ids]
         common = {"target_id": target_id, "state": str(JobState.WAITING), "created_at": self.now, **fresh}
-        for start in range(0, len(rows), SLICE):
+        for some in batches(rows, SLICE):
             made = self.connection.execute(
-                insert(jobs).returning(jobs.c.digest, jobs.c.id),
-                [{**common, **row} for row in rows[start : start + SLICE]],
+                insert(jobs).returning(jobs.c.digest, jobs.c.id), [{**common, **row} for row in some]
             )
             begun = {row.digest: row.id for row in made}
             events.jobs_changed(self.connection, begun.values(), self.now)
@@ -180,7 +179,7 @@ class Jobs:
     def raise_priority(self, ids: Collection[int], origin: Origin) -> None:
         """Somebody wants jobs in flight for a better reason than they were made for."""
         better = {"priority": PRIORITIES[origin], "origin": str(origin)}
-        for some in _slices(ids):
+        for some in slices(ids):
             self.connection.execute(
                 update(jobs).where(jobs.c.id.in_(some), jobs.c.priority < PRIORITIES[origin]).values(**better)
             )
@@ -311,7 +310,7 @@ class Jobs:
         edges = self._edges()
         unwanted = _reachable(ids, edges) - _reachable(self._waited_for(), edges)
         cancelled = self._move(unwanted, Event.CANCEL, finished_at=self.now)
-        for some in _slices(cancelled):
+        for some in slices(cancelled):
             self._end_attempts(attempts.c.job_id.in_(some), AttemptState.CANCELLED)
         self._forget_edges(cancelled)
         self.release()
@@ -323,7 +322,7 @@ class Jobs:
         moved: list[int] = []
         for state in before(event):
             after = _TRANSITIONS[state, event]
-            for some in _slices(ids):
+            for some in slices(ids):
                 moved += self.connection.scalars(
                     update(jobs)
                     .where(jobs.c.id.in_(some), jobs.c.state == str(state))
@@ -336,7 +335,7 @@ class Jobs:
             queueing.drop(self.connection, moved)
         self.touched.jobs.update(moved)
         events.jobs_changed(self.connection, moved, self.now)
-        for some in _slices(moved):
+        for some in slices(moved):
             self.touched.requests.update(
                 self.connection.scalars(
                     select(members.c.request_id)
@@ -349,7 +348,7 @@ class Jobs:
     def _begin_anew(self, target_id: int, new: Sequence[NewJob], fresh: Mapping[str, Any]) -> dict[str, int]:
         again = [str(state) for state in before(Event.RETRY)]
         ids: dict[str, int] = {}
-        for some in _slices(job.digest for job in new):
+        for some in slices(job.digest for job in new):
             rows = self.connection.execute(
                 select(jobs.c.digest, func.max(jobs.c.id))
                 .where(jobs.c.target_id == target_id, jobs.c.digest.in_(some), jobs.c.state.in_(again))
@@ -442,7 +441,7 @@ class Jobs:
     def _end_members(self, ended: Sequence[int], end: _End) -> None:
         """What waited for jobs that all ended in the same way does not wait any more."""
         concerned: set[str] = set()
-        for some in _slices(ended):
+        for some in slices(ended):
             state = JobState(self.connection.scalar(select(jobs.c.state).where(jobs.c.id == some[0])) or "")
             concerned.update(
                 self.connection.scalars(
@@ -458,7 +457,7 @@ class Jobs:
     def _forget_edges(self, ended: Sequence[int]) -> None:
         """Jobs that ended need nothing, and nothing waits for them: they may begin anew."""
         which = job_dependencies.c
-        for some in _slices(ended):
+        for some in slices(ended):
             self.connection.execute(
                 delete(job_dependencies).where(or_(which.job_id.in_(some), which.needs_job_id.in_(some)))
             )
@@ -466,7 +465,7 @@ class Jobs:
     def _dependents_of(self, ids: Collection[int]) -> dict[str, list[int]]:
         """Return the jobs that need each of `ids`, by its CPV."""
         dependents: defaultdict[str, list[int]] = defaultdict(list)
-        for some in _slices(ids):
+        for some in slices(ids):
             rows = self.connection.execute(
                 select(jobs.c.cpv, job_dependencies.c.job_id)
                 .join(jobs, jobs.c.id == job_dependencies.c.needs_job_id)
@@ -493,7 +492,7 @@ class Jobs:
         ]
 
     def _touch_targets(self, ids: Collection[int]) -> None:
-        for some in _slices(ids):
+        for some in slices(ids):
             self.touched.targets.update(
                 self.connection.scalars(select(jobs.c.target_id).where(jobs.c.id.in_(some)).distinct())
             )
@@ -502,7 +501,7 @@ class Jobs:
 def finish_requests(connection: Connection, ids: Collection[str], now: int) -> None:
     """End those of the requests in which nothing waits any more."""
     waits = exists().where(members.c.request_id == requests.c.id, members.c.state == str(MemberState.WAITING))
-    for some in _slices(ids):
+    for some in slices(ids):
         connection.execute(
             update(requests)
             .where(requests.c.id.in_(some), requests.c.finished_at.is_(None), ~waits)
@@ -558,9 +557,3 @@ def _reachable(starts: Iterable[int], edges: Mapping[int, Sequence[int]]) -> set
             reached.add(job)
             waiting += edges.get(job, ())
     return reached
-
-
-def _slices(values: Iterable[Any]) -> Iterator[list[Any]]:
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

@@ -18,13 +18,13 @@ from bdcs.domain.md5_cache import read_entry, read_values
 from bdcs.errors import InvalidCacheEntry, RepositoryUnusable
 from bdcs.services.ebuild_trees import EbuildTree, Mark
 from bdcs.services.repositories import Repository
+from bdcs.store.slices import slices
 from bdcs.store.tables import made_metadata
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import split_cpv
 from gentwoo_client.wire.limits import EBUILDS_WANTED
 
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 DIGEST: Final = "_md5_"
 """The line of an entry that says of which ebuild it was made."""
 
@@ -42,12 +42,11 @@ def valid(
 ) -> dict[str, Made]:
     """Return what was made of those of `paths` whose ebuilds are still the same, by CATEGORY/PF."""
     found: dict[str, Made] = {}
-    ordered = sorted(paths)
-    for start in range(0, len(ordered), SLICE):
+    for some in slices(paths):
         rows = connection.execute(
             select(made_metadata).where(
                 made_metadata.c.repository_id == repository.id,
-                made_metadata.c.path.in_(ordered[start : start + SLICE]),
+                made_metadata.c.path.in_(some),
             )
         )
         for row in rows:

@@ -29,12 +29,12 @@ from bdcs.services import public_figures
 from bdcs.services.prebuild_candidates import Candidate, Place, Standing, Want, Workshop
 from bdcs.services.prebuild_demand import ANY, Demand, Key, models, published
 from bdcs.services.targets import Target
+from bdcs.store.slices import slices
 from bdcs.store.tables import figures, packages
 from gentwoo_client.wire.builds import BuildSpecification
 
 PLACES: Final = 300
 """Packages, those that most machines asked for, that are looked at."""
-SLICE: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,13 +249,12 @@ def _factors(connection: Connection, places: Sequence[Place]) -> dict[Key, float
 def _installed(
     connection: Connection, names: Collection[tuple[str, str]]
 ) -> Iterator[tuple[tuple[str, str], int]]:
-    ordered = sorted(names)
-    for start in range(0, len(ordered), SLICE):
+    for some in slices(names):
         query = (
             select(packages.c.category, packages.c.name, figures.c.published)
             .join(figures, figures.c.package_id == packages.c.id)
             .where(figures.c.version_id.is_(None))
-            .where(tuple_(packages.c.category, packages.c.name).in_(ordered[start : start + SLICE]))
+            .where(tuple_(packages.c.category, packages.c.name).in_(some))
         )
         for category, name, machines in connection.execute(query):
             yield (category, name), machines

@@ -29,6 +29,7 @@ from bdcs.services.new_versions import published_slot, specify
 from bdcs.services.prebuild_demand import Key
 from bdcs.services.targets import Target
 from bdcs.services.variants import Variant, described
+from bdcs.store.slices import slices
 from bdcs.store.tables import builds, jobs
 from gentwoo_client.prediction.fleet import FleetTable
 from gentwoo_client.wire.atom import Atom
@@ -42,7 +43,6 @@ OVERHEAD: Final = 20
 """Seconds that a build takes beside compiling: a root is made, dependencies come in, it is published."""
 UNKNOWN: Final = 60
 """Seconds of compiling that are assumed where nothing is known."""
-SLICE: Final = 400
 
 LASTING: Final = frozenset((Failure.BUILD, Failure.LIMIT, Failure.REFUSED, Failure.MISMATCH))
 """Failures that another attempt, unasked, would only repeat."""
@@ -251,7 +251,7 @@ class Workshop:
         return standings
 
     def _from_jobs(self) -> Iterator[tuple[str, Standing]]:
-        for some in self._slices():
+        for some in slices(self._made):
             query = select(jobs).where(jobs.c.digest.in_(some)).order_by(jobs.c.id)
             for row in self._connection.execute(query):
                 if self._made[row.digest][0].id != row.target_id:
@@ -262,18 +262,13 @@ class Workshop:
                     yield row.digest, Standing.FAILED
 
     def _published(self) -> Iterator[str]:
-        for some in self._slices():
+        for some in slices(self._made):
             query = select(builds.c.digest, builds.c.target_id).where(
                 builds.c.digest.in_(some), builds.c.visible
             )
             for digest, target_id in self._connection.execute(query):
                 if self._made[digest][0].id == target_id:
                     yield digest
-
-    def _slices(self) -> Iterator[list[str]]:
-        ordered = sorted(self._made)
-        for start in range(0, len(ordered), SLICE):
-            yield ordered[start : start + SLICE]
 
 
 def _may_try_again(row: Any, now: int) -> bool:

@@ -28,6 +28,7 @@ from bdcs.services import build_digests
 from bdcs.services.regular_work import regularly
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import insert_rows
+from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     builds,
@@ -55,7 +56,6 @@ COUNTED_FOR: Final = 90 * 86_400
 """Seconds for which what a machine asked for counts."""
 ANY: Final = "*"
 """Stands for all variants where flags could."""
-SLICE: Final = 400
 CELLS_AT_ONCE: Final = 50
 """Cells that are published in one transaction, …"""
 MACHINES_AT_ONCE: Final = 5000
@@ -288,7 +288,7 @@ def _facts(connection: Connection, rows: Iterable[Any]) -> dict[tuple[int, str],
         else:
             by_build[build] = (target_id, digest)
     known: dict[tuple[int, str], tuple[Key, Version]] = {}
-    for some in _slices(by_job):
+    for some in slices(by_job):
         query = select(jobs.c.id, jobs.c.specification).where(jobs.c.id.in_(some))
         for number, text in connection.execute(query):
             spot = by_job[number]
@@ -296,7 +296,7 @@ def _facts(connection: Connection, rows: Iterable[Any]) -> dict[tuple[int, str],
             if specification is not None and not specification.user_patches:
                 version = Version.parse(specification.cpv.version)
                 known[spot] = key_of(spot[0], specification), version
-    for some in _slices(by_build):
+    for some in slices(by_build):
         for row in connection.execute(select(builds).where(builds.c.id.in_(some))):
             known[by_build[row.id]] = _key_of_build(row)
     places = {place: number for number, place in enumerate({key.place for key, _ in known.values()})}
@@ -347,12 +347,12 @@ def _specifications(
 ) -> dict[tuple[int, str], BuildSpecification]:
     """Return what digests at targets stand for, by jobs and builds."""
     found: dict[tuple[int, str], BuildSpecification] = {}
-    for some in _slices({digest for _, digest in digests}):
+    for some in slices({digest for _, digest in digests}):
         query = select(jobs.c.target_id, jobs.c.digest, jobs.c.specification).where(jobs.c.digest.in_(some))
         for target, digest, text in connection.execute(query):
             if (target, digest) in digests and (one := specification_in(text)) is not None:
                 found[target, digest] = one
-    for some in _slices({digest for target, digest in digests if (target, digest) not in found}):
+    for some in slices({digest for target, digest in digests if (target, digest) not in found}):
         query = (
             select(*build_digests.COLUMNS, targets.c.name)
             .join(targets, targets.c.id == builds.c.target_id)
@@ -481,9 +481,3 @@ def _stamp(connection: Connection) -> tuple[Any, ...]:
     counts = select(func.count(), func.max(requests.c.created_at), func.count(requests.c.cancelled_at))
     approved = select(func.count()).where(machines.c.state == State.APPROVED)
     return (*connection.execute(counts).one(), connection.scalar(approved), _departures(connection))
-
-
-def _slices(values: Iterable[Any]) -> Iterator[list[Any]]:
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

@@ -31,6 +31,7 @@ from bdcs.services.quarantine import is_shown
 from bdcs.services.regular_work import regularly
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import execute_rows
+from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     machines,
@@ -394,9 +395,8 @@ def _rows(connection: Connection, query: Any, names: Iterable[tuple[str, str]] |
     if names is None:
         yield connection.execute(query)
         return
-    wanted = sorted(set(names))
-    for start in range(0, len(wanted), 200):
-        these = tuple_(packages.c.category, packages.c.name).in_(wanted[start : start + 200])
+    for some in slices(names):
+        these = tuple_(packages.c.category, packages.c.name).in_(some)
         yield connection.execute(query.where(these))
 
 

@@ -8,18 +8,18 @@ a queued job, or who waits for it, calls `renew`; `bdcs check` looks whether som
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, func, insert, select, text
 
 from bdcs.domain.jobs import JobState, MemberState
+from bdcs.store.slices import slices
 from bdcs.store.tables import jobs, members, queue, requests
 
 COLLECTOR: Final = 0
 """Stands for a machine where the collector itself wants something."""
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +34,14 @@ class Turn:
 
 def renew(connection: Connection, ids: Collection[int]) -> None:
     """Bring the queue to what is said elsewhere of these jobs."""
-    for some in _slices(ids):
+    for some in slices(ids):
         connection.execute(delete(queue).where(queue.c.job_id.in_(some)))
         connection.execute(_INSERT.from_select(_NAMES, _wanted().where(jobs.c.id.in_(some))))
 
 
 def drop(connection: Connection, ids: Collection[int]) -> None:
     """Take jobs out that are queued no more."""
-    for some in _slices(ids):
+    for some in slices(ids):
         connection.execute(delete(queue).where(queue.c.job_id.in_(some)))
 
 
@@ -123,9 +123,3 @@ _TURN: Final = text(
     """
 ).bindparams(bindparam("targets", expanding=True))
 """From one machine to the next by the index: of ten thousand jobs of a machine, one is looked at."""
-
-
-def _slices(values: Collection[int]) -> Iterator[list[int]]:
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

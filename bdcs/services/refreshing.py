@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from sqlalchemy import Connection, Engine, and_, bindparam, delete, func, or_, select, update
 
+from bdcs.domain.batches import batches
 from bdcs.domain.md5_cache import CacheEntry, read_entry, read_needs
 from bdcs.errors import (
     CollectorError,
@@ -40,6 +41,7 @@ from bdcs.services.target_locks import locked
 from bdcs.store import tables
 from bdcs.store.bulk import insert_rows
 from bdcs.store.engine import Place, create_reader, create_writer
+from bdcs.store.slices import slices
 from bdcs.store.store import transaction
 from gentwoo_client.wire.build_messages import MadeEntry
 from gentwoo_client.wire.cpv import CPV, split_cpv
@@ -215,8 +217,7 @@ class Refresher:
         added = changed = 0
         lost: list[int] = []
         spoilt: list[_Read] = []
-        for start in range(0, len(to_read), AT_ONCE):
-            paths = to_read[start : start + AT_ONCE]
+        for paths in batches(to_read, AT_ONCE):
             read = [one for path in paths if (one := _read_one(tree, path, marks[path], made.get(path)))]
             good = [one for one in read if one.entry is not None]
             changed += sum(one.path in known for one in good)
@@ -273,8 +274,8 @@ class Refresher:
         versions = tables.catalogue_versions
         with self._writing(repository) as connection:
             touched: set[int] = set()
-            for start in range(0, len(gone), AT_ONCE):
-                which = versions.c.id.in_(gone[start : start + AT_ONCE])
+            for some in slices(gone):
+                which = versions.c.id.in_(some)
                 touched.update(connection.scalars(select(versions.c.package_id).where(which)))
                 dependents.forget(connection, which)
                 connection.execute(delete(versions).where(which))

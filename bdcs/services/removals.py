@@ -19,6 +19,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, insert, select
 
 from bdcs.blobs.blobs import Blobs
+from bdcs.domain.batches import batches
 from bdcs.errors import StoreUnavailable
 from bdcs.services.target_locks import Lock
 from bdcs.store.clock import store_time
@@ -42,8 +43,8 @@ def remove(blobs: Blobs, writing: Writing, lock: Lock, target: str, paths: Seque
         blobs.delete(target, paths)
         return []
     left: list[str] = []
-    for start in range(0, len(paths), AT_ONCE):
-        some, began = paths[start : start + AT_ONCE], time.monotonic()
+    for some in batches(paths, AT_ONCE):
+        began = time.monotonic()
         with writing() as connection:
             lock.require(connection)
             others = _announced(connection, lock.token, target, some)

@@ -30,7 +30,6 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal_column,
     or_,
     select,
@@ -57,7 +56,8 @@ from bdcs.domain.statistics import (
 from bdcs.domain.statistics_release import Published, Release, VersionDates, release, was_counted
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.store.arithmetic import larger, smaller
-from bdcs.store.bulk import execute_rows
+from bdcs.store.bulk import execute_rows, insert_rows
+from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     fleet_weeks,
@@ -91,7 +91,7 @@ CHANGES_AT_ONCE: Final = 20_000
 RECORDS_AT_ONCE: Final = 20_000
 """So many are read for some packages together, before what they come to is written."""
 AT_ONCE: Final = 500
-"""Packages or names that one statement asks for."""
+"""Packages of one transaction."""
 PATIENCE: Final = 6 * HOUR
 """Seconds after which a package with any new record is looked at again."""
 GROWTH: Final = 10
@@ -291,13 +291,16 @@ def apply(connection: Connection, plan: Plan, now: float) -> None:
     """Write what was decided; nothing where a machine came or went meanwhile: it will be decided anew."""
     if _sequence_of(DEPARTURES)(connection) != plan.departures:
         return
-    for each in plan.packages:
-        put = [(each.package, *key, value, plan.as_of) for key, value in each.release.put.items()]
-        dropped = [(each.package, *key) for key in each.release.dropped]
-        execute_rows(connection, _DROP_CELL, _CELL_KEY, dropped)
-        execute_rows(connection, _PUT_CELL, (*_CELL_KEY, "value", "at"), put)
-        _write_dates(connection, each.package, each.release.dates)
-        _write_summary(connection, each, now)
+    dropped = [(each.package, *key) for each in plan.packages for key in each.release.dropped]
+    put = [
+        (each.package, *key, value, plan.as_of)
+        for each in plan.packages
+        for key, value in each.release.put.items()
+    ]
+    execute_rows(connection, _DROP_CELL, _CELL_KEY, dropped)
+    execute_rows(connection, _PUT_CELL, (*_CELL_KEY, "value", "at"), put)
+    _write_dates(connection, plan.packages)
+    _write_summaries(connection, plan.packages, now)
 
 
 def _package_plan(
@@ -382,7 +385,7 @@ def _texts(connection: Connection, packages: Iterable[Mapping[int, Sequence[Chan
     """The versions that these records name."""
     wanted = {number for histories in packages for number in _versions_in(histories.values())}
     found: dict[int, str] = {}
-    for few in _batched(sorted(wanted)):
+    for few in slices(wanted):
         query = select(versions.c.id, versions.c.text).where(versions.c.id.in_(few))
         found.update(connection.execute(query).all())
     return found
@@ -401,41 +404,47 @@ def _ranks(histories: Iterable[Sequence[Change]], texts: Mapping[int, str]) -> d
     return {number: rank for rank, number in enumerate(ordered)}
 
 
-def _write_dates(connection: Connection, package: int, dates: Mapping[int, VersionDates]) -> None:
-    connection.execute(delete(version_dates).where(version_dates.c.package_id == package))
-    if dates:
-        connection.execute(
-            insert(version_dates),
-            [
-                {
-                    "package_id": package,
-                    "version_id": version,
-                    "arrived_at": each.arrived_at,
-                    "holders": each.holders,
-                    "failing_since": each.failing_since,
-                }
-                for version, each in dates.items()
-            ],
-        )
+def _write_dates(connection: Connection, plans: Sequence[PackagePlan]) -> None:
+    execute_rows(connection, _DROP_DATES, ("package",), [(each.package,) for each in plans])
+    rows = [
+        (each.package, version, dates.arrived_at, dates.holders, dates.failing_since)
+        for each in plans
+        for version, dates in each.release.dates.items()
+    ]
+    insert_rows(connection, version_dates, rows)
 
 
-def _write_summary(connection: Connection, plan: PackagePlan, now: float) -> None:
-    this = _STATISTICS.package_id == plan.package
-    connection.execute(
-        update(package_statistics)
-        .where(this)
-        .values(
-            records=plan.records,
-            pending=_STATISTICS.pending - plan.pending,
-            released_at=int(now),
-            machines=plan.machines,
-            earlier=plan.earlier,
-            seconds=plan.seconds,
-        )
+_DROP_DATES: Final = delete(version_dates).where(version_dates.c.package_id == bindparam("package"))
+
+
+def _write_summaries(connection: Connection, plans: Sequence[PackagePlan], now: float) -> None:
+    rows = [
+        (each.package, each.records, each.pending, int(now), each.machines, each.earlier, each.seconds)
+        for each in plans
+    ]
+    names = ("package", "known", "looked_at", "at", "on", "before", "taking")
+    execute_rows(connection, _SUMMARIZE, names, rows)
+    for each in plans:
+        if not each.records:
+            this = _STATISTICS.package_id == each.package
+            cells = select(_CELLS.package_id).where(_CELLS.package_id == each.package)
+            connection.execute(
+                delete(package_statistics).where(this, _STATISTICS.pending == 0, ~cells.exists())
+            )
+
+
+_SUMMARIZE: Final = (
+    update(package_statistics)
+    .where(_STATISTICS.package_id == bindparam("package"))
+    .values(
+        records=bindparam("known"),
+        pending=_STATISTICS.pending - bindparam("looked_at"),
+        released_at=bindparam("at"),
+        machines=bindparam("on"),
+        earlier=bindparam("before"),
+        seconds=bindparam("taking"),
     )
-    if not plan.records:
-        cells = select(_CELLS.package_id).where(_CELLS.package_id == plan.package)
-        connection.execute(delete(package_statistics).where(this, _STATISTICS.pending == 0, ~cells.exists()))
+)
 
 
 _CELL_KEY: Final = ("package", "topic", "version", "bucket")
@@ -647,7 +656,7 @@ def _cells_with(connection: Connection, machine: int) -> list[tuple[int, ...]]:
         of_machine[package].append(change)
     texts = _texts(connection, [of_machine])
     found: list[tuple[int, ...]] = []
-    for packages in _batched(sorted(of_machine)):
+    for packages in slices(of_machine):
         published, dates = _published(connection, packages), _version_dates(connection, packages)
         for package in packages:
             counted = was_counted(
@@ -703,7 +712,3 @@ def _sequence_of(name: str) -> Callable[[Connection], int]:
 def _set_sequence(connection: Connection, name: str, value: int) -> None:
     new = upsert(sequences).values(name=name, value=value)
     connection.execute(new.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
-
-
-def _batched(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
-    return (numbers[start : start + AT_ONCE] for start in range(0, len(numbers), AT_ONCE))

@@ -14,11 +14,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
-from itertools import islice
 from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Table, case, delete, func, insert, select
 
+from bdcs.domain.batches import batches
 from bdcs.domain.statistics import Topic
 from bdcs.errors import StoreUnavailable
 from bdcs.services.regular_work import regularly
@@ -91,8 +91,7 @@ async def drop(store: Store) -> None:
     while await store.read(search.go_on):
         pass
     for table, unused in search.unused.items():
-        remaining = iter(sorted(unused))
-        while few := list(islice(remaining, NAMES_AT_ONCE)):
+        for few in batches(sorted(unused), NAMES_AT_ONCE):
             await store.write(partial(search.drop, table=table, few=few))
     # The log of the engine still has what was deleted, of the machines as well.
     if await store.empty_log():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row, func, select, tuple_
 
 from bdcs.domain.builds import effective_use
 from bdcs.domain.jobs import JobState
+from bdcs.store.slices import slices
 from bdcs.store.tables import (
     builds,
     catalogue_packages,
@@ -39,7 +40,6 @@ COLUMNS: Final = (
     jobs.c.state,
 )
 """What `variants` has to know of a job."""
-SLICE: Final = 200  # names or jobs in one statement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +108,7 @@ def _defaults(
     """Return what ebuilds that the catalogue has enable by themselves."""
     package, version, repository = catalogue_packages.c, catalogue_versions.c, catalogue_repositories.c
     found = {}
-    for some in _slices({(row.category, row.name) for row in rows}):
+    for some in slices({(row.category, row.name) for row in rows}):
         query = (
             select(package.category, package.name, version.version, repository.name, version.iuse)
             .join(catalogue_versions, version.package_id == package.id)
@@ -126,7 +126,7 @@ def _published(
 ) -> dict[_Package, set[frozenset[str]]]:
     """Return the choices of USE with which packages are published."""
     found: defaultdict[_Package, set[frozenset[str]]] = defaultdict(set)
-    for some in _slices({(row.target_id, row.category, row.name) for row in rows}):
+    for some in slices({(row.target_id, row.category, row.name) for row in rows}):
         query = select(
             builds.c.target_id, builds.c.category, builds.c.name, builds.c.use, builds.c.iuse
         ).where(tuple_(builds.c.target_id, builds.c.category, builds.c.name).in_(some), builds.c.visible)
@@ -138,7 +138,7 @@ def _published(
 def _wanted_by_a_crowd(connection: Connection, ids: Collection[int], crowd: int) -> set[int]:
     machines = func.count(requests.c.machine_id.distinct())
     found: set[int] = set()
-    for some in _slices(ids):
+    for some in slices(ids):
         query = (
             select(members.c.job_id)
             .join(requests, requests.c.id == members.c.request_id)
@@ -148,9 +148,3 @@ def _wanted_by_a_crowd(connection: Connection, ids: Collection[int], crowd: int)
         )
         found.update(number for number in connection.scalars(query) if number is not None)
     return found
-
-
-def _slices(values: Collection[Any]) -> Iterator[list[Any]]:
-    ordered = sorted(values)
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

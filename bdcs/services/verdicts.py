@@ -11,7 +11,7 @@ refused for its own; queued. What needs a refused package of the same request is
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -23,12 +23,12 @@ from bdcs.domain.jobs import Answer, JobState, MemberState, Refusal
 from bdcs.services import build_digests, builders, estimates
 from bdcs.services.jobs import in_flight
 from bdcs.services.targets import Target
+from bdcs.store.slices import slices
 from bdcs.store.tables import builds, jobs, members, requests
 from gentwoo_client.wire.builds import BuildSpecification, difference, needed_by
 from gentwoo_client.wire.errors import InvalidParameter
 from gentwoo_client.wire.parameters import check_flags
 
-SLICE: Final = 500  # values in one statement; SQLite limits its parameters
 NEAR: Final = 5
 """Near misses that are named for one package."""
 Catalogue = Callable[[Connection, Sequence[BuildSpecification]], Sequence[str | None]]
@@ -327,10 +327,3 @@ def _near(row: Row[Any], specification: BuildSpecification, wish: Wish) -> Near:
         path=row.path,
         difference=difference(specification, wish.specification),
     )
-
-
-def slices(values: Iterable[str]) -> Iterator[list[str]]:
-    """Yield values, each once, as many as one statement takes at a time."""
-    ordered = sorted(set(values))
-    for start in range(0, len(ordered), SLICE):
-        yield ordered[start : start + SLICE]

@@ -8,11 +8,11 @@ transaction, and every process begins anew before it next uses a number.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, insert, select, update
 
+from bdcs.domain.batches import batches
 from bdcs.store import tables
 from bdcs.store.bulk import insert_rows, matching_rows
 
@@ -76,8 +76,7 @@ class Numbers:
 
     def _look_up(self, connection: Connection, names: list[Any]) -> None:
         single = len(self._columns) == 1
-        remaining = iter(names)
-        while chunk := list(islice(remaining, LOOKUP)):
+        for chunk in batches(names, LOOKUP):
             for number, *name in matching_rows(connection, self._table.c.id, tuple(self._columns), chunk):
                 self.known[name[0] if single else tuple(name)] = number
 
