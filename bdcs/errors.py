@@ -243,6 +243,15 @@ class NoBackup(CollectorError):
         super().__init__(f"{place} holds no backup of a collector")
 
 
+class RestoreUnfinished(ConfigurationError):
+    """A backup was being put in place when that was interrupted."""
+
+    advice = "run `bdcs restore SOURCE` again; what is there already is written over"
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(f"{data}: a backup has not been put in place to its end")
+
+
 class FilesVanished(StoreError):
     """A package file that is published is not there, so no whole backup can be made."""
 
@@ -301,6 +310,17 @@ class AlreadyServing(CollectorError):
         who = f"process {text.decode()}" if text.isdigit() else "another process"
         super().__init__(f"{directory}: {who} serves from there already")
         self.directory = directory
+
+
+class OthersServing(CollectorError):
+    """Collectors serve from a database that has to be nobody's; `hosts` are where they run."""
+
+    advice = "stop them first: `systemctl stop bdcs` on each of these hosts"
+
+    def __init__(self, place: object, hosts: Sequence[str]) -> None:
+        where = ", ".join(hosts) or "hosts that this user may not be told"
+        super().__init__(f"{place}: collectors serve from there, on {where}")
+        self.hosts = hosts
 
 
 class InvalidPackage(CollectorError):

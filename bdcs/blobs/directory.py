@@ -63,7 +63,7 @@ class Directory:
         """Make the bytes of finished drafts durable. Raises `BlobsFull`."""
         with space_errors(self._quarantine):
             if len(placements) > SYNC_EACH:
-                _sync_file_system(self._quarantine)
+                sync_file_system(self._quarantine)
             else:
                 for placement in placements:
                     _sync(placement.draft.path)
@@ -86,7 +86,7 @@ class Directory:
                         if each:
                             os.fsync(directory)
                 if not each:
-                    _sync_file_system(self._packages)
+                    sync_file_system(self._packages)
         except BaseException:
             for placement in placed:
                 self.delete(placement.target, [placement.path])
@@ -257,7 +257,7 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_file_system(path: Path) -> None:
+def sync_file_system(path: Path) -> None:
     """syncfs(2): one flush for all files, where one for each of thousands would take minutes."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

@@ -8,14 +8,19 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bdcs.errors import EXIT_DONE, EXIT_REFUSED
 from bdcs.privileges import become_owner
-from bdcs.settings import Settings
+from bdcs.settings import FILES, Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from bdcs.services.copying_logs import CopiedLogs
 
 HELP = "copy a store into another one, as from SQLite to PostgreSQL, while its collectors go on"
 
@@ -28,7 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Make the store TO hold what the store FROM holds. Collectors may go on with FROM meanwhile: run this"
         " again, and only what changed since is copied; so it is after an interruption, too. Nothing is"
         " served from TO before the collectors of FROM are stopped and this was run once more with --last,"
-        " which compares the evidence with the tables as `bdcs check` does. FROM is only read."
+        " which compares the evidence with the tables as `bdcs check` does. FROM is only read. Where the"
+        " setting blobs names S3, logs of builds go from the data directory there; packages do not."
     )
     parser.add_argument("source", metavar="FROM", help="URL of the store that is copied, such as sqlite:")
     parser.add_argument("target", metavar="TO", help="URL of the copy, such as postgresql://host/bdcs")
@@ -38,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Copy, and with --last check the copy and let it be one no longer."""
+    from bdcs.server.shared import without_others
     from bdcs.services import copying
+    from bdcs.services.copying_logs import CopiedLogs
     from bdcs.store import schema
     from bdcs.store.engine import create_reader, create_writer
     from bdcs.store.places import directory_of, place_of
@@ -46,33 +54,33 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 
     source = place_of(arguments.source, settings.data)
     become_owner(directory_of(source, settings.data))
-    with _nobody_serving(source) if arguments.last else contextlib.nullcontext():
+    with without_others(source) if arguments.last else contextlib.nullcontext():
         reading, writing = create_reader(source), create_writer(place_of(arguments.target, settings.data))
         try:
             with transaction(writing) as connection:
                 schema.upgrade(connection)
             copied = copying.copy(reading, writing, _progress())
+            logs = _copy_logs(reading, settings) if isinstance(source, Path) else CopiedLogs()
             differences = _check(writing) if arguments.last else None
             if differences == 0:
                 copying.finish(writing)
         finally:
             reading.dispose()
             writing.dispose()
-    outcome = asdict(copied) | {"differences": differences, "finished": differences == 0}
+    ends = {"differences": differences, "finished": differences == 0}
+    outcome = asdict(copied) | {"logs": logs.logs, "copied_logs": logs.copied} | ends
     print(json.dumps(outcome) if arguments.json else _text(outcome))
     return EXIT_REFUSED if differences else EXIT_DONE
 
 
-@contextlib.contextmanager
-def _nobody_serving(source: Any) -> Iterator[None]:
-    """Hold a store that is a file, so that no collector begins to serve from it. Raises `AlreadyServing`."""
-    from bdcs.blobs.server_lock import only_server
+def _copy_logs(store: Engine, settings: Settings) -> CopiedLogs:
+    """Copy them where collectors of the copy look for them, unless that is where they are."""
+    from bdcs.blobs.configured import blobs_of
+    from bdcs.services.copying_logs import CopiedLogs, copy_logs
 
-    if isinstance(source, Path):
-        with only_server(source.parent):
-            yield
-    else:
-        yield
+    if settings.blobs == FILES:
+        return CopiedLogs()
+    return copy_logs(store, settings.data, blobs_of(settings))
 
 
 def _check(copy: Any) -> int:
@@ -99,9 +107,10 @@ def _progress() -> Callable[[str, int, int], None]:
 
 
 def _text(outcome: dict[str, Any]) -> str:
-    did = "{rows} rows in {tables} tables: {added} added, {changed} changed, {removed} removed".format(
-        **outcome
-    )
+    did = (
+        "{rows} rows in {tables} tables: {added} added, {changed} changed, {removed} removed;"
+        " {copied_logs} logs copied"
+    ).format(**outcome)
     if outcome["finished"]:
         return f"{did}\nChecked, no differences: collectors may serve from the copy, and from it alone."
     if outcome["differences"]:

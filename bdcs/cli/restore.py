@@ -57,12 +57,13 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 @contextlib.contextmanager
 def _nobody_serving(settings: Settings) -> Iterator[None]:
     from bdcs.blobs.server_lock import only_server
-    from bdcs.store.engine import directory_of, place_of
+    from bdcs.server.shared import store_place, without_others
 
-    place = place_of(settings.store, settings.data)
+    place = store_place(settings)
     with contextlib.ExitStack() as held:
-        for directory in {settings.data, directory_of(place, settings.data)}:
-            held.enter_context(only_server(directory))
+        if not isinstance(place, Path) or place.parent != settings.data:
+            held.enter_context(only_server(settings.data))
+        held.enter_context(without_others(place))
         yield
 
 
@@ -81,6 +82,6 @@ def _put_back(source: Path, settings: Settings) -> None:
     if settings.blobs == FILES:
         taken.append(settings.data / restoring.PACKAGES)
     for path in taken:
-        if path.exists():
+        if path.exists() and not restoring.is_unfinished(settings.data):
             raise BackupExists(path)
     restoring.put_back(source, settings.data)

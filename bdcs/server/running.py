@@ -78,6 +78,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         for directory in {settings.data, directory_of(place, settings.data)}:
             leaving.enter_context(only_server(directory))
         leaving.enter_context(beside_others(settings))
+        restoring.require_whole(settings.data)
         store = Store(place)
         try:
             await store.write(schema.upgrade)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, select, text
 
 from bdcs.errors import StoreUnavailable
 from bdcs.store.engine import engine_errors
@@ -74,6 +74,17 @@ def session_lock_if_free(engine: Engine, name: str, *, is_shared: bool) -> Itera
         yield bool(row[0])
 
 
+def holders(engine: Engine, name: str) -> list[str]:
+    """Return the addresses of who holds a lock, each once, as far as the server tells us.
+
+    Raises `StoreUnavailable`.
+    """
+    key = _key(name) & (2**64 - 1)
+    values = {"high": key >> 32, "low": key & (2**32 - 1)}
+    with engine_errors(), engine.connect() as connection:
+        return sorted(connection.scalars(_HOLDERS, values))
+
+
 @contextlib.contextmanager
 def _session(engine: Engine) -> Iterator[Any]:
     """Give a connection of the driver's, in no transaction, that ends with the block."""
@@ -111,6 +122,12 @@ def _row(name: str) -> str:
     return f"lock {name}"
 
 
+_HOLDERS: Final = text(
+    "SELECT DISTINCT coalesce(host(client_addr), 'this host') FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = :high AND objid = :low"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND pid != pg_backend_pid()"
+)
 _PUT_TOKEN: Final = (
     "INSERT INTO sequences (name, value) VALUES (%s, %s)"
     " ON CONFLICT (name) DO UPDATE SET value = EXCLUDED.value"

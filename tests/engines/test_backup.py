@@ -11,7 +11,7 @@ from bdcs.services.restoring import GAP
 from tests.builds import CHOST, TARGET, HandBuilder, Wisher, specification
 from tests.integration.test_backup import build, index
 from tests.postgresql import Server, programs, running_postgresql
-from tests.processes import Collector, run
+from tests.processes import BDCS, Collector, run
 from tests.waiting import until
 
 pytestmark = pytest.mark.engines
@@ -45,6 +45,11 @@ def test_a_dump_goes_on_as_a_store(cluster: Server, tmp_path: Path) -> None:
         kept = (wisher.seq, wisher.prev)
         assert wisher.push(3).status == 200
         before = index(collector)["time"]
+        elsewhere = ("--data", str(tmp_path / "elsewhere"))
+        served = "collectors serve from there, on 127.0.0.1"
+        assert served in run([*BDCS, "restore", *elsewhere, "--store", lost], check=False).stderr
+        copy = [*BDCS, "copy-store", "--last", *elsewhere, lost, "sqlite:"]
+        assert served in run(copy, check=False).stderr
         collector.kill()
 
         run([programs() / "pg_restore", "--no-owner", f"--dbname={new}", dump], check=True)

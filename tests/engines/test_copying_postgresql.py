@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A store of SQLite becomes one of PostgreSQL, under whatever its collector does meanwhile."""
 
+import json
 import lzma
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,8 +16,11 @@ from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.places import PostgreSQL
 from bdcs.store.store import transaction
 from dev.places import ROOT
+from tests.builds import specification
+from tests.integration.test_backup import build, builder_of
 from tests.postgresql import Server, running_postgresql
 from tests.processes import BDCS, Collector, run
+from tests.s3 import REGION, running_s3
 from tests.stored_rows import contents, fill
 
 pytestmark = pytest.mark.engines
@@ -88,3 +92,26 @@ def test_a_collector_moves_to_postgresql(tmp_path: Path, postgresql: Server) -> 
         assert "12 records" in done.stdout
         assert "no differences" in done.stdout
         assert serving.stop() == 0
+
+
+def test_logs_of_builds_move_with_it(tmp_path: Path, postgresql: Server) -> None:
+    """They go to the bucket, each once; what is interrupted goes on."""
+    with Collector(tmp_path) as serving:
+        wisher, builder = builder_of(serving, "optional")
+        for name in ("alpha", "beta"):
+            build(wisher, builder, specification(f"app-misc/{name}-1.0"))
+        assert serving.stop() == 0
+    url = postgresql.new_database(is_empty=True)
+    with running_s3(tmp_path) as s3:
+        config = tmp_path / "bdcs.toml"
+        bucket = f"s3://{s3.new_bucket()}/some"
+        config.write_text(f'blobs = "{bucket}"\ns3_endpoint = "{s3.url}"\ns3_region = "{REGION}"\n')
+        options: list[str | Path] = ["--data", tmp_path / "data", "--config", config]
+        copy = [*BDCS, "copy-store", "sqlite:", url, *options, "--json"]
+        s3.fail("PUT", "", "refused", times=3)
+        assert "reduce your request rate" in run(copy, check=False).stderr
+        counts = [json.loads(run([*copy, *more]).stdout) for more in ((), ("--last",))]
+        assert [(one["logs"], one["copied_logs"]) for one in counts] == [(2, 2), (2, 0)]
+        (tmp_path / "data/logs").rename(tmp_path / "logs")
+        checked = run([*BDCS, "check", "--only", "builds", *options, "--store", url]).stdout
+        assert "2 logs, 20 B: no differences" in checked

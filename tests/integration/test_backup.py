@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from bdcs.services.restoring import BUILD_GAP, GAP
+from bdcs.services.restoring import BUILD_GAP, GAP, is_unfinished
 from gentwoo_client.wire.builds import BuildSpecification
 from tests.builds import CHOST, TARGET, HandBuilder, Wisher, specification
+from tests.crashing import CrashLab
 from tests.integration.test_uploader import add_records
 from tests.peer import Peer, request
-from tests.processes import BDCS, Collector, Machine, Process
+from tests.processes import BDCS, Collector, Machine, Process, run
 from tests.signing import Signer, running_signer, short_directory
 from tests.waiting import until
 
@@ -170,6 +171,38 @@ def test_pushes_and_publications_go_on_while_it_is_made(collector: Collector, tm
     done = collector.bdcs("backup", str(tmp_path / "another"), check=False)
     assert (done.returncode, "has no file" in done.stderr) == (1, True)
     assert not list(tmp_path.glob("*another*"))
+
+
+def test_a_restore_that_is_killed_is_seen_and_begun_again(collector: Collector, tmp_path: Path) -> None:
+    wisher, builder = builder_of(collector, "optional")
+    wisher.push(2)
+    build(wisher, builder, ALPHA)
+    backup = tmp_path / "backup"
+    collector.bdcs("backup", str(backup), "--no-check")
+    collector.stop()
+    place, begun = ["services/restoring.py"], []
+    with CrashLab("bdcs") as lab:
+        steps = lab.run(restoring(backup, tmp_path / "whole"), places=place).steps
+        for step in range(1, steps * 7 // 8, steps // 8):
+            data = tmp_path / f"killed-{step}"
+            assert lab.run(restoring(backup, data), places=place, step=step).was_killed
+            if is_unfinished(data):
+                begun.append(data)
+            else:
+                assert (data / "bdcs.sqlite").exists() == (data / "packages").exists()
+    killed = begun[len(begun) // 2]
+    refused = run([*BDCS, "serve", "--data", killed, "--listen", "127.0.0.1:0"], check=False)
+    assert refused.returncode == 78
+    assert "has not been put in place" in refused.stderr
+    shutil.rmtree(collector.data)
+    killed.rename(collector.data)
+    assert collector.bdcs("restore", str(backup)).stdout.count("no differences") == 3
+    collector.start()
+    assert len(collector.export()) == 2
+
+
+def restoring(backup: Path, data: Path) -> list[str | Path]:
+    return ["restore", backup, "--no-check", "--data", data]
 
 
 def _sockets(where: str, names: list[str]) -> list[str]:
