@@ -4,7 +4,8 @@
 Several collectors are upgraded one after another, so those of the version before have to work with the new
 schema for a while. A migration that lets them says which is the `oldest` schema whose software does (see
 `script.py.mako`); the store keeps that, and software of that schema or a newer one serves from it. What they
-would not understand, such as a column that goes, comes a release later.
+would not understand, such as a column that goes, comes a release later. 0018 is the first whose software asks
+for that: what is older takes no schema but its own, so that earlier migrations have nothing to say.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0019"
 down_revision = "0018"
+oldest = "0019"  # what software before it queues would stand in no queue, and be claimed by nobody
 
 
 def upgrade() -> None:
