@@ -27,10 +27,8 @@ from dev.run import (
     ENVIRONMENT,
     START_TIMEOUT,
     TARGET,
-    CannotRun,
     Job,
     Site,
-    Stop,
     builder_options,
     chosen_port,
     configure_machine,
@@ -39,11 +37,11 @@ from dev.run import (
     follow,
     make_target,
     nothing,
-    on_signal,
     start_signer,
     wait_until_listening,
 )
 from dev.sample import replay
+from dev.session import ENDING, CannotRun, run_until_stopped
 from tests.haproxy import HAProxy
 from tests.postgresql import running_postgresql
 from tests.processes import Process, free_port
@@ -277,28 +275,19 @@ def run(cluster: Cluster) -> None:
 
 def inside() -> int:
     """Be the cluster, away from the terminal: its Ctrl-C would reach every process at once."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    cluster = None
-    with contextlib.ExitStack() as leaving:
-        try:
-            port = chosen_port()
-            home = ROOT / ".run" / f"cluster-{port}"
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir(parents=True)
-            cluster = Cluster(home, port, leaving)
-            run(cluster)
-        except CannotRun as error:
-            print(f"run-cluster: {error}", file=sys.stderr)
-            return 1
-        except Stop:
-            print("\nStopping.", flush=True)
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            if cluster is not None:
-                cluster.stop()
-    return 0
+    return run_until_stopped("run-cluster", begin)
+
+
+def begin(leaving: contextlib.ExitStack) -> None:
+    """Run the cluster; `leaving` ends our own programs, and then the engines."""
+    port = chosen_port()
+    home = ROOT / ".run" / f"cluster-{port}"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    engines = leaving.enter_context(contextlib.ExitStack())
+    cluster = Cluster(home, port, engines)
+    leaving.callback(cluster.stop)
+    run(cluster)
 
 
 def main() -> int:
@@ -307,7 +296,7 @@ def main() -> int:
     if INSIDE in sys.argv:
         return inside()
     with subprocess.Popen([sys.executable, "-m", "dev.cluster", INSIDE], start_new_session=True) as process:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in ENDING:
             signal.signal(number, lambda *_: process.terminate())
         return process.wait()
 

@@ -7,14 +7,15 @@ collector on it and waits until the pages show them. Nothing here comes from a r
 
 import os
 import shutil
-import signal
 import sys
 import time
 import urllib.request
+from contextlib import ExitStack
 
 from benchmarks.fleet import load_store
 from dev.places import ROOT
-from dev.run import CannotRun, Job, Stop, chosen_port, on_signal, wait_until_listening
+from dev.run import Job, chosen_port, wait_until_listening
+from dev.session import CannotRun, run_until_stopped
 
 MACHINES_SETTING = "DEMO_MACHINES"
 MACHINES = 1000
@@ -25,24 +26,16 @@ LOOK = 0.5
 
 def main() -> int:
     """Run the demo; return the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    start, job = time.monotonic(), None
-    try:
-        job = Job(ROOT / ".run" / "demo", chosen_port())
-        fill(job, start)
-        show(job, start)
-    except CannotRun as error:
-        print(f"demo: {error}", file=sys.stderr)
-        return 1
-    except Stop:
-        print("\nStopping.", flush=True)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        if job is not None:
-            job.stop()
-    return 0
+    return run_until_stopped("demo", begin)
+
+
+def begin(leaving: ExitStack) -> None:
+    """Fill a store and show it; `leaving` ends the collector."""
+    start = time.monotonic()
+    job = Job(ROOT / ".run" / "demo", chosen_port())
+    leaving.callback(job.stop)
+    fill(job, start)
+    show(job, start)
 
 
 def fill(job: Job, start: float) -> None:

@@ -9,14 +9,14 @@ made once, in `.packaging/`; tests work on copies. Needs root, since nobody else
 import os
 import re
 import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from dev.places import LOCK, PACKAGING, PORTAGE, ROOT, VENV, client_venv
+from dev.places import LOCK, PACKAGING, PORTAGE, VENV, client_venv
+from dev.quietly import quietly
 
 PYTHON = "3.13"
 PYINOTIFY = "pyinotify==0.9.6"
@@ -209,19 +209,10 @@ def _system(root: Path) -> None:
 
 
 def _run(*command: str | Path) -> None:
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        last = "\n".join(done.stdout.splitlines()[-15:])
-        raise RootFailed(f"{Path(command[0]).name} ended with {done.returncode}:\n{last}")
+    code, output = quietly(*command)
+    if code:
+        last = "\n".join(output.splitlines()[-15:])
+        raise RootFailed(f"{Path(command[0]).name} ended with {code}:\n{last}")
 
 
 def main() -> int:

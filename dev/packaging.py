@@ -19,6 +19,7 @@ from pathlib import Path
 from dev.dist import git
 from dev.gentoo_root import RootFailed, Unavailable, base_root, remove
 from dev.places import PACKAGING, PKGCHECK, ROOT, VENV
+from dev.quietly import quietly
 from tests.packaging.boot import boot
 from tests.packaging.container import Container
 from tests.packaging.layers import Layers
@@ -119,18 +120,9 @@ def _install() -> None:
 
 
 def _run(*command: str | Path, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode:
-        raise Impossible(f"{' '.join(map(str, command))} ended with {done.returncode}: {done.stdout[-500:]}")
+    code, output = quietly(*command, environment=environment)
+    if code:
+        raise Impossible(f"{' '.join(map(str, command))} ended with {code}: {output[-500:]}")
 
 
 ABILITIES: dict[str, tuple[Callable[[], None], str, str]] = {

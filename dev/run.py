@@ -11,19 +11,19 @@ stopped.
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from dev.places import PORTAGE, ROOT, VENV
 from dev.sample import replay
+from dev.session import CannotRun, run_until_stopped
 
 PORT_SETTING = "RUN_PORT"
 DEFAULT_PORT = 8642
@@ -39,14 +39,6 @@ ENVIRONMENT = {
     name: value for name, value in os.environ.items() if not name.startswith(("GENTWOO_", "BDCS_"))
 }
 """Settings of an installed GenTwoo are not those of this one."""
-
-
-class CannotRun(Exception):
-    """Why the main job does not start, in words for whoever typed `make run`."""
-
-
-class Stop(Exception):
-    """A signal asked for the end."""
 
 
 class Job:
@@ -353,10 +345,6 @@ def describe_job(job: Job, site: Site, packages: str) -> str:
     )
 
 
-def on_signal(number: int, frame: FrameType | None) -> None:
-    raise Stop
-
-
 def run(job: Job) -> None:
     """Start everything, tell where it is, and follow it."""
     site = find_site(job.home)
@@ -377,27 +365,18 @@ def run(job: Job) -> None:
     follow(job, lines)
 
 
+def begin(leaving: ExitStack) -> None:
+    """Run the job; `leaving` ends it."""
+    port = chosen_port()
+    home = ROOT / ".run" / str(port)
+    home.mkdir(parents=True, exist_ok=True)
+    job = Job(home, port)
+    leaving.callback(job.stop)
+    run(job)
+
+
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, on_signal)
-    job = None
-    try:
-        port = chosen_port()
-        home = ROOT / ".run" / str(port)
-        home.mkdir(parents=True, exist_ok=True)
-        job = Job(home, port)
-        run(job)
-    except CannotRun as error:
-        print(f"run: {error}", file=sys.stderr)
-        return 1
-    except Stop:
-        print("\nStopping.", flush=True)
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        if job is not None:
-            job.stop()
-    return 0
+    return run_until_stopped("run", begin)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from playwright.sync_api import Browser, sync_playwright
 from benchmarks.fleet import load_store
 from dev.demo import SEED, page
 from dev.places import ROOT, VENV
-from dev.run import ENVIRONMENT, CannotRun, Job, chosen_port, wait_until_listening
+from dev.run import ENVIRONMENT, Job, chosen_port, wait_until_listening
+from dev.session import CannotRun
 
 CHROMIUM = Path("/usr/bin/chromium")
 MACHINES = 500

@@ -32,6 +32,7 @@ from dev.places import (
     find_interpreter,
     user_venv,
 )
+from dev.quietly import quietly
 
 STAMP = ".setup-stamp"
 OTHER_PYTHONS = ("3.12", "3.13")
@@ -105,17 +106,9 @@ class Step:
 
 def call(*command: str | Path, cwd: Path = ROOT) -> None:
     """Run `command`, silent unless it fails; raises `SetupFailed` with what it printed."""
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SetupFailed(f"{' '.join(map(str, command))}\n{done.stdout}")
+    code, output = quietly(*command, cwd=cwd)
+    if code:
+        raise SetupFailed(f"{' '.join(map(str, command))}\n{output}")
 
 
 def make_venv(python: Path | str, directory: Path, requirements: Sequence[str | Path]) -> None:
