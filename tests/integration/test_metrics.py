@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from sqlalchemy import insert
 
 from bdcs.measures import Counter, Gauge, Histogram
@@ -61,6 +62,7 @@ def test_no_label_is_what_a_client_chose_and_the_end_is_told_first(tmp_path: Pat
         assert "bdcs_ready 0.0" in shown(collector)
 
 
+@pytest.mark.sqlite  # in a shared store it is the turn of another collector, and none would be ready
 def test_a_store_that_takes_nothing_is_told_of_and_forgotten(tmp_path: Path) -> None:
     """Somebody else has the lock: reads work, writes do not."""
     with Collector(tmp_path) as collector:
