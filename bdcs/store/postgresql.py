@@ -59,8 +59,12 @@ _SESSION: Final[Mapping[str, str]] = {
     "tcp_keepalives_interval": "1s",
     "tcp_keepalives_count": str(SILENCE // 2),
     "tcp_user_timeout": f"{SILENCE}s",
+    "jit": "off",
 }
 """What the server is told: a collector that hangs, or is cut off, does not keep the others from writing.
+
+Nor does it compile statements: what reads records does so in every month's table, and compiling that takes
+half a second where running it takes less.
 
 Statements have no limit: it would be the commit's as well, and a commit whose wait for a synchronous replica
 is cut short counts as done (`_Session.commit`).
