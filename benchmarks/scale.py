@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -39,12 +40,13 @@ from bdcs.store.store import Store, transaction
 from benchmarks import backfill_ingest, index_304, index_publish, live_ingest, statistics_pages
 from benchmarks.limits import MESSAGE_SIZE
 from benchmarks.load import drive
-from benchmarks.statistics_pages import AUDIENCE, SEED, processor_time
+from benchmarks.statistics_pages import AUDIENCE, PATIENCE, SEED, is_quiet, processor_time
 from benchmarks.table import Row, print_table
 from benchmarks.wide_fleet import load_wide_store
 from tests.index_rows import NAME, START
 from tests.postgresql import Server, open_postgresql
 from tests.processes import BDCS, LISTENING, Collector, Process
+from tests.waiting import until
 
 RECORDS: Final = 10_000_000
 ROUNDS: Final = 3
@@ -201,11 +203,11 @@ def live(ground: Ground) -> Ingest:
         assert collector.process is not None
         own = collector.process.pid
         queues = live_ingest.queues(collector.url)
+        until(partial(is_quiet, lambda: [own, *ground.backends()]), PATIENCE)
         before, served = processor_time(lambda: [own]), processor_time(ground.backends)
         done = drive(collector.url, queues)
         processor = (processor_time(lambda: [own]) - before) / done.requests
         backend = (processor_time(ground.backends) - served) / done.requests
-        collector.stop()
     return Ingest(
         rate=done.rate,
         limit=limit,
@@ -223,7 +225,6 @@ def ingest_rows(ground: Ground, rounds: int) -> list[Row]:
     for _ in range(rounds):
         with ground.collector(is_pinned=True) as prepared, prepared as collector:
             backfills.append(backfill_ingest.ingest(collector))
-            collector.stop()
     ratio = statistics.median(each.rate / each.limit for each in lives)
     rates = [each.rate for each in lives]
     share = statistics.median(each.least / each.processor for each in lives)
@@ -301,7 +302,6 @@ def index_rows(ground: Ground, rounds: int) -> list[Row]:
                 (index_304.measure(url).rate, index_304.measure(collector.url).rate) for _ in range(rounds)
             ]
             process.stop()
-            collector.stop()
     ratio = statistics.median(ours / limit for limit, ours in rates)
     best = min(taken)
     return [

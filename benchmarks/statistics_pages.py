@@ -243,7 +243,6 @@ def served(
         for what, paths in addresses(names).items():
             ask(collector.url, pids, itertools.islice(paths, 10))
             yield what, ask(collector.url, pids, paths)
-        collector.stop()
 
 
 def row_of(what: str, answers: Answers) -> Row:
