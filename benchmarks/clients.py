@@ -455,6 +455,7 @@ def serving(home: Path, store: str, through: str | None) -> Iterator[Site]:
             Collector(home / "collector", options=("--config", str(home / "bdcs.toml")))
         )
         shelf = Shelf(collector.data)
+        shelf.engine = engines.create_writer(place)
         shelf.add_target("amd64")
         shelf.put("amd64", "app-misc/alpha-1.0", b"alpha")
         until(lambda: request(collector.url, "GET", INDEX).status == 200, what="an index")
