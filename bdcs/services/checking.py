@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, func, select
@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, func, select
 from bdcs.domain import codes, installations
 from bdcs.domain.evidence import Envelope, Form, unpack
 from bdcs.errors import EvidenceDamaged, StoreDamaged
+from bdcs.services.differences import Differences
 from bdcs.services.machines import Machine, find
 from bdcs.store import tables
 from bdcs.store.evidence import EvidenceCodec
@@ -28,30 +29,19 @@ from gentwoo_client.wire.errors import ProtocolError
 from gentwoo_client.wire.records import PackageStateChange
 from gentwoo_client.wire.segments import assemble, open_segment
 
-SHOWN: Final = 20  # differences that are kept with their text
-
 Package = tuple[str, str]
 Present = dict[tuple[int, Package, str], tuple[int, str | None]]
 """Of machine, package and version: when it arrived, and from which repository."""
 
 
 @dataclass(slots=True)
-class Report:
+class Report(Differences):
     """What was looked at and what was found."""
 
     machines: int = 0
     segments: int = 0
     records: int = 0
     installations: int = 0
-    differences: int = 0
-    first: list[str] = field(default_factory=list)
-    """The first few differences."""
-
-    def differ(self, text: str) -> None:
-        """Count one difference."""
-        self.differences += 1
-        if len(self.first) < SHOWN:
-            self.first.append(text)
 
 
 def check(engine: Engine, progress: Callable[[int, int], None]) -> Report:

@@ -12,7 +12,7 @@ import gzip
 import hashlib
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -24,6 +24,7 @@ from bdcs.blobs.index_files import PACKED, PLAIN, IndexFiles
 from bdcs.domain.packages_index import LEAD, parse_entry
 from bdcs.errors import BlobMissing, NoSuchTarget
 from bdcs.services import generations, indexing, restoring, targets
+from bdcs.services.differences import Differences
 from bdcs.services.indexing import State
 from bdcs.services.target_locks import changing, undisturbed
 from bdcs.services.targets import Target
@@ -31,7 +32,6 @@ from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.store import transaction
 from bdcs.store.tables import builds, memberships
 
-SHOWN: Final = 20  # differences that are kept with their text
 READ_SIZE: Final = 1 << 20  # bytes at once
 PATIENCE: Final = 10.0  # seconds that a server has to write an index that was not due before
 
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
-class BinhostReport:
+class BinhostReport(Differences):
     """What was looked at and what was found."""
 
     targets: int = 0
@@ -49,15 +49,6 @@ class BinhostReport:
     files: int = 0
     size: int = 0
     """Bytes of the files."""
-    differences: int = 0
-    first: list[str] = field(default_factory=list)
-    """The first few differences."""
-
-    def differ(self, text: str) -> None:
-        """Count one difference."""
-        self.differences += 1
-        if len(self.first) < SHOWN:
-            self.first.append(text)
 
 
 def check_binhost(

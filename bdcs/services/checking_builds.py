@@ -10,7 +10,7 @@ that no attempt promises.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,15 +19,15 @@ from sqlalchemy import Connection, Engine, Select, func, or_, select
 from bdcs.blobs.attempt_logs import AttemptLogs, Logs
 from bdcs.domain.jobs import IN_FLIGHT, AttemptState, JobState, MemberState
 from bdcs.services import outbox, queueing
+from bdcs.services.differences import Differences
 from bdcs.store.store import transaction
 from bdcs.store.tables import attempts, jobs, members, requests
 
-SHOWN: Final = 20  # differences that are kept with their text
 _WAITS: Final = members.c.state == str(MemberState.WAITING)
 
 
 @dataclass(slots=True)
-class BuildsReport:
+class BuildsReport(Differences):
     """What was looked at and what was found."""
 
     requests: int = 0
@@ -38,15 +38,6 @@ class BuildsReport:
     """Bytes of the logs."""
     events: int = 0
     """That are set aside, since the broker refuses them; no difference."""
-    differences: int = 0
-    first: list[str] = field(default_factory=list)
-    """The first few differences."""
-
-    def differ(self, text: str) -> None:
-        """Count one difference."""
-        self.differences += 1
-        if len(self.first) < SHOWN:
-            self.first.append(text)
 
 
 def check_builds(engine: Engine, data: Path, logs: Logs | None = None) -> BuildsReport:
