@@ -6,15 +6,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import BigInteger, BindParameter, ColumnElement, Connection, bindparam, delete, select
 
 from bdcs.errors import StoreUnavailable
 from bdcs.services.regular_work import regularly
+from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import answers
 from gentwoo_client.wire import limits
@@ -70,25 +71,67 @@ def once(
     All in the transaction of `connection`. Raises `TokenReused` where the machine used the token's `jti` for
     another request; and whatever `do` raises, in which case nothing is kept.
     """
-    # As long as a token is accepted, its answer is kept.
-    connection.execute(delete(answers).where(_is_over(now)))
-    number = hashlib.sha256(f"{token.sub}:{token.jti}".encode()).digest()
-    known = connection.execute(select(answers).where(answers.c.id == number)).first()
-    if known is not None:
-        if known.request != request.digest():
-            raise TokenReused()
-        return Answer(status=known.status, body=known.body)
-    answer = do(connection)
-    connection.execute(
-        answers.insert().values(
-            id=number,
-            request=request.digest(),
-            expires_at=token.expires_at,
-            status=answer.status,
-            body=answer.body,
-        )
-    )
+
+    def do_it(fresh: Sequence[int]) -> dict[int, Answer]:
+        return {index: do(connection) for index in fresh}
+
+    (answer,) = once_each(connection, [(request, token)], now, do_it)
+    if isinstance(answer, TokenReused):
+        raise answer
+    assert answer is not None
     return answer
+
+
+def once_each(
+    connection: Connection,
+    asked: Sequence[tuple[SignedRequest, Token]],
+    now: float,
+    do: Callable[[Sequence[int]], Mapping[int, Answer]],
+) -> list[Answer | TokenReused | None]:
+    """Do for many requests what `once` does for one; what it raises stands in the place of the answer.
+
+    `do` gets the indexes of those that were not answered before, and returns answers of some of them; for
+    the others nothing is kept, and None is returned.
+    """
+    numbers = [_number(token) for _, token in asked]
+    digests = [request.digest() for request, _ in asked]
+    # As long as a token is accepted, its answer is kept. `drop_those_over` drops the others.
+    kept: dict[bytes, tuple[bytes, Answer]] = {}
+    for some in slices(numbers):
+        connection.execute(_DROP, {"ids": some, "now": int(now)})
+        for number, request, status, body in connection.execute(_KEPT, {"ids": some}).all():
+            kept[number] = (request, Answer(status=status, body=body))
+    first: dict[bytes, int] = {}
+    for index, number in enumerate(numbers):
+        if number not in kept:
+            first.setdefault(number, index)
+    rows = []
+    for index, answer in (do(list(first.values())) if first else {}).items():
+        kept[numbers[index]] = (digests[index], answer)
+        rows.append(
+            {
+                "id": numbers[index],
+                "request": digests[index],
+                "expires_at": asked[index][1].expires_at,
+                "status": answer.status,
+                "body": answer.body,
+            }
+        )
+    if rows:
+        connection.execute(_KEEP, rows)
+    return [_kept(kept.get(number), digest) for number, digest in zip(numbers, digests, strict=True)]
+
+
+def _kept(known: tuple[bytes, Answer] | None, request: bytes) -> Answer | TokenReused | None:
+    if known is None:
+        return None
+    kept, answer = known
+    return answer if kept == request else TokenReused()
+
+
+def _number(token: Token) -> bytes:
+    """Return the hash of the machine and the number that it gave its request."""
+    return hashlib.sha256(f"{token.sub}:{token.jti}".encode()).digest()
 
 
 async def drop_those_over(store: Store) -> None:
@@ -109,5 +152,12 @@ async def drop(store: Store, now: float) -> None:
         await store.write(lambda connection: connection.execute(delete(answers).where(over)))
 
 
-def _is_over(now: float) -> ColumnElement[bool]:
-    return answers.c.expires_at + limits.TOKEN_LEEWAY < int(now)
+def _is_over(now: float | BindParameter[int]) -> ColumnElement[bool]:
+    moment = now if isinstance(now, BindParameter) else int(now)
+    return answers.c.expires_at + limits.TOKEN_LEEWAY < moment
+
+
+_THESE: Final = answers.c.id.in_(bindparam("ids", expanding=True))
+_DROP: Final = delete(answers).where(_THESE, _is_over(bindparam("now", type_=BigInteger)))
+_KEPT: Final = select(answers.c.id, answers.c.request, answers.c.status, answers.c.body).where(_THESE)
+_KEEP: Final = answers.insert()

@@ -7,7 +7,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,28 +18,27 @@ from sqlalchemy import Connection, select, update
 from bdcs.blobs.attempt_logs import Logs
 from bdcs.domain.jobs import AttemptState, Failure, JobState
 from bdcs.errors import CollectorError, SignerUnavailable, StoreUnavailable
-from bdcs.services import answers, attempt_publishing, builders, targets
+from bdcs.services import answers, attempt_publishing, builders, claiming
 from bdcs.services.answers import Answer, SignedRequest
 from bdcs.services.attempt_publishing import Handover
 from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
+from bdcs.services.claiming import Asking, Claimed
 from bdcs.services.finishing import to_its_end
 from bdcs.services.jobs import Claimant, Jobs
-from bdcs.services.machines import Machine
 from bdcs.services.publishing import Publisher
 from bdcs.services.waking import Transactions, attempt_topic, job_topic, target_topic
 from bdcs.store import tables
 from bdcs.store.tables import attempts, jobs
 from gentwoo_client.wire.build_messages import Claim, Failed, Fencing, LogPiece, Publish
 from gentwoo_client.wire.cpv import CPV
-from gentwoo_client.wire.errors import Forbidden, LeaseLost, RefusedPackage, Unavailable
+from gentwoo_client.wire.errors import LeaseLost, RefusedPackage, Unavailable
 from gentwoo_client.wire.tokens import Token
 
 log = logging.getLogger(__name__)
 
 POLL: Final = 5.0
 """Seconds after which who waits looks again without having been woken: others may have done it."""
-SEEN: Final = 15  # seconds in which a builder is not noted again
 RETRY_AFTER: Final = 30  # seconds after which who could not publish tries again
 LOG_THREADS: Final = 4
 """Logs that are looked at or written at once, by threads that downloads and uploads cannot take."""
@@ -68,22 +67,34 @@ class Attempting:
         Raises `Forbidden` where the machine is no builder of any of the targets.
         """
         token = await self.authenticator.verified(signed)
-        claimant = await self.transactions.write(lambda book: self._seen(book, token, claim))
         deadline = time.monotonic() + wait
+        asking = Asking(signed=signed, token=token, claim=claim)
+        claimed = await self._claimed(asking)
+        if claimed.answer is not None:
+            return claimed.answer
+        claimant = claimed.claimant
+        asking = Asking(signed=signed, token=token, claim=claim, claimant=claimant)
         topics = map(target_topic, claimant.target_ids)
         with self.transactions.bus.subscribed(*topics) as subscription:
             while not claim.draining:
                 if await self.transactions.store.read(partial(_has_work, claimant=claimant)):
-                    answer = await self.transactions.write(
-                        lambda book: self._claimed(book, signed, token, claimant)
-                    )
-                    if answer is not None:
-                        return answer
+                    claimed = await self._claimed(asking)
+                    if claimed.answer is not None:
+                        return claimed.answer
                 left = deadline - time.monotonic()
                 if left <= 0 or subscription.is_closing:
                     break
                 await subscription.wait(min(left, POLL))
         return Answer(status=204, body="")
+
+    async def _claimed(self, asking: Asking) -> Claimed:
+        """Claim with all others who do so now."""
+        try:
+            claimed: Claimed = await self.transactions.write_grouped(self._claim_all, asking)
+        except asyncio.CancelledError:
+            asking.is_gone = True
+            raise
+        return claimed
 
     async def heartbeat(self, signed: SignedRequest, number: int, beat: Fencing, *, wait: float) -> Document:
         """Renew the lease, or give the job back; then wait at most so long for the attempt to be over.
@@ -195,25 +206,8 @@ class Attempting:
     def _book(self, connection: Connection) -> Jobs:
         return Jobs(connection, self.now(), self.transactions.policy)
 
-    def _seen(self, book: Jobs, token: Token, claim: Claim) -> Claimant:
-        machine = approved(book.connection, token)
-        ids = _targets(book.connection, machine, claim)
-        builders.seen(book.connection, machine.id, claim, book.now)
-        return Claimant(machine_id=machine.id, name=claim.name, target_ids=ids)
-
-    def _claimed(self, book: Jobs, signed: SignedRequest, token: Token, claimant: Claimant) -> Answer | None:
-        def do(connection: Connection) -> Answer:
-            is_drained = builders.is_drained(connection, claimant, for_claim=True)
-            attempt = None if is_drained else book.claim(claimant)
-            if attempt is None:
-                raise _NothingLeft
-            lease = self.documents.lease(connection, attempt.id, book.policy.lease)
-            return Answer(status=201, body=json.dumps(lease))
-
-        try:
-            return answers.once(book.connection, signed, token, self.now(), do)
-        except _NothingLeft:
-            return None  # what `claim` found to be published already stays so
+    def _claim_all(self, book: Jobs, asking: Sequence[Asking]) -> list[Claimed | Exception]:
+        return claiming.claim_all(book, asking, self.documents)
 
     def _beat(self, book: Jobs, token: Token, number: int, beat: Fencing) -> Document:
         machine = approved(book.connection, token)
@@ -230,23 +224,11 @@ class Attempting:
             .where(
                 tables.builders.c.machine_id == machine.id,
                 tables.builders.c.name == attempt.builder,
-                tables.builders.c.seen_at < book.now - SEEN,
+                tables.builders.c.seen_at < book.now - builders.SEEN,
             )
             .values(seen_at=book.now)
         )
         return document
-
-
-class _NothingLeft(Exception):
-    """Others took what was queued."""
-
-
-def _targets(connection: Connection, machine: Machine, claim: Claim) -> tuple[int, ...]:
-    found = [targets.find(connection, name) for name in claim.targets]
-    ids = [one.id for one in found if one is not None and builders.is_approved(connection, one, machine)]
-    if not ids:
-        raise Forbidden("this machine is no builder of these targets: `bdcs admin builders approve`")
-    return tuple(ids)
 
 
 def _has_work(connection: Connection, claimant: Claimant) -> bool:

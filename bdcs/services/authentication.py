@@ -58,7 +58,11 @@ class Authenticator:
 
 def approved(connection: Connection, token: Token) -> Machine:
     """Return the machine. Raises `Unregistered`, `Forgotten`, or the `Forbidden` that says its state."""
-    machine = machines.require(connection, token.sub)
+    return permitted(machines.require(connection, token.sub))
+
+
+def permitted(machine: Machine) -> Machine:
+    """Return the machine. Raises the `Forbidden` that says its state, unless it is approved."""
     if machine.state is State.AWAITING_APPROVAL:
         raise AwaitingApproval()
     if machine.state is State.QUARANTINED:

@@ -180,33 +180,23 @@ class BuildDocuments:
             "attempts": [_attempt(attempt) for attempt in tried],
         }
 
-    def lease(self, connection: Connection, attempt: int, seconds: int) -> Document:
-        """Return what a builder is told of its attempt."""
-        row = connection.execute(
-            select(attempts.c.number, jobs, tables.targets)
-            .join(jobs, jobs.c.id == attempts.c.job_id)
-            .join(tables.targets, tables.targets.c.id == jobs.c.target_id)
-            .where(attempts.c.id == attempt)
-        ).one()
-        target, job = tables.targets.c, jobs.c
-        values = row._mapping
-        told = ("name", "chost", "profile", "cflags", "cpu", "toolchain", "bindist", "signatures")
-        return {
-            "attempt": attempt,
-            "fencing": row.number,
-            "lease": seconds,
-            "job": {
-                "job": values[job.id],
-                "cpv": values[job.cpv],
-                "digest": values[job.digest],
-                "repository": values[job.repository],
-                "specification": json.loads(values[job.specification]),
-            },
-            "target": {
-                **{name: values[target[name]] for name in told},
-                "url": f"{self.public_url}/binhost/{values[target.name]}",
-            },
-        }
+    def leases(self, connection: Connection, attempt_ids: Sequence[int], seconds: int) -> dict[int, str]:
+        """Return what builders are told of their attempts, by these: JSON, with specifications as kept."""
+        targets: dict[str, str] = {}
+        told: dict[int, str] = {}
+        for some in slices(attempt_ids):
+            for row in connection.execute(_LEASES, {"ids": some}).all():
+                attempt, fencing, job, cpv, digest, repository, specification, name, *described = row
+                if name not in targets:
+                    url = f"{self.public_url}/binhost/{name}"
+                    target = {"name": name, **dict(zip(_DESCRIBED, described, strict=True)), "url": url}
+                    targets[name] = json.dumps(target)
+                facts = json.dumps({"job": job, "cpv": cpv, "digest": digest, "repository": repository})
+                told[attempt] = (
+                    f'{{"attempt": {attempt}, "fencing": {fencing}, "lease": {seconds}, "job": {facts[:-1]},'
+                    f' "specification": {specification}}}, "target": {targets[name]}}}'
+                )
+        return told
 
     def builders(self, connection: Connection, now: int) -> Document:
         """Return who builds, or waits for work."""
@@ -345,6 +335,25 @@ _MEMBERS: Final = (
 )
 
 _PATHS: Final = select(builds.c.id, builds.c.path).where(builds.c.id.in_(bindparam("ids", expanding=True)))
+
+_DESCRIBED: Final = ("chost", "profile", "cflags", "cpu", "toolchain", "bindist", "signatures")
+"""What a builder is told of its target."""
+_LEASES: Final = (
+    select(
+        attempts.c.id,
+        attempts.c.number,
+        jobs.c.id,
+        jobs.c.cpv,
+        jobs.c.digest,
+        jobs.c.repository,
+        jobs.c.specification,
+        tables.targets.c.name,
+        *(tables.targets.c[name] for name in _DESCRIBED),
+    )
+    .join(jobs, jobs.c.id == attempts.c.job_id)
+    .join(tables.targets, tables.targets.c.id == jobs.c.target_id)
+    .where(attempts.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 _JOBS: Final = (
     select(jobs, tables.targets.c.name.label("target"), builds.c.path)

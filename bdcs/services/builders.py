@@ -7,11 +7,12 @@ Whoever may publish is root on every client, so the approval names each target.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, delete, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, select, update
 
 from bdcs.errors import NoSuchBuilder, NoSuchMachine, NotABuilder
 from bdcs.services import machines
@@ -19,12 +20,15 @@ from bdcs.services.jobs import Claimant
 from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
+from bdcs.store.slices import slices
 from bdcs.store.tables import builder_targets
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire.build_messages import Claim
 
 BUILDER_SEEN: Final = 300
 """Seconds after which a builder that did not ask for work, nor told of any, counts as gone."""
+SEEN: Final = 15
+"""Seconds in which that a builder is there is not written down again."""
 OPERATOR: Final = "operator"
 AUTOSCALE: Final = "autoscale"
 """Who may have said that a builder gets no more work."""
@@ -103,17 +107,52 @@ def machine_leaves(connection: Connection, machine: Machine) -> None:
         connection.execute(update(table).where(table.c.actor == str(machine.uuid)).values(actor=FORGOTTEN))
 
 
-def seen(connection: Connection, machine_id: int, claim: Claim, now: int) -> None:
-    """Write down that a builder is there, or says that it leaves.
+def approvals(connection: Connection, machine_ids: Collection[int]) -> dict[int, dict[str, int]]:
+    """Return the targets that machines may build for, by name, with their ids."""
+    found: dict[int, dict[str, int]] = {}
+    for some in slices(machine_ids):
+        for machine, name, target in connection.execute(_ALLOWED, {"machines": some}).all():
+            found.setdefault(machine, {})[name] = target
+    return found
 
-    What the autoscaler had it do is over when it has left, or comes anew; what the operator said stays.
+
+def seen(
+    connection: Connection, claims: Sequence[tuple[int, Claim]], now: int, others: Collection[int] = ()
+) -> set[tuple[int, str]]:
+    """Write down that builders (by machine) are there, or say that they leave; what is not new, seldom.
+
+    What the autoscaler had one do is over when it has left, or comes anew; what the operator said stays.
+
+    Return the builders of these machines, and of `others`, of whom somebody said that they get no more work,
+    by machine and name. Who wants to say so waits for the end of this transaction, and then sees what was
+    claimed in it. Else one who is dismissed since he builds nothing could be given something meanwhile.
     """
-    rows = tables.builders
-    is_it = and_(rows.c.machine_id == machine_id, rows.c.name == claim.name)
-    known = connection.execute(
-        select(rows.c.seen_at, rows.c.draining, rows.c.appeared_at, rows.c.drained_by).where(is_it)
-    ).first()
-    values = {
+    known: dict[tuple[int, str], Mapping[str, Any]] = {}
+    for some in slices({*others, *(machine for machine, _ in claims)}):
+        for row in connection.execute(_ROWS, {"machines": some}).mappings().all():
+            known[row["machine_id"], row["name"]] = dict(row)
+    news = {}
+    for machine, claim in claims:
+        key = (machine, claim.name)
+        values = _seen(known.get(key), machine, claim, now)
+        if not _is_said(known.get(key), values):
+            known[key] = news[key] = values
+    if news:
+        connection.execute(_SEEN, list(news.values()))
+    return {key for key, values in known.items() if values["drained_by"] is not None}
+
+
+def _is_said(known: Mapping[str, Any] | None, values: Mapping[str, Any]) -> bool:
+    """Whether just that was written down a moment ago."""
+    if known is None or known["seen_at"] <= values["seen_at"] - SEEN:
+        return False
+    return all(known[name] == value for name, value in values.items() if name != "seen_at")
+
+
+def _seen(known: Mapping[str, Any] | None, machine: int, claim: Claim, now: int) -> Mapping[str, Any]:
+    values: dict[str, Any] = {
+        "machine_id": machine,
+        "name": claim.name,
         "targets": json.dumps(sorted(set(claim.targets))),
         "seen_at": now,
         "draining": claim.draining,
@@ -121,29 +160,42 @@ def seen(connection: Connection, machine_id: int, claim: Claim, now: int) -> Non
         "drained_by": None,
     }
     if known is not None:
-        comes_anew = not claim.draining and (known.draining or known.seen_at <= now - BUILDER_SEEN)
-        if not comes_anew and known.appeared_at is not None:
-            values["appeared_at"] = known.appeared_at
-        if known.drained_by == OPERATOR or not (comes_anew or claim.draining):
-            values["drained_by"] = known.drained_by
-    connection.execute(
-        upsert(rows)
-        .values(machine_id=machine_id, name=claim.name, **values)
-        .on_conflict_do_update(index_elements=["machine_id", "name"], set_=values)
-    )
+        comes_anew = not claim.draining and (known["draining"] or known["seen_at"] <= now - BUILDER_SEEN)
+        if not comes_anew and known["appeared_at"] is not None:
+            values["appeared_at"] = known["appeared_at"]
+        if known["drained_by"] == OPERATOR or not (comes_anew or claim.draining):
+            values["drained_by"] = known["drained_by"]
+    return values
 
 
-def is_drained(connection: Connection, claimant: Claimant, *, for_claim: bool = False) -> bool:
-    """Whether somebody said that the builder gets no more work.
+_ALLOWED: Final = (
+    select(builder_targets.c.machine_id, tables.targets.c.name, tables.targets.c.id)
+    .join(tables.targets, tables.targets.c.id == builder_targets.c.target_id)
+    .where(builder_targets.c.machine_id.in_(bindparam("machines", expanding=True)))
+)
+_ROWS: Final = (
+    select(tables.builders)
+    .where(tables.builders.c.machine_id.in_(bindparam("machines", expanding=True)))
+    .order_by(*tables.builders.primary_key)
+    .with_for_update()
+)
+_NOTED: Final = upsert(tables.builders)
+_SEEN: Final = _NOTED.on_conflict_do_update(
+    index_elements=["machine_id", "name"],
+    set_={
+        name: _NOTED.excluded[name]
+        for name in ("targets", "seen_at", "draining", "appeared_at", "drained_by")
+    },
+)
 
-    `for_claim`: who wants to say so waits for the end of this transaction, and then sees what was claimed in
-    it. Else one who is dismissed since he builds nothing could be given something meanwhile.
-    """
+
+def is_drained(connection: Connection, claimant: Claimant) -> bool:
+    """Whether somebody said that the builder gets no more work."""
     rows = tables.builders
     query = select(rows.c.drained_by).where(
         rows.c.machine_id == claimant.machine_id, rows.c.name == claimant.name
     )
-    return connection.scalar(query.with_for_update() if for_claim else query) is not None
+    return connection.scalar(query) is not None
 
 
 def drain(connection: Connection, name: str, by: str | None) -> None:

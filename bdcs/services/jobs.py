@@ -24,6 +24,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
+    bindparam,
     delete,
     exists,
     func,
@@ -51,6 +52,7 @@ from bdcs.domain.jobs import (
 from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
 from bdcs.services import events, queueing
 from bdcs.services.queueing import COLLECTOR as COLLECTOR
+from bdcs.services.turns import Turn, Turns
 from bdcs.store.slices import SLICE, slices
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
 from bdcs.store.upserts import upsert
@@ -206,18 +208,27 @@ class Jobs:
     # Attempts.
 
     def claim(self, claimant: Claimant) -> Attempt | None:
-        """Give the claimant the job whose turn it is; None where nothing is queued for it.
+        """Give the claimant the job whose turn it is; None where nothing is queued for it."""
+        return self.claim_all([claimant])[0]
 
-        Whose turn that is: `services.queueing.turn`.
+    def claim_all(self, claimants: Sequence[Claimant]) -> list[Attempt | None]:
+        """Give each claimant the job whose turn it is, one after the other; None where nothing is queued.
+
+        Whose turn that is: `services.turns`.
         """
-        while (turn := queueing.turn(self.connection, claimant.target_ids)) is not None:
-            if turn.build is not None:  # somebody published it otherwise
+        turns = Turns(self.connection, expected=len(claimants))
+        given: dict[int, Turn] = {}
+        for index, claimant in enumerate(claimants):
+            while (turn := turns.next(claimant.target_ids)) is not None and turn.build is not None:
+                # Somebody published it otherwise.
                 self._end(_End(ids=[turn.job_id], event=Event.PUBLISH, build=turn.build))
-            elif self._move([turn.job_id], Event.CLAIM):
-                return self._lease(turn.job_id, claimant, turn.machine_id)
-            else:
-                queueing.renew(self.connection, [turn.job_id])
-        return None
+                turns.ended(turn)
+            if turn is not None:
+                turns.take(turn)
+                given[index] = turn
+        queueing.renew(self.connection, turns.wrong)
+        leases = iter(self._lease([(turn, claimants[index]) for index, turn in given.items()]))
+        return [next(leases) if index in given else None for index in range(len(claimants))]
 
     def attempt(self, number: int, machine_id: int) -> Attempt:
         """Return that builder's attempt. Raises `NotFound`, also where it is another's."""
@@ -325,7 +336,7 @@ class Jobs:
             for some in slices(ids):
                 moved += self.connection.scalars(
                     update(jobs)
-                    .where(jobs.c.id.in_(some), jobs.c.state == str(state))
+                    .where(jobs.c.id.in_(some), _is_in(state))
                     .values(state=str(after), **values)
                     .returning(jobs.c.id)
                 )
@@ -336,13 +347,7 @@ class Jobs:
         self.touched.jobs.update(moved)
         events.jobs_changed(self.connection, moved, self.now)
         for some in slices(moved):
-            self.touched.requests.update(
-                self.connection.scalars(
-                    select(members.c.request_id)
-                    .where(members.c.job_id.in_(some), members.c.state == str(MemberState.WAITING))
-                    .distinct()
-                )
-            )
+            self.touched.requests.update(self.connection.scalars(_REQUESTS, {"ids": some}))
         return moved
 
     def _begin_anew(self, target_id: int, new: Sequence[NewJob], fresh: Mapping[str, Any]) -> dict[str, int]:
@@ -359,27 +364,42 @@ class Jobs:
         self._move(ids.values(), Event.RETRY, **cleared, **fresh)
         return ids
 
-    def _lease(self, job: int, claimant: Claimant, requester: int) -> Attempt:
-        last = select(func.coalesce(func.max(attempts.c.number), 0)).where(attempts.c.job_id == job)
-        row = self.connection.execute(
-            insert(attempts)
-            .values(
-                job_id=job,
-                number=last.scalar_subquery() + 1,
-                machine_id=claimant.machine_id,
-                builder=claimant.name,
-                started_at=self.now,
-                lease_until=self.now + self.policy.lease,
-                state=str(AttemptState.LEASED),
-                log_size=0,
-            )
-            .returning(*attempts.c)
-        ).one()
-        served = upsert(requesters).values(machine_id=requester, served=row.id)
+    def _lease(self, given: Sequence[tuple[Turn, Claimant]]) -> list[Attempt]:
+        """Lease jobs that are queued, in this order."""
+        if not given:
+            return []
+        ids = [turn.job_id for turn, _ in given]
+        moved = self._move(ids, Event.CLAIM)
+        assert len(moved) == len(ids), "what is queued was looked at in this transaction"
+        numbers: dict[int, int] = {}
+        for some in slices(ids):
+            numbers.update((job, number) for job, number in self.connection.execute(_LAST, {"ids": some}))
+        common = {
+            "started_at": self.now,
+            "lease_until": self.now + self.policy.lease,
+            "state": str(AttemptState.LEASED),
+            "log_size": 0,
+        }
+        values = [
+            {
+                "job_id": turn.job_id,
+                "number": numbers.get(turn.job_id, 0) + 1,
+                "machine_id": claimant.machine_id,
+                "builder": claimant.name,
+                **common,
+            }
+            for turn, claimant in given
+        ]
+        begun = self.connection.scalars(_LEASE, values).all()
+        leases = [
+            Attempt(**{**_NEW, **row, "id": number, "state": AttemptState.LEASED})
+            for number, row in zip(begun, values, strict=True)
+        ]
+        served = {turn.machine_id: lease.id for (turn, _), lease in zip(given, leases, strict=True)}
         self.connection.execute(
-            served.on_conflict_do_update(index_elements=["machine_id"], set_={"served": row.id})
+            _SERVED, [{"machine_id": machine, "served": lease} for machine, lease in served.items()]
         )
-        return attempt_of(row)
+        return leases
 
     def _end_attempts(self, which: ColumnElement[bool], state: AttemptState, **values: Any) -> list[int]:
         """End those attempts that are under way; return their jobs."""
@@ -530,6 +550,32 @@ def in_flight() -> ColumnElement[bool]:
     return jobs.c.state.in_(_IN_FLIGHT)
 
 
+def _is_in(state: JobState) -> ColumnElement[bool]:
+    """Whether jobs that are named by their ids are in that state.
+
+    Not a plain comparison: of two or more jobs SQLite would look at all in that state, by its index.
+    """
+    return jobs.c.state.concat("") == str(state)
+
+
+_REQUESTS: Final = (
+    select(members.c.request_id)
+    .where(
+        members.c.job_id.in_(bindparam("ids", expanding=True)), members.c.state == str(MemberState.WAITING)
+    )
+    .distinct()
+)
+_LAST: Final = (
+    select(attempts.c.job_id, func.max(attempts.c.number))
+    .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
+    .group_by(attempts.c.job_id)
+)
+_LEASE: Final = insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True)
+_NEW: Final[Mapping[str, Any]] = dict.fromkeys(("finished_at", "failure", "failure_text"))
+_SERVED_FIRST: Final = upsert(requesters)
+_SERVED: Final = _SERVED_FIRST.on_conflict_do_update(
+    index_elements=["machine_id"], set_={"served": _SERVED_FIRST.excluded.served}
+)
 _IN_FLIGHT: Final = tuple(str(state) for state in IN_FLIGHT)
 _QUEUED_BY: Final = {event for (_, event), state in _TRANSITIONS.items() if state is JobState.QUEUED}
 

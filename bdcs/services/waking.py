@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,6 +17,7 @@ from bdcs.services.jobs import Jobs, Touched
 from bdcs.store.store import Store
 
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741 - an item of a grouped write
 
 
 def request_topic(number: str) -> str:
@@ -59,6 +60,18 @@ class Transactions:
         self.tell(touched)
         return result
 
+    async def write_grouped(self, work: Callable[[Jobs, Sequence[I]], Sequence[Any]], item: I) -> Any:
+        """Give `item` to `work`, with the others that wait for it: see `Store.write_grouped`.
+
+        Whom that concerned is woken once for all of them. `work` is a function, or a method: it has to be the
+        same each time.
+        """
+        outcome = await self.store.write_grouped(_Together(transactions=self, work=work), item, 1)
+        if not outcome.news.is_told:
+            outcome.news.is_told = True
+            self.tell(outcome.news.touched)
+        return outcome.result
+
     def tell(self, touched: Touched) -> None:
         """Wake whom a transaction concerned, and count what ended with it."""
         for (outcome, reason), count in touched.ended.items():
@@ -70,3 +83,36 @@ class Transactions:
         self.bus.tell(map(target_topic, touched.targets))
         if touched.jobs:
             self.bus.tell([outbox.TOPIC])
+
+
+@dataclass(slots=True, kw_only=True)
+class _News:
+    """Whom a transaction concerned that many share."""
+
+    touched: Touched
+    is_told: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    """What became of one item."""
+
+    result: Any
+    news: _News
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Together:
+    """Does `work` for the items that wait for it; equal to any other that does the same."""
+
+    transactions: Transactions
+    work: Callable[[Jobs, Sequence[Any]], Sequence[Any]]
+
+    def __call__(self, connection: Connection, items: Sequence[Any]) -> list[Any]:
+        book = Jobs(connection, self.transactions.now(), self.transactions.policy)
+        results = self.work(book, items)
+        news = _News(touched=book.touched)
+        return [
+            result if isinstance(result, BaseException) else _Outcome(result=result, news=news)
+            for result in results
+        ]

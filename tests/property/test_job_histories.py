@@ -18,6 +18,7 @@ from bdcs.domain.jobs import IN_FLIGHT, Failure, JobState, MemberState
 from bdcs.domain.targets import Cause
 from bdcs.services import generations, queueing, requests, targets
 from bdcs.services.jobs import Attempt, Claimant, Jobs, published_build
+from bdcs.services.turns import Turns
 from bdcs.services.verdicts import Judge, wishes_of
 from bdcs.store import schema, tables
 from bdcs.store.engine import create_writer
@@ -114,6 +115,27 @@ class Histories(RuleBasedStateMachine):
             assert attempt is not None or not waits or self.all_published(connection)
         if attempt is not None:
             self.held.append(attempt)
+
+    @rule(builders=st.lists(st.sampled_from(BUILDERS), min_size=2, max_size=5))
+    def claim_together(self, builders: list[int]) -> None:
+        """Who claim in one go get what they would have got one after the other."""
+        claimants = [
+            Claimant(machine_id=builder, name="b", target_ids=(self.target.id,)) for builder in builders
+        ]
+        with self.engine.connect() as connection:
+            one_by_one = [Jobs(connection, self.now).claim(claimant) for claimant in claimants]
+            left = self.everything(connection)
+            connection.rollback()
+        with transaction(self.engine) as connection:
+            together = Jobs(connection, self.now).claim_all(claimants)
+            assert together == one_by_one
+            assert self.everything(connection) == left
+        self.held += [attempt for attempt in together if attempt is not None]
+
+    def everything(self, connection: Connection) -> list[Any]:
+        """What claims change, and what comes of it."""
+        changed = (tables.jobs, tables.attempts, tables.members, tables.queue, tables.requesters)
+        return [sorted(map(repr, connection.execute(select(table)))) for table in changed]
 
     def all_published(self, connection: Connection) -> bool:
         """Whether nothing is queued any more, since `claim` found it published."""
@@ -228,7 +250,7 @@ class Histories(RuleBasedStateMachine):
             for machine in wanting.get(job.id, [0])
         ]
         with transaction(self.engine) as connection:
-            turn = queueing.turn(connection, [self.target.id])
+            turn = Turns(connection).next([self.target.id])
         assert (turn and turn.job_id) == (min(turns)[-2] if turns else None)
 
     @invariant()

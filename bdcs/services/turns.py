@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whose turn it is among those that wait for builders, for many who claim in one transaction.
+
+    turns = Turns(connection, expected=len(claimants))
+    while (turn := turns.next(target_ids)) is not None: …
+    turns.take(turn)
+
+One look for each machine that waits finds the first of its jobs; from then on everything that decides is in
+memory. A heap has for each machine a key that is at most what it is now, since within a transaction that
+claims, who is served only moves back: what comes first and is still right is whose turn it is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, text
+
+from bdcs.domain.jobs import JobState
+from bdcs.store.slices import SLICE
+
+FEW: Final = 8  # jobs of one machine that are read at least
+HIGHEST: Final = 2**31 - 1  # above all priorities
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A job, and for whom it is built."""
+
+    job_id: int
+    machine_id: int
+    build: int | None
+    """… unless it is published already."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Line:
+    """The jobs of one priority that one machine waits for at one target."""
+
+    target: int
+    priority: int
+    machine: int
+    jobs: deque[tuple[int, int]]
+    """Since when each waits, and its id: the next few of them."""
+    last: tuple[int, int]
+    """Of those that were read."""
+    is_over: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Details:
+    """What decides about a job beside its place."""
+
+    state: str
+    build: int | None
+    machines: dict[int, int] = field(default_factory=dict)
+    """Who waits for it, and how many times."""
+
+
+_Key = tuple[int, ...]
+_Heap = list[tuple[_Key, int, _Line]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """What has the best priority that is left at a target; None where nothing is left."""
+
+    priority: int | None
+    heap: _Heap
+
+
+class Turns:
+    """Whose turn it is, in a transaction in which nothing else happens to jobs than is said here."""
+
+    def __init__(self, connection: Connection, expected: int = 1) -> None:
+        """`expected` are the turns that are likely to be asked for: what they need is read at once."""
+        self.wrong: list[int] = []
+        """Jobs that the queue has although they are not queued."""
+        self._connection = connection
+        self._ahead = min(2 * expected, SLICE) if expected > 1 else 1
+        self._running = Counter({row.machine: row.jobs for row in connection.execute(_RUNNING)})
+        self._served: dict[int, int] = {}
+        self._taken: set[int] = set()
+        self._serial = itertools.count()
+        self._last = itertools.count(2**63)  # later than whatever was begun before
+        self._clear()
+
+    def next(self, target_ids: Collection[int]) -> Turn | None:
+        """Return whose turn it is at these targets; None where nothing is queued.
+
+        Of the best priority, the requester's with the fewest jobs that are built now, of these the one's that
+        got one started longest ago; of its jobs the oldest.
+        """
+        while fronts := [front for target in target_ids if (front := self._front(target)) is not None]:
+            line = min(fronts)[-1]
+            job = line.jobs[0][1]
+            details = self._details.get(job) or self._looked_up(line)
+            if details.state == JobState.QUEUED:
+                return Turn(job_id=job, machine_id=line.machine, build=details.build)
+            self._taken.add(job)
+            self.wrong.append(job)
+        return None
+
+    def take(self, turn: Turn) -> None:
+        """Its job is given to a builder."""
+        self._taken.add(turn.job_id)
+        self._running.update(self._details[turn.job_id].machines)
+        self._served[turn.machine_id] = next(self._last)
+
+    def ended(self, turn: Turn) -> None:
+        """Its job ended, and others may be queued since."""
+        self._taken.add(turn.job_id)
+        self._clear()
+
+    def _clear(self) -> None:
+        self._levels: dict[int, _Level] = {}
+        self._details: dict[int, _Details] = {}
+
+    def _front(self, target: int) -> tuple[_Key, int, _Line] | None:
+        """Return what comes first at a target; None where nothing is queued there."""
+        level = self._levels.get(target)
+        if level is None:
+            level = self._levels[target] = self._level(target, HIGHEST)
+        while level.priority is not None:
+            heap = level.heap
+            while heap:
+                key, _, line = heap[0]
+                now = self._key(line)
+                if now is None:
+                    heapq.heappop(heap)
+                elif now != key:
+                    heapq.heapreplace(heap, (now, next(self._serial), line))
+                elif not line.jobs:
+                    self._read_more(line)
+                else:
+                    return heap[0]
+            level = self._levels[target] = self._level(target, level.priority)
+        return None
+
+    def _level(self, target: int, below: int) -> _Level:
+        """Read what has the best priority below that one at a target."""
+        priority = self._connection.scalar(_PRIORITY, {"target": target, "below": below})
+        if priority is None:
+            return _Level(priority=None, heap=[])
+        rows = self._connection.execute(_FIRST, {"target": target, "priority": priority}).all()
+        lines = []
+        for machine, queued_at, job, served in rows:
+            self._served.setdefault(machine, served)
+            first = (queued_at, job)
+            lines.append(
+                _Line(target=target, priority=priority, machine=machine, jobs=deque([first]), last=first)
+            )
+        keys = ((self._key(line), line) for line in lines)
+        heap = [(key, next(self._serial), line) for key, line in keys if key is not None]
+        heapq.heapify(heap)
+        return _Level(priority=priority, heap=heap)
+
+    def _key(self, line: _Line) -> _Key | None:
+        """Return what decides when it is the line's turn; None where nothing is left in it.
+
+        Of jobs that were not read yet it is known that they come after the last that was.
+        """
+        jobs = line.jobs
+        while jobs and jobs[0][1] in self._taken:
+            jobs.popleft()
+        if not jobs and line.is_over:
+            return None
+        queued_at, job = jobs[0] if jobs else line.last
+        machine = line.machine
+        return (-line.priority, self._running[machine], self._served[machine], queued_at, job, machine)
+
+    def _read_more(self, line: _Line) -> None:
+        queued_at, job = line.last
+        where = {"target": line.target, "priority": line.priority, "machine": line.machine}
+        after = {"queued_at": queued_at, "job": job, "most": FEW + self._ahead // FEW}
+        rows = self._connection.execute(_MORE, {**where, **after}).all()
+        line.jobs.extend((since, number) for since, number in rows)
+        if line.jobs:
+            line.last = line.jobs[-1]
+        else:
+            line.is_over = True
+
+    def _looked_up(self, line: _Line) -> _Details:
+        """Return what is known of the line's first job; look at those as well whose turn may be next."""
+        job = line.jobs[0][1]
+        coming = [job, *(number for _, number in line.jobs)]
+        if self._ahead > 1:
+            heaps = itertools.chain.from_iterable(level.heap for level in self._levels.values())
+            coming += [other.jobs[0][1] for _, _, other in heapq.nsmallest(self._ahead, heaps) if other.jobs]
+        new = (number for number in dict.fromkeys(coming) if number not in self._details)
+        ids = list(itertools.islice(new, self._ahead))
+        for number, state, build, machine, times in self._connection.execute(_DETAILS, {"ids": ids}).all():
+            details = self._details.setdefault(number, _Details(state=state, build=build))
+            if times:
+                details.machines[machine] = times
+        return self._details.setdefault(job, _Details(state="", build=None))
+
+
+_RUNNING: Final = text(
+    """
+    SELECT coalesce(requests.machine_id, 0) AS machine, count(*) AS jobs FROM jobs
+    JOIN members ON members.job_id = jobs.id
+    JOIN requests ON requests.id = members.request_id
+    WHERE jobs.state = 'building' AND members.state = 'waiting' GROUP BY 1
+    """
+)
+_PRIORITY: Final = text("SELECT max(priority) FROM queue WHERE target_id = :target AND priority < :below")
+_FIRST: Final = text(
+    """
+    WITH RECURSIVE machines (machine) AS (
+        SELECT (SELECT min(machine_id) FROM queue WHERE target_id = :target AND priority = :priority)
+        UNION ALL
+        SELECT (SELECT min(machine_id) FROM queue
+                WHERE target_id = :target AND priority = :priority AND machine_id > machine)
+        FROM machines WHERE machine IS NOT NULL
+    ), first (machine, job) AS MATERIALIZED (
+        SELECT machine, (SELECT job_id FROM queue
+                         WHERE target_id = :target AND priority = :priority AND machine_id = machine
+                         ORDER BY queued_at, job_id LIMIT 1)
+        FROM machines WHERE machine IS NOT NULL
+    )
+    SELECT first.machine, queue.queued_at, first.job, coalesce(requesters.served, 0)
+    FROM first
+    JOIN queue ON queue.job_id = first.job AND queue.machine_id = first.machine
+    LEFT JOIN requesters ON requesters.machine_id = first.machine
+    """
+)
+"""From one machine to the next by the index: of ten thousand jobs of a machine, one is looked at."""
+_MORE: Final = text(
+    """
+    SELECT queued_at, job_id FROM queue
+    WHERE target_id = :target AND priority = :priority AND machine_id = :machine
+    AND (queued_at, job_id) > (:queued_at, :job)
+    ORDER BY queued_at, job_id LIMIT :most
+    """
+)
+_DETAILS: Final = text(
+    """
+    SELECT jobs.id, jobs.state, (SELECT max(builds.id) FROM builds
+                                 WHERE builds.target_id = jobs.target_id
+                                 AND builds.digest = jobs.digest AND builds.visible) AS build,
+           coalesce(requests.machine_id, 0) AS machine, count(members.request_id) AS times
+    FROM jobs
+    LEFT JOIN members ON members.job_id = jobs.id AND members.state = 'waiting'
+    LEFT JOIN requests ON requests.id = members.request_id
+    WHERE jobs.id IN :ids GROUP BY jobs.id, 4
+    """
+).bindparams(bindparam("ids", expanding=True))
