@@ -13,10 +13,10 @@ done to the database by `copy` and `remove`.
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import shutil
 import tempfile
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -41,11 +41,11 @@ class _Databases:
     def __init__(self) -> None:
         self._server: Server | None = None
         self._urls: dict[Path, str] = {}
-        self._engines: weakref.WeakSet[Engine] = weakref.WeakSet()
+        self._engines: dict[Place, list[Engine]] = {}
 
     def of(self, path: Path) -> PostgreSQL:
         """Return it; made if need be."""
-        key = Path(os.path.abspath(path))
+        key = _absolute(path)
         if key not in self._urls:
             if self._server is None:
                 from tests.postgresql import start_postgresql
@@ -57,9 +57,10 @@ class _Databases:
             self._urls[key] = self._server.new_database()
         return PostgreSQL(self._urls[key])
 
-    def note(self, engine: Engine) -> None:
-        """Remember an engine, which tests do not always let go."""
-        self._engines.add(engine)
+    def note(self, place: Place, engine: Engine) -> None:
+        """Hold an engine, which tests do not always let go: none goes with a connection that is open."""
+        key = _absolute(place) if isinstance(place, Path) else place
+        self._engines.setdefault(key, []).append(engine)
 
     def copy(self, source: Path, target: Path) -> None:
         """Make the database of `target` a copy of that of `source`, which no process may be connected to."""
@@ -70,7 +71,7 @@ class _Databases:
 
     def drop(self, path: Path) -> None:
         """Have it gone, if it is there."""
-        url = self._urls.pop(Path(os.path.abspath(path)), None)
+        url = self._urls.pop(_absolute(path), None)
         if url is not None and self._server is not None:
             self._server.drop_database(url)
 
@@ -80,10 +81,15 @@ class _Databases:
         if directory is not None:
             for path in [path for path in self._urls if path.is_relative_to(directory)]:
                 self.drop(path)
+                self._engines.pop(path, None)
 
     def _let_go(self) -> None:
-        for engine in self._engines:
+        for engine in itertools.chain.from_iterable(self._engines.values()):
             engine.dispose()
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))
 
 
 _DATABASES: Final = _Databases()
@@ -148,7 +154,7 @@ def _elsewhere(function: Callable[[Place], Any]) -> Callable[[Place], Any]:
     def call(where: Place) -> Any:
         result = function(_DATABASES.of(where) if isinstance(where, Path) else where)
         if hasattr(result, "dispose"):  # an engine
-            _DATABASES.note(result)
+            _DATABASES.note(where, result)
         return result
 
     return call
