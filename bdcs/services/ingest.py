@@ -422,10 +422,11 @@ def update_installations(connection: Connection, rows: Sequence[ChangeRow]) -> N
 
 _KEY: Final = ("machine", "package", "version")
 _TABLE: Final = tables.installations
+# The sum keeps PostgreSQL from the index that has all machines with the version: it thinks them few.
 _IS_IT: Final = (
     (_TABLE.c.machine_id == bindparam("machine"))
     & (_TABLE.c.package_id == bindparam("package"))
-    & (_TABLE.c.version_id == bindparam("version"))
+    & (_TABLE.c.version_id + literal_column("0") == bindparam("version"))
 )
 _COUNTED: Final = _TABLE.c.flags.bitwise_and(literal_column(str(installations.COUNTED)))
 _PRESENT: Final[ColumnElement[int]] = literal_column(str(installations.PRESENT))

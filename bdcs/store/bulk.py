@@ -130,7 +130,12 @@ def _array(values: tuple[Any, ...]) -> str | list[Any]:
 def _for_all(statement: Any) -> Any:
     """Return the statement that does at once what `statement` does for rows: its parameters are arrays."""
     kinds = {name: bind.type for name, bind in statement.compile(dialect=_POSTGRESQL).binds.items()}
-    arrays = (bindparam(name, type_=postgresql.ARRAY(kind)) for name, kind in kinds.items())
+    # Inside of a query of its own an array has no size that is known when plans are made. With it PostgreSQL
+    # reads the whole table for a few thousand rows; without it takes an index for each.
+    arrays = (
+        select(bindparam(name, type_=postgresql.ARRAY(kind))).scalar_subquery()
+        for name, kind in kinds.items()
+    )
     columns = (column(name, kind) for name, kind in kinds.items())
     rows = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
 
