@@ -18,6 +18,8 @@ from dev.places import ROOT
 from tests.processes import BDCS, Collector, run
 from tests.stored_rows import contents, fill
 
+pytestmark = pytest.mark.sqlite  # tests/engines/test_copying_postgresql.py has the others
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Engine]:
@@ -151,7 +153,6 @@ def test_the_copys_catalogue_is_found_by_its_words(source: Engine, reading: Engi
         assert words.matching(connection, "wonder", 10) == []
 
 
-@pytest.mark.sqlite  # tests/engines/test_copying_postgresql.py has the others
 def test_the_command(tmp_path: Path) -> None:
     """Real evidence, copied while it is served, then served from the copy; the first store is untouched."""
     first = tmp_path / "first/data/bdcs.sqlite"
