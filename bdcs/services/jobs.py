@@ -390,10 +390,13 @@ class Jobs:
             }
             for turn, claimant in given
         ]
-        begun = self.connection.scalars(_LEASE, values).all()
+        self.connection.execute(_LEASE, values)
+        begun: dict[int, int] = {}
+        for some in slices(ids):
+            begun.update((job, number) for job, number in self.connection.execute(_BEGUN, {"ids": some}))
         leases = [
-            Attempt(**{**_NEW, **row, "id": number, "state": AttemptState.LEASED})
-            for number, row in zip(begun, values, strict=True)
+            Attempt(**{**_NEW, **row, "id": begun[turn.job_id], "state": AttemptState.LEASED})
+            for (turn, _), row in zip(given, values, strict=True)
         ]
         served = {turn.machine_id: lease.id for (turn, _), lease in zip(given, leases, strict=True)}
         self.connection.execute(
@@ -570,7 +573,13 @@ _LAST: Final = (
     .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
     .group_by(attempts.c.job_id)
 )
-_LEASE: Final = insert(attempts).returning(attempts.c.id, sort_by_parameter_order=True)
+_LEASE: Final = insert(attempts)
+_BEGUN: Final = (
+    select(attempts.c.job_id, func.max(attempts.c.id))
+    .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
+    .group_by(attempts.c.job_id)
+)
+"""Their newest attempts. SQLite would insert row by row to return their ids in order."""
 _NEW: Final[Mapping[str, Any]] = dict.fromkeys(("finished_at", "failure", "failure_text"))
 _SERVED_FIRST: Final = upsert(requesters)
 _SERVED: Final = _SERVED_FIRST.on_conflict_do_update(
