@@ -18,7 +18,7 @@ from bdcs.blobs.index_files import IndexFiles
 from bdcs.blobs.target_lock import target_lock
 from bdcs.domain import packages_index
 from bdcs.domain.targets import Cause
-from bdcs.services import generations, targets
+from bdcs.services import build_rows, generations, targets
 from bdcs.services.indexing import write_index
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -120,7 +120,6 @@ class Shelf:
         **columns: Any,
     ) -> int:
         values = {
-            "target_id": target.id,
             "category": cpv.category,
             "name": cpv.name,
             "version": cpv.version,
@@ -150,6 +149,5 @@ class Shelf:
             "published_at": MTIME,
             **columns,
         }
-        number = connection.execute(tables.builds.insert().values(**values)).inserted_primary_key
-        assert number is not None
-        return int(number[0])
+        (number,) = build_rows.add(connection, target, [values])
+        return number
