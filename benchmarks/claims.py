@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Claims: 64 builders take one job after the other out of 100,000 that a hundred machines wait for.
+"""Claims: 256 builders take one job after the other out of 100,000 that a hundred machines wait for.
 
     python -m benchmarks claims [--store postgresql] [--jobs N] [--builders N] [--seconds N]
 
@@ -57,7 +57,7 @@ from tests.processes import Collector
 
 JOBS: Final = 100_000
 MACHINES: Final = 100
-BUILDERS: Final = 64
+BUILDERS: Final = 256
 TARGETS: Final = ("amd64", "arm64", "riscv")
 SECONDS: Final = 8.0
 TOKENS: Final = 1500  # that are made for each second
