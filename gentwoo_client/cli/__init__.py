@@ -6,6 +6,7 @@ Each subcommand is a module here that offers
     NAME, HELP                          its name, and one line about it
     add_arguments(parser) -> None       its options; `parser.description` and `.epilog` may be set
     run(arguments, settings) -> int     does it, and returns the exit code
+    DASHED_VALUES                       options whose value may begin with a dash, if there are any
 
 and imports at its top only what is cheap: the module of the chosen subcommand alone is imported, so that
 `gentwoo history` does not pay for aiohttp. Options that are named like a setting (`--log`, `--collector`, …)
@@ -20,7 +21,7 @@ import importlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import islice
 from types import ModuleType
@@ -121,6 +122,7 @@ def _run(words: list[str]) -> int:
     try:
         gc.disable()  # nothing of what imports build is garbage
         module = importlib.import_module(COMMANDS[name])
+        words = _with_dashed_values(words, getattr(module, "DASHED_VALUES", ()))
         arguments = command_parser(module).parse_args(_global_options_first(words))
         gc.enable()
         debug = arguments.log_level == "debug"
@@ -220,6 +222,15 @@ def _global_options_first(words: Sequence[str]) -> list[str]:
         else:
             others.append(word)
     return globals_ + others
+
+
+def _with_dashed_values(words: Sequence[str], options: Collection[str]) -> list[str]:
+    """Return the words with each of the options and its value as one: argparse takes a dash for an option."""
+    joined, rest = [], iter(words)
+    for word in rest:
+        value = next(rest, None) if word in options else None
+        joined.append(word if value is None else f"{word}={value}")
+    return joined
 
 
 def _without_command(words: Sequence[str]) -> int:

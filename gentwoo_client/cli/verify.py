@@ -15,6 +15,8 @@ from gentwoo_client.settings import Settings
 
 NAME = "verify"
 HELP = "check signatures and chain of segments in a file"
+DASHED_VALUES = ("--public-key",)
+"""One key in 64 begins with a dash: it is base64url."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -212,6 +212,18 @@ def test_a_stranger_needs_the_key(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert verify(tmp_path, content, "--public-key", base64url.encode(other.public)) == 0
 
 
+@pytest.mark.parametrize("beginning", ["-", "-h", "--"])
+def test_a_key_may_begin_with_a_dash(tmp_path: Path, key: MachineKey, beginning: str) -> None:
+    given = beginning + "A" * (43 - len(beginning))
+    assert verify(tmp_path, b"\n".join(chain(key, 1)), "--public-key", given) == 1
+
+
+def test_the_public_key_needs_a_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        verify(tmp_path, b"", "--public-key")
+    assert "--public-key: expected one argument" in capsys.readouterr().err
+
+
 def test_an_altered_byte_is_found(
     tmp_path: Path, key: MachineKey, capsys: pytest.CaptureFixture[str]
 ) -> None:
