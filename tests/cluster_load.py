@@ -35,13 +35,15 @@ from tests.peer import Answer
 from tests.signing import portage_verifies
 from tests.waiting import until
 from tests.workshops import specification
-from tests.world import RunningEmerge
+from tests.world import Emerge, RunningEmerge
 
 PAUSE: Final = 0.25
 """Seconds between two pushes of a machine, and before anything is tried again."""
 PATIENCE: Final = 600.0
 """Seconds within which everybody has to get something done, on however busy a machine."""
 EMERGE_TIMEOUT: Final = 300.0
+SHOWN: Final = 2000
+"""Characters of what an `emerge` said that are shown: its end tells why."""
 PACKAGES: Final = 400
 """Ebuilds that there are: more than are built in a test."""
 NOT_FETCHED: Final = (
@@ -211,15 +213,21 @@ class Installing(Worker):
         done = self._emerge(cpv)
         installed = list(self.place.glob(f"root/**/var/db/pkg/{cpv}/CONTENTS"))
         if "Traceback" in done.output or (done.returncode == 0) != bool(installed):
-            self.broken.append(done.output)
+            self.broken.append(self._kept(done))
         elif done.returncode and any(words in done.output for words in NOT_FETCHED):
             ended = time.monotonic()
-            self.troubles.append(Trouble(who=self.name, began=began, ended=ended, text=done.output))
+            self.troubles.append(Trouble(who=self.name, began=began, ended=ended, text=self._kept(done)))
         elif done.returncode:
-            self.broken.append(done.output)
+            self.broken.append(self._kept(done))
         shutil.rmtree(self.place / "root")
 
-    def _emerge(self, cpv: str) -> Any:
+    def _kept(self, done: Emerge) -> str:
+        """How it ended, and the file that has all that it said."""
+        file = self.place / f"failed-{len(self.broken) + len(self.troubles) + 1}.out"
+        file.write_text(done.output)
+        return f"exit {done.returncode} of {file}, which ends:\n{done.output[-SHOWN:]}"
+
+    def _emerge(self, cpv: str) -> Emerge:
         assert self.cluster is not None
         world, root = self.cluster.world, self.place / "root"
         for directory in ("tmp", "log"):

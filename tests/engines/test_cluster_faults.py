@@ -115,8 +115,9 @@ def are_both_up(cluster: Cluster) -> bool:
 
 def hold(cluster: Cluster, load: Load) -> None:
     """On the store that was promoted."""
+    broken = [output for each in load.installing for output in each.broken]
+    assert not broken, "\n\n".join(broken)
     assert load.unexplained() == []
-    assert [output for each in load.installing for output in each.broken] == []
     checked = cluster.bdcs("check", check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.count("no differences") == 3, checked.stdout
