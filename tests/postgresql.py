@@ -11,9 +11,13 @@ The whole suite runs on PostgreSQL with `GENTWOO_TEST_STORE=postgresql pytest â€
 What was committed survives a kill of all processes, but no power cut (`fsync=off`), unless `is_durable`.
 `add_replica` makes a synchronous replica, which `promote` makes the primary; `postgresql.kill()` is kill -9
 of all its processes.
+
+Whoever starts a server holds a lock beside its data for as long as it lives. What a killed test run has left,
+the next that starts a server ends and removes.
 """
 
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -38,6 +42,8 @@ from tests.waiting import until
 
 USER: Final = "postgres"
 TEMPLATE: Final = "gentwoo_template"
+PREFIX: Final = "gentwoo-postgresql-"
+_OWNER: Final = "owner"
 _CONFIGURATION: Final = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -174,6 +180,7 @@ class Server:
             except subprocess.TimeoutExpired:
                 self.kill()
         shutil.rmtree(self.directory.parent, ignore_errors=True)
+        _let_go(self.directory.parent)
 
     def close(self) -> None:
         """End it as an operator does; its data stay."""
@@ -268,11 +275,67 @@ def _await(server: Server) -> None:
     raise AssertionError(f"PostgreSQL does not answer: {server.log}")
 
 
+_OWNED: Final[dict[Path, int]] = {}
+"""The locked file of each directory that this process has made."""
+
+
 def _new_directory() -> Path:
     """A directory that the server's user can reach: pytest's own are root's alone."""
-    parent = Path(tempfile.mkdtemp(prefix="gentwoo-postgresql-"))
+    remove_abandoned()
+    parent = Path(tempfile.mkdtemp(prefix=PREFIX))
+    draft = parent / f".{_OWNER}"
+    draft.touch()
+    _OWNED[parent] = _lock(draft)
+    draft.rename(parent / _OWNER)  # nobody sees it unlocked
     _own(parent, parent / "data")
     return parent / "data"
+
+
+def _lock(path: Path) -> int:
+    """Open and lock a file; raises `OSError` where another has it. No child process inherits the lock."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _let_go(parent: Path) -> None:
+    descriptor = _OWNED.pop(parent, None)
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+def remove_abandoned() -> None:
+    """End the servers whose test run is gone, and remove their data."""
+    for parent in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        try:
+            descriptor = _lock(parent / _OWNER)
+        except OSError:  # its owner lives, is another user, or is just making it
+            continue
+        _end_server_of(parent / "data")
+        shutil.rmtree(parent, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _end_server_of(directory: Path) -> None:
+    server = _server_of(directory)
+    if server is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(server, signal.SIGQUIT)
+        until(lambda: _server_of(directory) is None, what=f"the end of the server on {directory}")
+
+
+def _server_of(directory: Path) -> int | None:
+    """The process that serves these data, if any does."""
+    try:
+        pid = int((directory / "postmaster.pid").read_text().splitlines()[0])
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if os.fsencode(directory) in command else None
 
 
 def _own(parent: Path, directory: Path) -> None:
