@@ -2,7 +2,7 @@
 """What holds for every test: in continuous integration nothing may be skipped."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out = [item for item in items if item.get_closest_marker("sqlite")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="module", autouse=stores.IS_POSTGRESQL)
+def on_postgresql_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a module's tests start on PostgreSQL has no store of another engine."""
+    yield
+    stores.require_postgresql(tmp_path_factory.getbasetemp())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,7 +5,8 @@ Tests name their stores by the path of a file. On PostgreSQL each such path stan
 the same for the same path, also in the processes that a test starts (`bdcs … --data DIRECTORY`). It is made
 with the schema when it is first named, and dropped at the end of the test whose `tmp_path` it is below, else
 at the end of the session. Each worker of pytest-xdist has its own server. What is done to the file itself is
-done to the database by `copy` and `remove`.
+done to the database by `copy` and `remove`. A module whose tests leave a store of SQLite fails: it would show
+nothing of PostgreSQL.
 
     GENTWOO_TEST_STORE=postgresql .venv/bin/python -m pytest tests/integration/test_ingest.py
 """
@@ -140,6 +141,17 @@ def with_store(argv: Sequence[str | Path], env: Mapping[str, str]) -> dict[str, 
     if not IS_POSTGRESQL or data is None or "--store" in words or "BDCS_STORE" in env:
         return dict(env)
     return {**env, "BDCS_STORE": _DATABASES.of(Path(data) / SQLITE_NAME).url}
+
+
+def require_postgresql(directory: Path) -> None:
+    """Raise `AssertionError` if a process had a store of SQLite in what is new in `directory`."""
+    new = [path for path in directory.iterdir() if not path.is_symlink() and path not in _LOOKED_AT]
+    _LOOKED_AT.update(new)
+    found = [at for path in new for at, _, files in os.walk(path) if SQLITE_NAME in files]
+    assert not found, f"not on PostgreSQL: {', '.join(found)}"
+
+
+_LOOKED_AT: Final[set[Path]] = set()
 
 
 def use_postgresql() -> None:
