@@ -77,9 +77,11 @@ class Blobs(Protocol):
         """
 
     def place(self, placements: Sequence[Placement]) -> None:
-        """Make all of them visible, durably, or none. Of any number who place one name, one does.
+        """Make all of them visible, durably. Of any number who place one name, one does.
 
-        Raises `BlobTaken` where there is a file of that name, `BlobsFull`.
+        After an error some may be visible: only who has the lock of the target may remove them. Done again
+        with the same placements, it goes on. Raises `BlobTaken` where there is a file of that name,
+        `BlobsFull`.
         """
 
     def open(self, target: str, path: str) -> BinaryIO | RemoteFile:

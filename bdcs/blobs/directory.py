@@ -69,28 +69,21 @@ class Directory:
                     _sync(placement.draft.path)
 
     def place(self, placements: Sequence[Placement]) -> None:
-        """Make all of them visible, or none. Raises `BlobTaken`, `BlobsFull`."""
-        placed: list[Placement] = []
+        """Make all of them visible; after an error, some may be. Raises `BlobTaken`, `BlobsFull`."""
         by_place: defaultdict[tuple[str, str], list[Placement]] = defaultdict(list)
         for placement in placements:
             by_place[placement.target, placement.path.rpartition("/")[0]].append(placement)
         # One flush for all, where one for each of thousands of directories would take minutes.
         each = len(by_place) <= SYNC_EACH
-        try:
-            with space_errors(self._packages):
-                for same in by_place.values():
-                    with self._directory(same[0].target, same[0].path, make=True, sync=each) as directory:
-                        for placement in same:
-                            _link(placement, directory)
-                            placed.append(placement)
-                        if each:
-                            os.fsync(directory)
-                if not each:
-                    sync_file_system(self._packages)
-        except BaseException:
-            for placement in placed:
-                self.delete(placement.target, [placement.path])
-            raise
+        with space_errors(self._packages):
+            for same in by_place.values():
+                with self._directory(same[0].target, same[0].path, make=True, sync=each) as directory:
+                    for placement in same:
+                        _link(placement, directory)
+                    if each:
+                        os.fsync(directory)
+            if not each:
+                sync_file_system(self._packages)
         for placement in placements:
             placement.draft.remove()
 
@@ -232,12 +225,21 @@ class Directory:
 
 
 def _link(placement: Placement, directory: int) -> None:
-    """Give the draft its name there as well. Raises `BlobTaken`."""
+    """Give the draft its name there as well, unless it has it. Raises `BlobTaken`."""
     name = placement.path.rpartition("/")[2]
     try:
         os.link(placement.draft.path, name, dst_dir_fd=directory)
     except FileExistsError as error:
-        raise BlobTaken(placement.target, placement.path) from error
+        if not _is_at(placement.draft.path, name, directory):
+            raise BlobTaken(placement.target, placement.path) from error
+
+
+def _is_at(path: Path, name: str, directory: int) -> bool:
+    """Whether the file has that name in a directory as well."""
+    try:
+        return os.path.samestat(path.stat(), os.stat(name, dir_fd=directory, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _make_directory(name: str, parent: int) -> bool:

@@ -132,22 +132,9 @@ class S3:
         )
 
     def place(self, placements: Sequence[Placement]) -> None:
-        """Make all of them visible, or none. Raises `BlobTaken`, `BlobsUnavailable`."""
+        """Make all of them visible; after an error, some may be. Raises `BlobTaken`, `BlobsUnavailable`."""
         self.settle([each for each in placements if not _is_settled(each.draft)])
-        placed: list[Placement] = []
-
-        def complete(placement: Placement) -> None:
-            self._complete_if_free(placement)
-            placed.append(placement)
-
-        try:
-            _each(complete, placements)
-        except BaseException:
-            for placement in placed:
-                _record(placement.draft).unlink()  # that upload has become the file
-                with contextlib.suppress(BlobsUnavailable):  # then upkeep removes what no row names
-                    self.delete(placement.target, [placement.path])
-            raise
+        _each(self._complete_if_free, placements)
         for placement in placements:
             _record(placement.draft).unlink()
             placement.draft.remove()

@@ -382,8 +382,8 @@ class Publication:
         """Do steps 8 to 10; the lock is held."""
         target = self.demands.target
         items = list(ready.values())
-        self._place(self._placements(items), lock)
         try:
+            self._place(self._placements(items), lock)
             with self.publisher.writing() as connection:
                 lock.require(connection)
                 removals.require_none(connection, lock, target.name, [item.path for item in items])

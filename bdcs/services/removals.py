@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 
-from bdcs.blobs.blobs import Blobs
+from bdcs.blobs.blobs import Blobs, is_place
 from bdcs.domain.batches import batches
 from bdcs.errors import StoreUnavailable
 from bdcs.services.target_locks import Lock
@@ -57,6 +57,17 @@ def remove(blobs: Blobs, writing: Writing, lock: Lock, target: str, paths: Seque
             connection.execute(delete(removals).where(_is(target, ours), removals.c.token == lock.token))
         left += others
     return left
+
+
+def clear(blobs: Blobs, writing: Writing, lock: Lock, target: str) -> None:
+    """Remove all files of a target that is gone; the lock is held.
+
+    What others put there goes as well, where the lock cannot be lost. Raises as `remove` does.
+    """
+    if lock.token is None:
+        blobs.clear(target)
+        return
+    remove(blobs, writing, lock, target, [blob.path for blob in blobs.listed(target) if is_place(blob.path)])
 
 
 def require_none(connection: Connection, lock: Lock, target: str, paths: Collection[str]) -> None:

@@ -7,13 +7,14 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
 from bdcs.blobs.blobs import Blobs
 from bdcs.blobs.index_files import IndexFiles
-from bdcs.services import targets
+from bdcs.services import removals, targets
 from bdcs.services.indexing import write_index
 from bdcs.services.target_locks import changing as locked
 from bdcs.services.target_locks import undisturbed
@@ -50,8 +51,8 @@ def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
 def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) -> None:
     """Remove a target, its index and its package files.
 
-    Raises `NoSuchTarget`, `TargetNotEmpty` unless it has no files, or with `force`; `BlobsUnavailable` when
-    it is removed and its files are not, which `services.upkeep` does later.
+    Raises `NoSuchTarget`, `TargetNotEmpty` unless it has no files, or with `force`; `StoreUnavailable`, which
+    `BlobsUnavailable` is, also when it is removed and its files are not: `services.upkeep` does that later.
     """
     with transaction(engine) as connection:
         targets.require(connection, name)
@@ -60,6 +61,6 @@ def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) 
         with transaction(engine) as connection:
             lock.require(connection)
             targets.remove(connection, targets.require(connection, name), force=force)
-        blobs.clear(name)
+        removals.clear(blobs, partial(transaction, engine), lock, name)
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(files.directory)

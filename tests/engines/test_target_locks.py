@@ -1,19 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A target's lock that is lost, with its connection to PostgreSQL, while its holder goes on."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import contextlib
+import errno
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from sqlalchemy import Connection
 
-from bdcs.blobs.blobs import Placement
+from bdcs.blobs.blobs import Blob, Placement
 from bdcs.blobs.directory import Directory
 from bdcs.domain.admission import Origin
 from bdcs.domain.targets import Cause
-from bdcs.errors import StoreUnavailable
+from bdcs.errors import BlobsFull, StoreUnavailable
+from bdcs.services import target_changes
 from bdcs.services.intake import Source
 from bdcs.services.publishing import Publisher
 from bdcs.services.upkeep import Tidied
@@ -38,11 +42,32 @@ class Blobs(Directory):
 
     after_place: Callable[[], object] | None = None
     before_delete: Callable[[], object] | None = None
+    before_list: Callable[[], object] | None = None
+    before_opening: Mapping[str, Callable[[], object]] = MappingProxyType({})
+    """What happens before anything is placed in a directory of that name."""
+
+    @contextlib.contextmanager
+    def _directory(self, target: str, path: str, *, make: bool = False, sync: bool = True) -> Iterator[int]:
+        happens = self.before_opening.get(path.split("/")[1])
+        if make and happens is not None:
+            happens()
+        with super()._directory(target, path, make=make, sync=sync) as directory:
+            yield directory
 
     def place(self, placements: Sequence[Placement]) -> None:
         super().place(placements)
         if self.after_place is not None:
             self.after_place()
+
+    def listed(self, target: str) -> Iterator[Blob]:
+        if self.before_list is not None:
+            self.before_list()
+        yield from super().listed(target)
+
+    def clear(self, target: str) -> None:
+        if self.before_list is not None:
+            self.before_list()
+        super().clear(target)
 
     def delete(self, target: str, paths: Iterable[str]) -> None:
         if self.before_delete is not None:
@@ -175,3 +200,50 @@ def test_who_has_the_lock_removes(pair: Pair) -> None:
     assert site.upkeep().tidy().orphans == 1
     assert not orphan.exists()
     assert pair.execute("SELECT * FROM removals") == []
+
+
+def test_who_cannot_place_all_takes_back_nothing_of_others(pair: Pair, package: Path, tmp_path: Path) -> None:
+    """The lock goes when the first file is placed; the second one finds no room."""
+    one, blobs = pair.add()
+    other = pair.sites[0]
+
+    def lose() -> None:
+        pair.lose_locks()
+        assert other.publisher.publish(TARGET, [package]).is_new
+        raise OSError(errno.ENOSPC, "no room")
+
+    blobs.before_opening = {"beta": lose}
+    with pytest.raises(BlobsFull):
+        one.publisher.publish(TARGET, [package, make_gpkg(tmp_path / "beta.gpkg.tar", cpv="app-misc/beta-1")])
+    assert one.paths(TARGET) == [PATH]
+    one.assert_consistent()
+
+
+def test_who_cannot_place_all_leaves_nothing(pair: Pair, package: Path, tmp_path: Path) -> None:
+    one, blobs = pair.add()
+
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    blobs.before_opening = {"beta": fail}
+    with pytest.raises(BlobsFull):
+        one.publisher.publish(TARGET, [package, make_gpkg(tmp_path / "beta.gpkg.tar", cpv="app-misc/beta-1")])
+    assert one.files() == []
+
+
+def test_a_target_that_is_made_anew_keeps_its_files(pair: Pair, package: Path) -> None:
+    """The lock goes when the old one is removed, and only its files are left to be."""
+    one, blobs = pair.add()
+    other = pair.sites[0]
+    one.publisher.publish(TARGET, [package])
+
+    def lose() -> None:
+        pair.lose_locks()
+        other.add_target(TARGET, signatures="optional")
+        assert other.publisher.publish(TARGET, [package]).is_new
+
+    blobs.before_list = lose
+    with pytest.raises(StoreUnavailable, match="was lost"):
+        target_changes.remove(one.publisher.writer, one.data, blobs, TARGET, force=True)
+    assert one.paths(TARGET) == [PATH]
+    one.assert_consistent()

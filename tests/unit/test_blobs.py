@@ -49,10 +49,6 @@ def place(directory: Directory, workspace: Workspace, path: str = PATH, content:
     directory.place(placements)
 
 
-def names(place: Path) -> list[str]:
-    return sorted(str(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir())
-
-
 def test_placed_file_is_there_with_its_content_and_whole_seconds(
     directory: Directory, workspace: Workspace, tmp_path: Path
 ) -> None:
@@ -84,19 +80,6 @@ def test_only_regular_files_are_packages(directory: Directory, workspace: Worksp
     for path in ("app-misc/alpha", "app-misc/fifo"):
         with pytest.raises(BlobMissing):
             directory.open("here", path)
-
-
-def test_all_are_placed_or_none(directory: Directory, workspace: Workspace, tmp_path: Path) -> None:
-    good, gone = draft(workspace), draft(workspace)
-    gone.remove()
-    with pytest.raises(FileNotFoundError):
-        directory.place(
-            [
-                Placement(draft=good, target="here", path=PATH),
-                Placement(draft=gone, target="here", path="app-misc/beta/beta-1.0-1.gpkg.tar"),
-            ]
-        )
-    assert names(tmp_path / "data/packages") == []
 
 
 def test_thousands_are_placed_without_as_many_open_files(directory: Directory, workspace: Workspace) -> None:
