@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"bdcs: {error.advice}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"bdcs: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"bdcs: {where}{error.strerror}", file=sys.stderr)
         return EXIT_PERMISSION if isinstance(error, PermissionError) else EXIT_REFUSED
 
 

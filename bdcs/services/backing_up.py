@@ -34,6 +34,7 @@ from bdcs.services import restoring
 from bdcs.services.restoring import PACKAGES
 from bdcs.store import tables
 from bdcs.store.engine import SQLITE_NAME, create_reader, create_writer
+from bdcs.store.sqlite import error_for
 from bdcs.store.store import transaction
 
 PIECE: Final = 1 << 20  # bytes at once
@@ -72,12 +73,15 @@ def back_up(
     draft = destination.with_name(f".{destination.name}.{secrets.token_hex(4)}")
     draft.mkdir(mode=0o700)
     try:
-        _copy_database(store, draft / SQLITE_NAME)
-        copying = _Copying(live=create_reader(store), data=data, draft=draft, link=link, progress=progress)
-        with contextlib.closing(copying):
-            made = copying.run(destination, packages=packages)
-        os.sync()
-        draft.rename(destination)
+        with restoring.naming(destination):
+            _copy_database(store, draft / SQLITE_NAME)
+            copying = _Copying(
+                live=create_reader(store), data=data, draft=draft, link=link, progress=progress
+            )
+            with contextlib.closing(copying):
+                made = copying.run(destination, packages=packages)
+            os.sync()
+            draft.rename(destination)
     except BaseException:
         shutil.rmtree(draft)
         raise
@@ -85,12 +89,15 @@ def back_up(
 
 
 def _copy_database(store: Path, copy: Path) -> None:
-    """Copy it in one state; a server that writes meanwhile is not held up."""
-    with (
-        contextlib.closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as source,
-        contextlib.closing(sqlite3.connect(copy)) as target,
-    ):
-        source.backup(target)
+    """Copy it in one state; a server that writes meanwhile is not held up. Raises `StoreError`."""
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True)) as source,
+            contextlib.closing(sqlite3.connect(copy)) as target,
+        ):
+            source.backup(target)
+    except sqlite3.Error as error:
+        raise error_for(str(error)) or error from error
     copy.chmod(0o600)
 
 

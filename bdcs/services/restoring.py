@@ -13,6 +13,7 @@ TIMESTAMP that is later than any that clients hold.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -27,7 +28,7 @@ from bdcs.blobs.directory import sync_file_system
 from bdcs.blobs.index_files import LAYOUT, PACKED, PLAIN
 from bdcs.blobs.server_lock import LOCK
 from bdcs.domain.packages_index import STEP
-from bdcs.errors import NoBackup, RestoreUnfinished
+from bdcs.errors import NoBackup, RestoreUnfinished, StoreFull
 from bdcs.services.build_rows import BUILDS
 from bdcs.store import numbering
 from bdcs.store.places import SQLITE_NAME
@@ -108,17 +109,31 @@ def put_back(backup: Path, data: Path) -> None:
     below the two directories. Raises `NoBackup` where the backup has something that is no file, `OSError`.
     """
     mark = data / UNFINISHED
-    mark.touch(mode=0o600)
-    _sync(data)
-    drop_indexes(data)
-    copying = _PuttingBack()
-    with _opened(backup) as source, _opened(data) as target:
-        copying.copy(source, target, Path(), backup)
-    for place in copying.systems.values():
-        sync_file_system(data / place)
-    _put_database(backup, data)
-    mark.unlink()
-    _sync(data)
+    with naming(data):
+        mark.touch(mode=0o600)
+        _sync(data)
+        drop_indexes(data)
+        copying = _PuttingBack()
+        with _opened(backup) as source, _opened(data) as target:
+            copying.copy(source, target, Path(), backup)
+        for place in copying.systems.values():
+            sync_file_system(data / place)
+        _put_database(backup, data)
+        mark.unlink()
+        _sync(data)
+
+
+@contextlib.contextmanager
+def naming(place: Path) -> Iterator[None]:
+    """Have errors of writing below `place` name it: who writes to an open file is not told which it was."""
+    try:
+        yield
+    except StoreFull as error:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(place)
+        raise
 
 
 def require_whole(data: Path) -> None:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from bdcs.services.restoring import BUILD_GAP, GAP, is_unfinished
+from bdcs.services.backing_up import back_up
+from bdcs.services.restoring import BUILD_GAP, GAP, is_unfinished, put_back
 from gentwoo_client.wire.builds import BuildSpecification
 from tests.builds import CHOST, TARGET, HandBuilder, Wisher, specification
 from tests.crashing import CrashLab
 from tests.integration.test_uploader import add_records
+from tests.packages import make_gpkg
 from tests.peer import Peer, request
 from tests.processes import BDCS, Collector, Machine, Process, run
+from tests.publishing import Site
 from tests.signing import Signer, running_signer, short_directory
 from tests.waiting import until
 
@@ -199,6 +202,46 @@ def test_a_restore_that_is_killed_is_seen_and_begun_again(collector: Collector, 
     assert collector.bdcs("restore", str(backup)).stdout.count("no differences") == 3
     collector.start()
     assert len(collector.export()) == 2
+
+
+def test_a_full_disk_is_named_and_a_restore_goes_on_when_there_is_room(tmp_path: Path) -> None:
+    """It is full while the database is copied, and while package files are; needs root, to mount one."""
+    site = Site.create(tmp_path / "data")
+    site.add_target(TARGET, signatures="optional")
+    package = make_gpkg(tmp_path / "alpha.gpkg.tar", image={"a": os.urandom(1 << 20)})
+    site.publisher.publish(TARGET, [package])
+    site.publisher.close()
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def backed_up(destination: Path) -> None:
+        store = site.data / "bdcs.sqlite"
+        back_up(store, site.data, destination, link=None, packages=True, progress=lambda _done, _total: None)
+
+    backed_up(tmp_path / "backup")
+    run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", disk])
+    try:
+        for size in ("256k", "1280k"):
+            run(["mount", "-o", f"remount,size={size}", disk])
+            with pytest.raises(OSError, match="No space left") as caught:
+                backed_up(disk / "backup")
+            assert caught.value.filename == str(disk / "backup")
+            assert list(disk.iterdir()) == []
+        data = disk / "data"
+        data.mkdir()
+        with pytest.raises(OSError, match="No space left") as caught:
+            put_back(tmp_path / "backup", data)
+        assert (caught.value.filename, is_unfinished(data)) == (str(data), True)
+        run(["mount", "-o", "remount,size=16m", disk])
+        put_back(tmp_path / "backup", data)
+        assert not is_unfinished(data)
+        (restored,) = (data / "packages").rglob("alpha*.gpkg.tar")
+        assert (
+            restored.read_bytes()
+            == site.file(TARGET, str(restored.relative_to(data / "packages" / TARGET))).read_bytes()
+        )
+    finally:
+        run(["umount", disk])
 
 
 def restoring(backup: Path, data: Path) -> list[str | Path]:
