@@ -33,7 +33,8 @@ CHECKPOINT_PAGES = 4000  # pages in the write-ahead log before they are moved to
 def create_writer(path: Path) -> Engine:
     """Return the engine that changes go through: one connection, transactions that lock at their beginning.
 
-    The directory is made (mode 0700) if need be. Raises `NoPermission` where that is not allowed.
+    Directory (mode 0700) and database (0600, as are the files beside it) are made if need be. Raises
+    `NoPermission` where that is not allowed.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -41,6 +42,11 @@ def create_writer(path: Path) -> Engine:
         raise NoPermission(path.parent) from error
     _require_access(path)
     engine = _sqlite(path, begin="BEGIN IMMEDIATE", cache=CACHE_SIZE, poolclass=StaticPool)
+
+    @event.listens_for(engine, "do_connect")
+    def make(*_arguments: object) -> None:
+        with contextlib.suppress(OSError):  # it is there, or SQLite says what is wrong
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: object) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What only the store in a file has: the file, and lookups in the thread of the loop."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import bindparam, select
 
 from bdcs.errors import NoStore, StoreUnavailable
 from bdcs.store import schema
-from bdcs.store.engine import create_reader
+from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.lookups import Lookup, LookupConnection, Lookups
 from bdcs.store.store import Store
 from bdcs.store.tables import versions
@@ -17,6 +18,17 @@ from bdcs.store.tables import versions
 def test_a_reader_needs_a_store(tmp_path: Path) -> None:
     with pytest.raises(NoStore):
         create_reader(tmp_path / "absent.sqlite")
+
+
+def test_a_store_is_readable_to_its_owner_alone_whatever_its_directory_is(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)  # as `useradd --create-home` makes one
+    engine = create_writer(tmp_path / "bdcs.sqlite")
+    with engine.connect() as connection:
+        schema.upgrade(connection)
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+    engine.dispose()
+    assert set(modes) == {"bdcs.sqlite", "bdcs.sqlite-wal", "bdcs.sqlite-shm"}
+    assert set(modes.values()) == {0o600}
 
 
 async def test_a_lookup_in_the_loop_sees_what_is_committed(tmp_path: Path) -> None:
