@@ -46,13 +46,18 @@ SHOWN: Final = 2000
 """Characters of what an `emerge` said that are shown: its end tells why."""
 PACKAGES: Final = 400
 """Ebuilds that there are: more than are built in a test."""
+FETCH: Final = 'wget -t 3 -T 60 --passive-ftp -O "${DISTDIR}/${FILE}" "${URI}"'
+"""How Portage fetches where nobody tells it otherwise (make.globals). The worlds of other tests give up after
+five seconds: so long a collector that is cut off takes until it has the proxy ask the other one."""
 NOT_FETCHED: Final = (
     "Error fetching binhost package info",
     "Unable to fetch",
     "Couldn't download",
     "Fetch failed",
+    "ERROR 50",
+    "Giving up.",
 )
-"""What Portage says when it gets nothing, which is no broken package."""
+"""What Portage, or its wget, says when it gets nothing, which is no broken package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +245,8 @@ class Installing(Worker):
             "PORTAGE_TMPDIR": str(root / "tmp"),
             "EMERGE_LOG_DIR": str(root / "log"),
             "PORTAGE_BINHOST": self.cluster.binhost.url(TARGET),
+            "FETCHCOMMAND": FETCH,
+            "RESUMECOMMAND": FETCH.replace("wget", "wget -c"),
         }
         output = root / "emerge.out"
         with output.open("wb") as stdout:
