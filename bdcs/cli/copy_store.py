@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             with transaction(writing) as connection:
                 schema.upgrade(connection)
             copied = copying.copy(reading, writing, _progress())
-            logs = _copy_logs(reading, settings) if isinstance(source, Path) else CopiedLogs()
+            logs = CopiedLogs()
+            if isinstance(source, Path):
+                logs = _copy_logs(reading, settings, arguments.target, is_last=arguments.last)
             differences = _check(writing) if arguments.last else None
             if differences == 0:
                 copying.finish(writing)
@@ -73,14 +75,20 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     return EXIT_REFUSED if differences else EXIT_DONE
 
 
-def _copy_logs(store: Engine, settings: Settings) -> CopiedLogs:
+def _copy_logs(store: Engine, settings: Settings, target: str, *, is_last: bool) -> CopiedLogs:
     """Copy them where collectors of the copy look for them, unless that is where they are."""
     from bdcs.blobs.configured import blobs_of
-    from bdcs.services.copying_logs import CopiedLogs, copy_logs
+    from bdcs.server.shared import logs_of
+    from bdcs.services.copying_logs import CopiedLogs, copy_growing, copy_logs
+    from bdcs.services.stored_logs import StoredLogs
 
-    if settings.blobs == FILES:
-        return CopiedLogs()
-    return copy_logs(store, settings.data, blobs_of(settings))
+    done = CopiedLogs() if settings.blobs == FILES else copy_logs(store, settings.data, blobs_of(settings))
+    logs = logs_of(replace(settings, store=target))
+    if is_last and isinstance(logs, StoredLogs):
+        with contextlib.closing(logs):
+            growing = copy_growing(store, settings.data, logs)
+        done = CopiedLogs(logs=done.logs + growing.logs, copied=done.copied + growing.copied)
+    return done
 
 
 def _check(copy: Any) -> int:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A store of SQLite becomes one of PostgreSQL, under whatever its collector does meanwhile."""
 
+import contextlib
 import json
 import lzma
 from collections.abc import Iterator
@@ -9,15 +10,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, update
 
+from bdcs.blobs.directory import Directory
 from bdcs.services import copying
 from bdcs.services.copying import copy
+from bdcs.services.stored_logs import StoredLogs
 from bdcs.store import numbering, schema, tables, words
 from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.places import PostgreSQL
 from bdcs.store.store import transaction
 from dev.places import ROOT
 from tests.builds import specification
-from tests.integration.test_backup import build, builder_of
+from tests.integration.test_backup import build, builder_of, claimed
 from tests.postgresql import Server, running_postgresql
 from tests.processes import BDCS, Collector, run
 from tests.s3 import REGION, running_s3
@@ -100,6 +103,9 @@ def test_logs_of_builds_move_with_it(tmp_path: Path, postgresql: Server) -> None
         wisher, builder = builder_of(serving, "optional")
         for name in ("alpha", "beta"):
             build(wisher, builder, specification(f"app-misc/{name}-1.0"))
+        wisher.ask(specification("app-misc/gamma-1.0"))
+        lease = claimed(builder)
+        assert builder.act(lease, "log", offset=0, text="it begins\n").status == 200
         assert serving.stop() == 0
     url = postgresql.new_database(is_empty=True)
     with running_s3(tmp_path) as s3:
@@ -111,7 +117,11 @@ def test_logs_of_builds_move_with_it(tmp_path: Path, postgresql: Server) -> None
         s3.fail("PUT", "", "refused", times=3)
         assert "reduce your request rate" in run(copy, check=False).stderr
         counts = [json.loads(run([*copy, *more]).stdout) for more in ((), ("--last",))]
-        assert [(one["logs"], one["copied_logs"]) for one in counts] == [(2, 2), (2, 0)]
+        assert [(one["logs"], one["copied_logs"]) for one in counts] == [(2, 2), (3, 1)]
         (tmp_path / "data/logs").rename(tmp_path / "logs")
         checked = run([*BDCS, "check", "--only", "builds", *options, "--store", url]).stdout
-        assert "2 logs, 20 B: no differences" in checked
+        assert "3 logs, 30 B: no differences" in checked
+        with contextlib.closing(StoredLogs.of(PostgreSQL(url), Directory(tmp_path))) as logs:
+            number = lease["attempt"]
+            assert logs.read(number, 0, 99) == b"it begins\n"
+            assert logs.append(number, 10, b"and goes on\n") == 22
