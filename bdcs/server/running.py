@@ -7,12 +7,14 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 import ssl
 import sys
+import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -20,7 +22,7 @@ from bdcs import service_manager
 from bdcs.blobs.server_lock import only_server
 from bdcs.bus.configured import bus_of
 from bdcs.domain.thresholds import Thresholds
-from bdcs.errors import CollectorError, NoStore
+from bdcs.errors import EXIT_DONE, CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
 from bdcs.server.shared import beside_others, publisher_of, store_place
@@ -37,6 +39,8 @@ from bdcs.web.listener import bind, load_certificate, tls_context
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
+LEAVING: Final = 10.0
+"""Seconds that work which nobody waits for may go on after the last answer."""
 FEW_FILES: Final = 12_000  # open files that do not suffice for 10,000 connections and all else
 
 
@@ -92,16 +96,21 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             publisher = leaving.enter_context(contextlib.closing(publisher_of(settings)))
             listener = await compose(settings, transactions, publisher, settings.public_url or here, renewal)
             await listener.start(bound, context)
+            print(f"listening on {here}", file=sys.stderr, flush=True)
+            _settle_memory()
+            service_manager.ready()
+            has_tls = context is not None
+            working = asyncio.create_task(_all(works(settings, transactions, renewal, here, has_tls=has_tls)))
             try:
-                print(f"listening on {here}", file=sys.stderr, flush=True)
-                _settle_memory()
-                service_manager.ready()
-                has_tls = context is not None
-                await _run_until(stopping, *works(settings, transactions, renewal, here, has_tls=has_tls))
+                await _either(working, stopping)
             finally:
+                working.cancel()
                 service_manager.stopping()
                 transactions.bus.close()  # who waits is answered now
                 await listener.stop()
+            _end_within(LEAVING)
+            with contextlib.suppress(asyncio.CancelledError):
+                await working
         finally:
             await store.close()
     log.info("stopped")
@@ -121,18 +130,42 @@ def _reload(settings: Settings, context: ssl.SSLContext | None) -> None:
             log.info("the certificate was read again")
 
 
-async def _run_until(stopping: asyncio.Event, *work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` until asked to stop; if any of it ends by an error, so does everything."""
+async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all of it at once; if any of it ends by an error, so does everything."""
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(coroutine) for coroutine in work]
-            await stopping.wait()
-            for task in tasks:
-                task.cancel()
+            for work in works:
+                group.create_task(work)
     except ExceptionGroup as group:
         if isinstance(group.exceptions[0], CollectorError):
             raise group.exceptions[0] from None
         raise
+
+
+async def _either(working: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    """Wait until asked to stop, or until there is nothing more to do. Raises what the work ended by."""
+    asked = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({asked, working}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        asked.cancel()
+    if working.done():
+        working.result()
+
+
+def _end_within(seconds: float) -> None:
+    """See that this process ends, whatever its threads are at then, such as statistics of all records.
+
+    It is left as SIGKILL would leave it, which harms nothing: what was accepted is durable long since.
+    """
+
+    def end() -> None:
+        log.info("stopped, in the middle of work that nobody waited for")
+        os._exit(EXIT_DONE)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _settle_memory() -> None:

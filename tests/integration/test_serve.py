@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from bdcs.store.schema import HEAD
 from tests.peer import Peer, problem_of, request
 from tests.processes import BDCS, Collector, Process, run
+from tests.signing import short_directory
 from tests.store_access import store_of
 from tests.waiting import until
 
@@ -439,6 +440,25 @@ def refusal(peer: Peer) -> int | None:
     assert answer.document["type"] == "urn:gentwoo:problem:unavailable"
     assert int(answer.headers["Retry-After"]) > 0
     return answer.status
+
+
+def test_what_nobody_waits_for_does_not_keep_it_from_stopping(tmp_path: Path) -> None:
+    """Such as statistics of millions of records; here a signer that takes the question, and is silent."""
+    with short_directory() as directory, socket.socket(socket.AF_UNIX) as signer:
+        signer.bind(str(directory / "signer"))
+        signer.listen()
+        signer.settimeout(60)
+        settings = tmp_path / "bdcs.toml"
+        settings.write_text(f'signer = "{directory / "signer"}"\n')
+        with Collector(tmp_path, command=(*BDCS, "--config", settings)) as collector:
+            asked, _ = signer.accept()
+            with asked:
+                Peer(collector.url).register()
+                assert collector.stop() == 0
+            assert collector.process is not None
+            assert "in the middle of work" in collector.process.output
+        with collector:
+            assert collector.bdcs("admin", "machines", "list").stdout.strip()
 
 
 def test_an_interrupt_stops_it_as_well(collector: Collector) -> None:
