@@ -16,6 +16,9 @@ PRESENT: Final = 1
 COUNTED_VERSION: Final = 2  # counted in the published figure of the version
 COUNTED_PACKAGE: Final = 4  # counted in the published figure of the package
 COUNTED: Final = COUNTED_VERSION | COUNTED_PACKAGE
+AWAY: Final = 8  # of a machine that counts nowhere just now: it is quarantined, say
+SETTLED: Final = (PRESENT | COUNTED, PRESENT | AWAY)
+"""Flags of what agrees with the figures that are published; the store's index of all others has them too."""
 
 P = TypeVar("P")  # what stands for a package: its number, or its name
 V = TypeVar("V")  # … for a version

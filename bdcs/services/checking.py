@@ -3,6 +3,7 @@
 
 Of each machine: every segment can be rebuilt byte for byte, was signed by the machine's key, continues the
 one before and ends at the head; its records are those of the tables; what they leave installed likewise.
+What figures carry on is compared with what is installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import Connection, Engine, func, select
 from bdcs.domain import codes, installations
 from bdcs.domain.evidence import Envelope, Form, unpack
 from bdcs.errors import EvidenceDamaged, StoreDamaged
+from bdcs.services import checking_figures
 from bdcs.services.differences import Differences
 from bdcs.services.machines import Machine, find
 from bdcs.store import tables
@@ -54,6 +56,8 @@ def check(engine: Engine, progress: Callable[[int, int], None]) -> Report:
         codec = EvidenceCodec.load(connection)
         uuids = list(connection.scalars(select(tables.machines.c.uuid).order_by(tables.machines.c.id)))
         _check_totals(connection, report)
+        for difference in checking_figures.differing(connection).told():
+            report.differ(difference)
     for done, uuid in enumerate(uuids):
         progress(done, len(uuids))
         with transaction(engine) as connection:

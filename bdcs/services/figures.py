@@ -5,6 +5,10 @@
 from the changes that arrived since the last time, and from `machine_changes` and `machine_leaves`, which
 whoever changes a machine's state or erases it calls in the same transaction. The rules are in
 `bdcs.domain.thresholds`.
+
+Nothing is counted twice. A figure remembers how many machines it counts, and the store has an index of the
+installations that are not settled, as `bdcs.domain.membership` says: so a look costs what changed since the
+figure was published, and not what there is.
 """
 
 from __future__ import annotations
@@ -13,13 +17,11 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Select,
-    Update,
     and_,
     bindparam,
     case,
@@ -27,23 +29,24 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
-    not_,
-    null,
     or_,
     select,
+    text,
     update,
 )
-from sqlalchemy.sql.expression import Subquery
 
-from bdcs.domain.installations import COUNTED, COUNTED_PACKAGE, COUNTED_VERSION, PRESENT
+from bdcs.domain.installations import AWAY, COUNTED, COUNTED_PACKAGE, COUNTED_VERSION, PRESENT, SETTLED
 from bdcs.domain.machines import State
+from bdcs.domain.membership import CellKey, Memberships, Moves, Unsettled
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
 from bdcs.services import rollups
 from bdcs.services.regular_work import regularly
 from bdcs.store.bulk import execute_rows
+from bdcs.store.installed import IS_IT, KEY
 from bdcs.store.store import Store
 from bdcs.store.tables import (
+    away_machines,
     figures,
     fleet_figures,
     fleet_members,
@@ -71,13 +74,12 @@ INTERVAL = 60.0
 DAY_CURSOR = "figures-day"
 """The sequence that says up to which segment the days that were counted reach."""
 
-CHANGES_AT_ONCE = 50_000
+CHANGES_AT_ONCE = 20_000
 PACKAGES_AT_ONCE = 50
-INSTALLATIONS_AT_ONCE = 10_000
-"""Pushes wait while so many are counted, or those of one package where these are more."""
-
-CellKey = tuple[int, int | None]
-"""A package and a version of it; None: the package in any version."""
+UNSETTLED_AT_ONCE = 2_000
+"""Pushes wait while so many installations are looked at, or those of one package where these are more."""
+MACHINES_AT_ONCE = 20
+"""Pushes wait while what so many machines have is marked."""
 
 
 class Renewal:
@@ -116,7 +118,9 @@ class Renewal:
 
 
 async def renew(store: Store, thresholds: Thresholds) -> None:
-    """Publish whatever may be published now. Cheap when nothing changed: three small reads."""
+    """Publish whatever may be published now. Cheap when nothing changed: four small reads."""
+    while await store.read(_wrongly_marked):
+        await store.write(mark_machines)
     while await store.read(_next_changes) is not None:
         await store.write(mark_changed)
     while await store.read(_touched):
@@ -135,6 +139,13 @@ def mark_changed(connection: Connection) -> None:
     _touch(connection, select(changes.package_id).where(changes.id.between(first, last)))
     connection.execute(delete(sequences).where(sequences.c.name == CURSOR))
     connection.execute(insert(sequences).values(name=CURSOR, value=last))
+
+
+def mark_machines(connection: Connection) -> None:
+    """Mark what a few machines have, of which somebody did not: the version before this one."""
+    for machine in _wrongly_marked(connection):
+        _touch_packages_of(connection, machine)
+        _mark_installations(connection, machine)
 
 
 def publish_touched(connection: Connection, thresholds: Thresholds) -> None:
@@ -210,6 +221,7 @@ def publish_day(connection: Connection, thresholds: Thresholds, now: int) -> Non
 def machine_changes(connection: Connection, machine_id: int) -> None:
     """Have the figures of all packages of a machine looked at, since its state is changed."""
     _touch_packages_of(connection, machine_id)
+    _mark_installations(connection, machine_id)
     rollups.machine_changes(connection, machine_id)
 
 
@@ -235,6 +247,7 @@ def machine_leaves(connection: Connection, machine_id: int) -> None:
             counted = counted.where(installations.c.version_id == figures.c.version_id)
             cells = figures.c.version_id.is_not(None)
         connection.execute(update(figures).where(cells, counted.exists()).values(gone=figures.c.gone + 1))
+    connection.execute(delete(away_machines).where(away_machines.c.machine_id == machine_id))
     member = fleet_members.c.machine_id == machine_id
     if connection.execute(delete(fleet_members).where(member)).rowcount:
         connection.execute(
@@ -257,13 +270,13 @@ def _next_changes(connection: Connection) -> tuple[int, int] | None:
 
 
 def _touched(connection: Connection) -> list[int]:
-    """The next packages to be looked at: as many as have a fair number of installations together."""
+    """The next packages to be looked at: as many as have a fair number of unsettled installations."""
     package = touched_packages.c.package_id
     next_ones = connection.scalars(select(package).order_by(package).limit(PACKAGES_AT_ONCE)).all()
     counts: dict[int, int] = dict(
         connection.execute(
             select(installations.c.package_id, func.count())
-            .where(installations.c.package_id.in_(next_ones))
+            .where(installations.c.package_id.in_(next_ones), _IS_UNSETTLED)
             .group_by(installations.c.package_id)
         ).all()
     )
@@ -271,7 +284,7 @@ def _touched(connection: Connection) -> list[int]:
     together = 0
     for each in next_ones:
         together += counts.get(each, 0)
-        if chosen and together > INSTALLATIONS_AT_ONCE:
+        if chosen and together > UNSETTLED_AT_ONCE:
             break
         chosen.append(each)
     return chosen
@@ -287,94 +300,108 @@ def _touch(connection: Connection, packages: Select[tuple[int]]) -> None:
     connection.execute(insert(touched_packages).from_select(["package_id"], new))
 
 
+def _wrongly_marked(connection: Connection) -> list[int]:
+    """A few machines that count nowhere and are not known as such, or the reverse."""
+    is_away = away_machines.c.machine_id.is_not(None)
+    counts_nowhere = and_(machines.c.state != State.APPROVED, machines.c.head_seq > 0)
+    wrong = or_(and_(counts_nowhere, ~is_away), and_(machines.c.state == State.APPROVED, is_away))
+    both = machines.outerjoin(away_machines, away_machines.c.machine_id == machines.c.id)
+    found = connection.scalars(select(machines.c.id).select_from(both).where(wrong).limit(MACHINES_AT_ONCE))
+    return list(found)
+
+
+def _mark_installations(connection: Connection, machine_id: int) -> None:
+    """Note of what is on a machine whether the machine counts."""
+    own, flags = installations.c.machine_id == machine_id, installations.c.flags
+    state = connection.scalar(select(machines.c.state).where(machines.c.id == machine_id))
+    connection.execute(delete(away_machines).where(away_machines.c.machine_id == machine_id))
+    if state == State.APPROVED:
+        connection.execute(update(installations).where(own, _has(AWAY)).values(flags=flags - AWAY))
+    else:
+        connection.execute(update(installations).where(own, ~_has(AWAY)).values(flags=flags + AWAY))
+        connection.execute(insert(away_machines).values(machine_id=machine_id))
+
+
 def _publish(connection: Connection, packages: Sequence[int], thresholds: Thresholds) -> None:
+    memberships = Memberships(_unsettled(connection, packages))
     moving = [
-        (*key, figure(cell.present, thresholds))
-        for key, cell in _cells(connection, packages)
+        (*key, figure(cell.present, thresholds), cell.present)
+        for key, cell in _cells(connection, packages, memberships)
         if may_publish(cell, thresholds)
     ]
     for statement in (_DROP, _PUT):
-        execute_rows(connection, statement, ("package", "version", "shown"), moving)
-    whole = [(package,) for package, version, _ in moving if version is None]
-    execute_rows(connection, _COUNT_PACKAGE, ("package",), whole)
-    parts = [(package, version) for package, version, _ in moving if version is not None]
-    execute_rows(connection, _COUNT_VERSION, ("package", "version"), parts)
-    unused = and_(installations.c.package_id.in_(packages), ~_has(PRESENT | COUNTED))
-    connection.execute(delete(installations).where(unused))
+        execute_rows(connection, statement, ("package", "version", "shown", "all"), moving)
+    settled = list(memberships.settled({(package, version) for package, version, *_ in moving}))
+    kept = [(each.machine, each.package, each.version, flags) for each, flags in settled if flags]
+    execute_rows(connection, _SETTLE, (*KEY, "new"), kept)
+    unused = [(each.machine, each.package, each.version) for each, flags in settled if not flags]
+    execute_rows(connection, _DROP_UNUSED, KEY, unused)
 
 
-def _cells(connection: Connection, packages: Sequence[int]) -> Iterator[tuple[CellKey, Cell]]:
-    """Yield all cells of `packages`: those with machines in them, and those that were published."""
-    counts = {
-        (row.package_id, row.version_id): (row.present, row.joined, row.left)
-        for membership in (_version_membership(packages), _package_membership(packages))
-        for row in connection.execute(_counts(membership))
-    }
+def _unsettled(connection: Connection, packages: Sequence[int]) -> Iterator[Unsettled]:
+    other = installations.alias("other")
+    counted_by_another = (
+        select(other.c.flags)
+        .where(
+            other.c.machine_id == installations.c.machine_id,
+            other.c.package_id == installations.c.package_id,
+            other.c.flags == PRESENT | COUNTED,
+        )
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = select(
+        installations.c.machine_id,
+        installations.c.package_id,
+        installations.c.version_id,
+        installations.c.flags,
+        counted_by_another,
+    ).where(installations.c.package_id.in_(packages), _IS_UNSETTLED)
+    for machine, package, version, flags, beside in connection.execute(query):
+        yield Unsettled(machine, package, version, flags, beside is not None)
+
+
+def _cells(
+    connection: Connection, packages: Sequence[int], memberships: Memberships
+) -> Iterator[tuple[CellKey, Cell]]:
+    """Yield the cells of `packages` that changed, and those that were published."""
+    moves = memberships.moves()
     published = {
         (row.package_id, row.version_id): row
         for row in connection.execute(select(figures).where(figures.c.package_id.in_(packages)))
     }
-    for key in counts.keys() | published.keys():
-        present, joined, left = counts.get(key, (0, 0, 0))
+    for key in moves.keys() | published.keys():
+        move = moves.get(key, _NO_MOVES)
         before = published.get(key)
+        if before is None:
+            yield key, Cell(present=move.joined, joined=move.joined, left=move.left)
+            continue
+        counted = _still_counted(connection, *key) if before.counted is None else before.counted - before.gone
         yield (
             key,
             Cell(
-                present=present,
-                joined=joined,
-                left=left,
-                gone=before.gone if before else 0,
-                published=before.published if before else None,
+                present=counted - move.left + move.joined,
+                joined=move.joined,
+                left=move.left,
+                gone=before.gone,
+                published=before.published,
             ),
         )
 
 
-def _version_membership(packages: Sequence[int]) -> Subquery:
-    """Which machine is in which version's cell, now and as published."""
-    return (
-        select(
-            installations.c.package_id,
-            installations.c.version_id,
-            case((_is_present(), 1), else_=0).label("present"),
-            case((_has(COUNTED_VERSION), 1), else_=0).label("counted"),
-        )
-        .join(machines, machines.c.id == installations.c.machine_id)
-        .where(installations.c.package_id.in_(packages))
-        .subquery()
+_NO_MOVES = Moves()
+
+
+def _still_counted(connection: Connection, package: int, version: int | None) -> int:
+    """Count the machines that a published figure counts and that are known: where nobody noted how many."""
+    query = select(func.count(installations.c.machine_id.distinct())).where(
+        installations.c.package_id == package
     )
-
-
-def _package_membership(packages: Sequence[int]) -> Subquery:
-    """Which machine is in which package's cell, now and as published; a machine with three versions is in it
-    once.
-    """
-    return (
-        select(
-            installations.c.package_id,
-            null().label("version_id"),
-            func.max(case((_is_present(), 1), else_=0)).label("present"),
-            func.max(case((_has(COUNTED_PACKAGE), 1), else_=0)).label("counted"),
-        )
-        .join(machines, machines.c.id == installations.c.machine_id)
-        .where(installations.c.package_id.in_(packages))
-        .group_by(installations.c.package_id, installations.c.machine_id)
-        .subquery()
-    )
-
-
-def _counts(membership: Subquery) -> Select[Any]:
-    present, counted = membership.c.present, membership.c.counted
-    return select(
-        membership.c.package_id,
-        membership.c.version_id,
-        func.sum(present).label("present"),
-        func.sum(present * (1 - counted)).label("joined"),
-        func.sum(counted * (1 - present)).label("left"),
-    ).group_by(membership.c.package_id, membership.c.version_id)
-
-
-def _is_present() -> ColumnElement[bool]:
-    return and_(_has(PRESENT), machines.c.state == State.APPROVED)
+    if version is None:
+        query = query.where(_has(COUNTED_PACKAGE))
+    else:
+        query = query.where(installations.c.version_id == version, _has(COUNTED_VERSION))
+    return connection.scalar(query) or 0
 
 
 def _in_fleet() -> ColumnElement[bool]:
@@ -389,29 +416,6 @@ def _sum(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
 
-def _recounted(bit: int) -> Update:
-    """What remembers, of a package, which machines its figures just published count."""
-    flags = installations.c.flags
-    marked: ColumnElement[int] = literal_column(str(bit))
-    approved = (
-        select(machines.c.id)
-        .where(machines.c.id == installations.c.machine_id, machines.c.state == literal_column(_APPROVED))
-        .exists()
-    )
-    is_counted = flags.bitwise_and(marked) != literal_column("0")
-    is_here = flags.bitwise_and(literal_column(str(PRESENT))) != literal_column("0")
-    in_it = and_(is_here, approved)
-    return (
-        update(installations)
-        .where(
-            installations.c.package_id == bindparam("package"),
-            or_(and_(is_counted, not_(in_it)), and_(not_(is_counted), in_it)),
-        )
-        .values(flags=case((is_counted, flags - marked), else_=flags + marked))
-    )
-
-
-_APPROVED = f"'{State.APPROVED}'"  # as a literal: `execute_rows` gives each row's values only
 _CELL = and_(
     figures.c.package_id == bindparam("package"),
     figures.c.version_id.is_not_distinct_from(bindparam("version")),
@@ -422,6 +426,9 @@ _PUT = insert(figures).values(
     version_id=bindparam("version"),
     published=bindparam("shown"),
     gone=literal_column("0"),
+    counted=bindparam("all"),
 )
-_COUNT_PACKAGE = _recounted(COUNTED_PACKAGE)
-_COUNT_VERSION = _recounted(COUNTED_VERSION).where(installations.c.version_id == bindparam("version"))
+_SETTLE = update(installations).where(IS_IT).values(flags=bindparam("new"))
+_DROP_UNUSED = delete(installations).where(IS_IT)
+_IS_UNSETTLED = text(f"installations.flags NOT IN {SETTLED}")
+"""As the index `ix_installations_unsettled` has it; what is given as a value no engine finds in an index."""

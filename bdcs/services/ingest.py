@@ -38,6 +38,7 @@ from bdcs.services.machines import Keys, Machine, absent, find_all
 from bdcs.store import tables
 from bdcs.store.bulk import execute_rows, insert_rows
 from bdcs.store.evidence import EvidenceCodec
+from bdcs.store.installed import IS_IT, KEY
 from bdcs.store.names import Names
 from bdcs.store.store import Store
 from bdcs.store.upserts import upsert
@@ -415,23 +416,16 @@ def update_installations(connection: Connection, rows: Sequence[ChangeRow]) -> N
     outcome = installations.effects(map(EFFECT, rows))
     here = [(*key, arrival[1], arrival[0]) for key, arrival in outcome.items() if arrival is not None]
     gone = [key for key, arrival in outcome.items() if arrival is None]
-    if execute_rows(connection, _DELETE, _KEY, gone) < len(gone):
-        execute_rows(connection, _LEAVE, _KEY, gone)
-    execute_rows(connection, _ARRIVE, (*_KEY, "repository", "at"), here)
+    if execute_rows(connection, _DELETE, KEY, gone) < len(gone):
+        execute_rows(connection, _LEAVE, KEY, gone)
+    execute_rows(connection, _ARRIVE, (*KEY, "repository", "at"), here)
 
 
-_KEY: Final = ("machine", "package", "version")
 _TABLE: Final = tables.installations
-# The sum keeps PostgreSQL from the index that has all machines with the version: it thinks them few.
-_IS_IT: Final = (
-    (_TABLE.c.machine_id == bindparam("machine"))
-    & (_TABLE.c.package_id == bindparam("package"))
-    & (_TABLE.c.version_id + literal_column("0") == bindparam("version"))
-)
 _COUNTED: Final = _TABLE.c.flags.bitwise_and(literal_column(str(installations.COUNTED)))
 _PRESENT: Final[ColumnElement[int]] = literal_column(str(installations.PRESENT))
-_DELETE: Final = delete(_TABLE).where(_IS_IT & (literal_column("0") == _COUNTED))
-_LEAVE: Final = update(_TABLE).where(_IS_IT).values(flags=_COUNTED)
+_DELETE: Final = delete(_TABLE).where(IS_IT & (literal_column("0") == _COUNTED))
+_LEAVE: Final = update(_TABLE).where(IS_IT).values(flags=_COUNTED)
 _NEW: Final = upsert(_TABLE).values(
     machine_id=bindparam("machine"),
     package_id=bindparam("package"),

@@ -19,7 +19,7 @@ from bdcs.errors import SchemaMismatch
 from bdcs.store import tables
 from bdcs.store.upserts import upsert
 
-HEAD = "0021"  # the newest revision under store/migrations/versions
+HEAD = "0022"  # the newest revision under store/migrations/versions
 OLDEST = "oldest-schema"
 """The sequence that holds the oldest schema whose software may use the store."""
 

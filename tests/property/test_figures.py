@@ -17,7 +17,7 @@ from bdcs.domain.codes import INSTALL, UNINSTALL
 from bdcs.domain.installations import COUNTED, PRESENT
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Thresholds, figure
-from bdcs.services import figures, forgetting, ingest, machines
+from bdcs.services import checking_figures, figures, forgetting, ingest, machines
 from bdcs.store import tables
 from bdcs.store.store import Store
 
@@ -87,6 +87,8 @@ class Fleet:
         return self.identities
 
     def do(self, kind: str, machine: int, version: int) -> None:
+        if kind in ("install", "uninstall") and machine in self.quarantined:
+            return  # nothing is taken from it
         if kind == "install":
             self.change(INSTALL, machine, version)
             self.installed[machine].add(version)
@@ -170,6 +172,7 @@ def test_what_is_published_follows_the_rule(steps: Iterable[tuple[str, int, int,
                 continue
             for slot in range(first, first + count):
                 fleet.do(kind, fleet.slots[slot % len(fleet.slots)], version)
+            assert list(checking_figures.differing(connection).told()) == []
         fleet.publish()
         assert fleet.stored() == fleet.published
         unused = tables.installations.c.flags.bitwise_and(PRESENT | COUNTED) == 0

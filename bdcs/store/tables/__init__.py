@@ -59,6 +59,7 @@ from bdcs.store.tables.catalogue import (
 )
 from bdcs.store.tables.collector import answers, event_feeds, leases, outbox, secrets, sequences, tombstones
 from bdcs.store.tables.fleet import (
+    away_machines,
     figures,
     fleet_figures,
     fleet_members,
@@ -90,6 +91,7 @@ __all__ = [
     "answers",
     "attempts",
     "audiences",
+    "away_machines",
     "build_numbers",
     "builder_targets",
     "builders",

@@ -15,6 +15,7 @@ figures = Table(
     Column("version_id", Integer, ForeignKey("versions.id")),  # null: the package's own figure
     Column("published", Integer, nullable=False),
     Column("gone", Integer, nullable=False),  # machines counted in `published` that were erased since
+    Column("counted", Integer),  # all machines counted in it, `gone` ones too; null: unknown
     Index("uq_figures_version", "package_id", "version_id", unique=True),
     Index(
         "uq_figures_package",
@@ -46,6 +47,13 @@ fleet_members = Table(
     metadata,
     # counted in the published figure "machines"
     Column("machine_id", Integer, ForeignKey("machines.id"), primary_key=True, autoincrement=False),
+)
+
+away_machines = Table(
+    "away_machines",
+    metadata,
+    # whose installations are marked as of a machine that counts nowhere just now
+    Column("machine_id", Integer, primary_key=True, autoincrement=False),
 )
 
 touched_packages = Table(

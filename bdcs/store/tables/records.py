@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     event,
+    text,
 )
 
 from bdcs.store.tables.schema import Chars, Id, metadata
@@ -133,8 +134,16 @@ installations = Table(
     Column("version_id", Integer, ForeignKey("versions.id"), primary_key=True),
     Column("repository_id", Integer, ForeignKey("repositories.id")),
     Column("installed_at", BigInteger, nullable=False),
-    Column("flags", SmallInteger, nullable=False),  # bdcs.domain.installations: present, counted
+    Column("flags", SmallInteger, nullable=False),  # bdcs.domain.installations: present, counted, away
     Index(None, "package_id", "version_id"),
+    # those that `installations.SETTLED` has not: in figures there is something to do for them
+    Index(
+        "ix_installations_unsettled",
+        "package_id",
+        "version_id",
+        sqlite_where=text("flags NOT IN (7, 9)"),
+        postgresql_where=text("flags NOT IN (7, 9)"),
+    ),
     sqlite_with_rowid=False,
 )
 
