@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Work in threads that must not be left alone: what it uses goes away when whoever waits for it does."""
+"""Work that goes on when who waits for it is cancelled: others wait as well, or it must not be left alone."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -18,7 +18,19 @@ async def to_its_end(executor: Executor | None, work: Callable[[], T]) -> T:
     """
     future = asyncio.get_running_loop().run_in_executor(executor, work)
     try:
-        return await asyncio.shield(future)
+        return await in_common(future)
     except asyncio.CancelledError:
         await asyncio.wait([future])
         raise
+
+
+async def in_common(future: asyncio.Future[T]) -> T:
+    """Return the result of what goes on when we are cancelled; where nobody is left, its error is nobody's."""
+    future.add_done_callback(_note)
+    return await asyncio.shield(future)
+
+
+def _note(future: asyncio.Future[Any]) -> None:
+    """Have asyncio not complain that nobody looked at the error."""
+    if not future.cancelled():
+        future.exception()

@@ -23,6 +23,7 @@ from sqlalchemy import Connection
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.errors import IndexNotWritten, InvalidHeader, NoSuchTarget
 from bdcs.services import targets
+from bdcs.services.finishing import in_common
 from bdcs.services.indexing import State, bring_up, may_be_served, state_of
 from bdcs.services.targets import Target
 from bdcs.store.store import Store
@@ -51,7 +52,7 @@ class Follower:
         look = self._next.get(target)
         if look is None:
             look = self._next[target] = asyncio.create_task(self._look(target))
-        return await asyncio.shield(look)
+        return await in_common(look)
 
     async def _look(self, target: str) -> bool:
         async with self._turns[target]:

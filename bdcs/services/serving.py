@@ -20,6 +20,7 @@ from bdcs.blobs.blobs import Address, Blobs, RemoteFile
 from bdcs.domain import packages_index
 from bdcs.errors import BlobMissing
 from bdcs.services import targets, tokens
+from bdcs.services.finishing import in_common
 from bdcs.services.following import Follower
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -65,7 +66,7 @@ class Serving:
         if time.monotonic() - self._read_at > REMEMBERED:
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._read())
-            await asyncio.shield(self._reading)
+            await in_common(self._reading)
         return self._targets.get(name)
 
     async def admits(self, target: Target, credentials: Credentials | None) -> bool:
