@@ -8,7 +8,8 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from functools import cache
+from typing import Final
 
 from aiohttp import web
 
@@ -94,11 +95,13 @@ def add_metrics(app: web.Application, metrics: Metrics, may_read: Callable[[web.
 
 
 def add_description(app: web.Application, operations: tuple[Operation, ...], public_url: str) -> None:
-    """Add /openapi.json, which describes `operations`."""
-    described: dict[str, Any] = document(operations, public_url)
-    body = json.dumps(described, indent=1).encode()
+    """Add /openapi.json, which describes `operations`; made when first asked for, as few ask."""
+
+    @cache
+    def described() -> bytes:
+        return json.dumps(document(operations, public_url), indent=1).encode()
 
     async def openapi(_request: web.Request) -> web.Response:
-        return web.Response(body=body, content_type="application/json")
+        return web.Response(body=await asyncio.to_thread(described), content_type="application/json")
 
     app.router.add_get("/openapi.json", openapi)
