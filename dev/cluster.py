@@ -3,10 +3,12 @@
 
 PostgreSQL, RabbitMQ, S3 (moto's server), two collectors behind HAProxy and two builders, and this machine as
 `make run` has it. Whatever of them dies is started again, as an init system would: kill any of them to see
-that nothing is lost. Everything begins anew with each start, in `.run/cluster-PORT/`.
+that nothing is lost. Everything begins anew with each start, in `.run/cluster-PORT/`; what is left of one
+that was killed itself is ended then.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -22,6 +24,7 @@ from typing import Any
 import psycopg
 
 from dev.kept_s3 import REGION
+from dev.orphans import claim
 from dev.places import ROOT
 from dev.run import (
     ENVIRONMENT,
@@ -37,11 +40,12 @@ from dev.run import (
     follow,
     make_target,
     nothing,
+    require_free,
     start_signer,
     wait_until_listening,
 )
 from dev.sample import replay
-from dev.session import ENDING, CannotRun, run_until_stopped
+from dev.session import ENDING, CannotRun, Stop, run_until_stopped
 from tests.haproxy import HAProxy
 from tests.postgresql import running_postgresql
 from tests.processes import Process, free_port
@@ -78,6 +82,7 @@ class Proxy:
         self.process: HAProxy | None = None
 
     def start(self) -> None:
+        self.stop()
         self.process = HAProxy(self._home, self._collectors, port=self._port)
 
     def engine(self) -> Engine:
@@ -105,6 +110,7 @@ class Cluster(Job):
         self._addresses = {name: f"http://127.0.0.1:{free_port()}" for name in COLLECTORS}
         self._s3 = free_port()
         self._restarts = ThreadPoolExecutor(thread_name_prefix="restart")
+        self._parent = os.getppid()
         self.is_complete = False
         self.collector_config = self.home / f"{COLLECTORS[0]}.toml"
 
@@ -114,7 +120,12 @@ class Cluster(Job):
         super().start(name, *argv)
 
     def check(self) -> None:
-        """Start again what has died; at the beginning, what does not start is an error."""
+        """Start again what has died; at the beginning, what does not start is an error.
+
+        Raises `Stop` where nobody is left who could ask for the end.
+        """
+        if os.getppid() != self._parent:
+            raise Stop
         if not self.is_complete:
             super().check()
             return
@@ -282,6 +293,10 @@ def begin(leaving: contextlib.ExitStack) -> None:
     """Run the cluster; `leaving` ends our own programs, and then the engines."""
     port = chosen_port()
     home = ROOT / ".run" / f"cluster-{port}"
+    ours = claim(home, leaving)
+    ENVIRONMENT.update(ours)
+    os.environ.update(ours)
+    require_free(port)
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     engines = leaving.enter_context(contextlib.ExitStack())

@@ -13,8 +13,9 @@ import urllib.request
 from contextlib import ExitStack
 
 from benchmarks.fleet import load_store
+from dev.orphans import claim
 from dev.places import ROOT
-from dev.run import Job, chosen_port, wait_until_listening
+from dev.run import ENVIRONMENT, Job, chosen_port, require_free, wait_until_listening
 from dev.session import CannotRun, run_until_stopped
 
 MACHINES_SETTING = "DEMO_MACHINES"
@@ -32,7 +33,10 @@ def main() -> int:
 def begin(leaving: ExitStack) -> None:
     """Fill a store and show it; `leaving` ends the collector."""
     start = time.monotonic()
-    job = Job(ROOT / ".run" / "demo", chosen_port())
+    port, home = chosen_port(), ROOT / ".run" / "demo"
+    ENVIRONMENT.update(claim(home, leaving))
+    require_free(port)
+    job = Job(home, port)
     leaving.callback(job.stop)
     fill(job, start)
     show(job, start)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dev.orphans import claim
 from dev.places import PORTAGE, ROOT, VENV
 from dev.sample import replay
 from dev.session import CannotRun, run_until_stopped
@@ -54,8 +55,11 @@ class Job:
         self.started: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *argv: str | Path) -> None:
-        """Start a process whose output goes to `.run/PORT/NAME.log`; signals of this terminal pass it by."""
-        with self.output(name).open("wb") as output:
+        """Start a process whose output goes to `.run/PORT/NAME.log`; signals of this terminal pass it by.
+
+        Who is started again goes on in the log that says why it ended.
+        """
+        with self.output(name).open("ab" if name in self.started else "wb") as output:
             self.started[name] = subprocess.Popen(
                 [VENV / "bin" / argv[0], *argv[1:]],
                 stdin=subprocess.DEVNULL,
@@ -153,20 +157,24 @@ def finish(*argv: str | Path) -> str:
 
 
 def chosen_port() -> int:
-    """The port to listen on; raises `CannotRun` where it is no port or somebody has it."""
+    """The port to listen on; raises `CannotRun` where it is none."""
     text = os.environ.get(PORT_SETTING, str(DEFAULT_PORT))
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 65536:
         raise CannotRun(f"{PORT_SETTING}={text}: not a port")
+    return int(text)
+
+
+def require_free(port: int) -> None:
+    """Raise `CannotRun` where somebody has it."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", int(text)))
+            probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise CannotRun(
-                f"127.0.0.1:{text}: {error.strerror}.\n"
+                f"127.0.0.1:{port}: {error.strerror}.\n"
                 f"Another `make run` may be at work. To use another port: {PORT_SETTING}=8700 make run"
             ) from error
-    return int(text)
 
 
 def eprefix() -> str:
@@ -369,7 +377,9 @@ def begin(leaving: ExitStack) -> None:
     """Run the job; `leaving` ends it."""
     port = chosen_port()
     home = ROOT / ".run" / str(port)
-    home.mkdir(parents=True, exist_ok=True)
+    ENVIRONMENT.update(claim(home, leaving))
+    require_free(port)
+    home.mkdir(exist_ok=True)
     job = Job(home, port)
     leaving.callback(job.stop)
     run(job)

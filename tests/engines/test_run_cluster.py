@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make run-cluster`: what is built and installed as with `make run`, whatever of it is killed."""
+"""`make run-cluster`: packages are built and installed, whatever of it is killed; so with itself."""
 
 import contextlib
 import os
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dev import prefix
+from dev.orphans import orphans
 from dev.places import ROOT
 from tests.processes import BDCS, GENTWOO, Process, environment, free_port, run
 from tests.s3 import CREDENTIALS
@@ -77,4 +78,13 @@ def test_whatever_is_killed_the_cluster_goes_on(port: int, tmp_path: Path) -> No
         done = run(check, env=environment(**CREDENTIALS))
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("no differences") == 3
-        assert job.stop(timeout=120) == 0, job.output
+        (inside,) = job.children()
+        os.kill(inside, signal.SIGKILL)
+        job.wait()
+        left = orphans(home)
+        assert len(left) >= len(KILLED)
+    with Process(CLUSTER, log=tmp_path / "next.log", env=settings) as job:
+        job.until_printed("Records as they arrive:", 300)
+        assert not set(left) & set(orphans(home)), "the next start ends what a killed one has left"
+        assert job.stop(signal.SIGINT, timeout=120) == 0, job.output
+    assert orphans(home) == []
