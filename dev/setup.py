@@ -258,8 +258,8 @@ def main(arguments: Sequence[str]) -> int:
         with ThreadPoolExecutor(max_workers=2) as pool:
             failures = [failure for failure in pool.map(run_step, pending) if failure]
     if (VENV / "bin/python").exists():
-        # As an installed client has it; else each start compiles anew where PYTHONDONTWRITEBYTECODE is set.
-        call(VENV / "bin/python", "-m", "compileall", "-q", ROOT / "gentwoo_client")
+        # As what is installed has it; else each start compiles anew where PYTHONDONTWRITEBYTECODE is set.
+        call(VENV / "bin/python", "-m", "compileall", "-q", ROOT / "gentwoo_client", ROOT / "bdcs")
     for failure in failures:
         say(failure)
     return 1 if failures else 0

@@ -39,6 +39,8 @@ from tests.world import World
 TARGET = "amd64"
 LEASE = 20
 """Seconds after which the job of a builder that was killed goes to another."""
+OURS = Path("/proc/self/autogroup")
+"""How important this session is to a kernel that shares processors among sessions (autogroup in sched(7))."""
 NOBODY = "02:00:00:00:00:fe"
 """A hardware address that nothing has."""
 
@@ -183,6 +185,7 @@ def running_cluster(home: Path, *, builders: int) -> Iterator[Cluster]:
     """Run one whose state and logs are below `home`."""
     home.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as leaving:
+        leaving.enter_context(served_first())
         namespace = leaving.enter_context(Namespace.new())
         far = namespace.back.near
         short = leaving.enter_context(short_directory())
@@ -250,6 +253,23 @@ def running_cluster(home: Path, *, builders: int) -> Iterator[Cluster]:
         peer.register()
         until(lambda: approved <= listed(peer), what="the builders asking for work")
         yield cluster
+
+
+@contextlib.contextmanager
+def served_first() -> Iterator[None]:
+    """Have the processes of this session come first, and then those in sessions of their own.
+
+    Those are each `emerge` and each build, which stand for other machines.
+    """
+    if not OURS.exists():
+        yield
+        return
+    before = OURS.read_text().split()[-1]
+    OURS.write_text("-20")
+    try:
+        yield
+    finally:
+        OURS.write_text(before)
 
 
 def _end_builders(cluster: Cluster) -> None:

@@ -38,7 +38,9 @@ from tests.workshops import specification
 from tests.world import Emerge, RunningEmerge
 
 PAUSE: Final = 0.25
-"""Seconds between two pushes of a machine, and before anything is tried again."""
+"""Seconds between two pushes of a machine at least, and before anything is tried again."""
+PUSHES: Final = 32
+"""Pushes a second of all machines together, at most: this one process signs and sends them all."""
 PATIENCE: Final = 600.0
 """Seconds within which everybody has to get something done, on however busy a machine."""
 EMERGE_TIMEOUT: Final = 300.0
@@ -299,9 +301,10 @@ class Load:
         def published() -> list[str]:
             return [cpv for each in wanting for cpv in each.published]
 
+        pause = max(PAUSE, numbers.clients / PUSHES)
         load = cls(
             [
-                Pusher(f"pusher {number}", over, pause=PAUSE, peer=Wisher(cluster.url))
+                Pusher(f"pusher {number}", over, pause=pause, peer=Wisher(cluster.url))
                 for number in range(numbers.clients)
             ],
             wanting,

@@ -25,7 +25,7 @@ async def to_its_end(executor: Executor | None, work: Callable[[], T]) -> T:
 
 
 async def in_common(future: asyncio.Future[T]) -> T:
-    """Return the result of what goes on when we are cancelled; where nobody is left, its error is nobody's."""
+    """Return the result of what goes on when we are cancelled; its error is nobody's, if nobody is left."""
     future.add_done_callback(_note)
     return await asyncio.shield(future)
 
