@@ -10,12 +10,13 @@ ProtocolError
 │   ├── InvalidAtom
 │   ├── InvalidTime
 │   ├── InvalidKey
-│   ├── InvalidRecord        … `field` names the culprit
-│   ├── InvalidSegment       … `field` too
-│   ├── InvalidTarget        … `field` too
 │   ├── InvalidDependency
-│   ├── InvalidSpecification … `field` too
-│   └── InvalidParameter     … `field` too
+│   └── InvalidField         … `field` names the culprit
+│       ├── InvalidRecord
+│       ├── InvalidSegment
+│       ├── InvalidTarget
+│       ├── InvalidSpecification
+│       └── InvalidParameter
 ├── BadSignature             400 bad-signature
 ├── WrongAudience            400 wrong-audience: made for another collector
 ├── WrongMachine             400 wrong-machine: sent to another machine's address
@@ -128,8 +129,8 @@ class InvalidKey(Malformed):
     """Not a public key that a machine may have."""
 
 
-class InvalidRecord(Malformed):
-    """Not a PackageStateChange; `field` names the member that is wrong."""
+class InvalidField(Malformed):
+    """One member of a message is wrong: `field` names it, `reason` says what is wrong with it."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -141,60 +142,28 @@ class InvalidRecord(Malformed):
         return {"field": self.field}
 
 
-class InvalidSegment(Malformed):
-    """The payload of a segment, or a header, is not what the protocol allows; `field` names the member."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-    def members(self) -> dict[str, object]:
-        """The field."""
-        return {"field": self.field}
+class InvalidRecord(InvalidField):
+    """Not a PackageStateChange."""
 
 
-class InvalidTarget(Malformed):
-    """Not the description of a binhost's target; `field` names the member that is wrong."""
+class InvalidSegment(InvalidField):
+    """The payload of a segment, or a header, is not what the protocol allows."""
 
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
 
-    def members(self) -> dict[str, object]:
-        """The field."""
-        return {"field": self.field}
+class InvalidTarget(InvalidField):
+    """Not the description of a binhost's target."""
 
 
 class InvalidDependency(Malformed):
     """Not a dependency specification by the rules of PMS."""
 
 
-class InvalidSpecification(Malformed):
-    """Not the specification of a build; `field` names the member that is wrong."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-    def members(self) -> dict[str, object]:
-        """The field."""
-        return {"field": self.field}
+class InvalidSpecification(InvalidField):
+    """Not the specification of a build."""
 
 
-class InvalidParameter(Malformed):
-    """Not a parameter that a build may be given; `field` names it, `reason` says what is wrong with it."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-    def members(self) -> dict[str, object]:
-        """The field."""
-        return {"field": self.field}
+class InvalidParameter(InvalidField):
+    """Not a parameter that a build may be given."""
 
 
 class BadSignature(ProtocolError):
