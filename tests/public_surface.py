@@ -164,7 +164,7 @@ class Surface:
         bound = bind("127.0.0.1", 0)
         self._stack.enter_context(contextlib.closing(bound))
         self.url = f"http://127.0.0.1:{bound.getsockname()[1]}"
-        self._renewal = Renewal(self.store, thresholds)
+        self._renewal = Renewal(self.store, thresholds, store_place(settings))
         self._keeper = PredictionKeeper(self.store, thresholds, time.time)
         self._watcher = Watcher(store=self.store, thresholds=thresholds, wake=lambda: None)
         transactions = Transactions(store=self.store, bus=Bus(), now=time.time, policy=settings.build_policy)

@@ -25,7 +25,8 @@ from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import EXIT_DONE, CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
-from bdcs.server.shared import beside_others, publisher_of, store_place
+from bdcs.server.presence import beside_others
+from bdcs.server.shared import publisher_of, store_place
 from bdcs.services import outbox, restoring
 from bdcs.services.copying import require_whole
 from bdcs.services.figures import Renewal
@@ -81,14 +82,14 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
         place = store_place(settings)
         for directory in {settings.data, directory_of(place, settings.data)}:
             leaving.enter_context(only_server(directory))
-        leaving.enter_context(beside_others(settings))
+        presence = leaving.enter_context(beside_others(settings))
         restoring.require_whole(settings.data)
         store = Store(place)
         try:
             await store.write(schema.upgrade)
             await store.read(require_whole)
             await restoring.settle_if_marked(store, settings.data, time.time())
-            renewal = Renewal(store, Thresholds(settings.threshold))
+            renewal = Renewal(store, Thresholds(settings.threshold), place)
             bus = bus_of(settings)
             if bus.feed is not None or not store.is_shared:  # other collectors may have a broker
                 await store.write(partial(outbox.set_feed, is_open=bus.feed is not None, now=time.time()))
@@ -100,7 +101,10 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
             _settle_memory()
             service_manager.ready()
             has_tls = context is not None
-            working = asyncio.create_task(_all(works(settings, transactions, renewal, here, has_tls=has_tls)))
+            all_works = works(settings, transactions, renewal, here, has_tls=has_tls)
+            if presence is not None:
+                all_works.append(presence.keep())
+            working = asyncio.create_task(_all(all_works))
             try:
                 await _either(working, stopping)
             finally:

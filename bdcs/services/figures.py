@@ -41,9 +41,11 @@ from bdcs.domain.membership import CellKey, Memberships, Moves, Unsettled
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
 from bdcs.services import rollups
+from bdcs.services.plan_process import PlanProcess
 from bdcs.services.regular_work import regularly
 from bdcs.store.bulk import execute_rows
 from bdcs.store.installed import IS_IT, KEY
+from bdcs.store.places import Place
 from bdcs.store.store import Store
 from bdcs.store.tables import (
     away_machines,
@@ -85,9 +87,11 @@ MACHINES_AT_ONCE = 20
 class Renewal:
     """The periodic job of a server, and what may be known of it."""
 
-    def __init__(self, store: Store, thresholds: Thresholds) -> None:
+    def __init__(self, store: Store, thresholds: Thresholds, place: Place) -> None:
+        """`place` is where the store is."""
         self._store = store
         self._thresholds = thresholds
+        self._place = place
         self.started_at = int(time.time())
         self.renewed_at: int | None = None
         """When figures were last looked at, in Unix seconds; None before the first time."""
@@ -106,7 +110,8 @@ class Renewal:
             await self._store.write(lambda connection: hide_small(connection, self._thresholds))
         now = int(time.time())
         await renew(self._store, self._thresholds)
-        await rollups.renew(self._store, self._thresholds, now)
+        async with PlanProcess(self._place) as process:
+            await rollups.renew(self._store, self._thresholds, now, process.plan)
         if not await self._store.read(lambda connection: has_day(connection, now)):
             await self._store.write(lambda connection: publish_day(connection, self._thresholds, now))
         self.renewed_at = int(time.time())

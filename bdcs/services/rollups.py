@@ -13,7 +13,7 @@ folded and published follows from the records alone as long as nothing was publi
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key, partial
 from typing import Any, Final
@@ -87,10 +87,13 @@ TREND_WEEKS: Final = 4
 """Risers and fallers are those of so many weeks."""
 MOST_SECONDS: Final = DAY
 """Of compiling, that one machine adds to a week at most: one machine weighs one."""
-CHANGES_AT_ONCE: Final = 20_000
+CHANGES_AT_ONCE: Final = 5_000
+"""Pushes wait while so many are folded in."""
 RECORDS_AT_ONCE: Final = 20_000
 """So many are read for some packages together, before what they come to is written."""
-AT_ONCE: Final = 500
+FEW: Final = 5_000
+"""Records that are read beside the server's other work, and not elsewhere."""
+AT_ONCE: Final = 100
 """Packages of one transaction."""
 PATIENCE: Final = 6 * HOUR
 """Seconds after which a package with any new record is looked at again."""
@@ -116,13 +119,20 @@ _OF_CHANGE: Final = (
 _SOURCE: Final = INSTALL_TYPE["source"]
 
 
-async def renew(store: Store, thresholds: Thresholds, now: float) -> None:
-    """Fold in what came, and publish whatever may be published. Cheap when nothing changed."""
+async def renew(store: Store, thresholds: Thresholds, now: float, decide_much: Decide | None = None) -> None:
+    """Fold in what came, and publish whatever may be published. Cheap when nothing changed.
+
+    `decide_much` does `plan_of` elsewhere, where many records have to be read for it.
+    """
     while await store.read(_next_changes) is not None:
         await store.write(fold)
     current, released = week_of(int(now)), False
-    while packages := await store.read(partial(due_packages, now=now)):
-        plan = await store.read(partial(plan_of, packages=packages, thresholds=thresholds, week=current))
+    while (due := await store.read(partial(due_packages, now=now))).packages:
+        if decide_much is not None and due.records > FEW:
+            plan = await decide_much(due.packages, thresholds, current)
+        else:
+            reading = partial(plan_of, packages=due.packages, thresholds=thresholds, week=current)
+            plan = await store.read(reading)
         await store.write(partial(apply, plan=plan, now=now))
         released = True
     if await store.read(lambda connection: _due_weeks(connection, current)):
@@ -234,7 +244,20 @@ class Plan:
     departures: int
 
 
-def due_packages(connection: Connection, now: float) -> list[int]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What is to be looked at together."""
+
+    packages: tuple[int, ...]
+    records: int
+    """How many these have, about."""
+
+
+Decide = Callable[[Sequence[int], Thresholds, int], Awaitable[Plan]]
+"""Does what `plan_of` does, of packages, in that week."""
+
+
+def due_packages(connection: Connection, now: float) -> Due:
     """Packages to be looked at next: as many as have a fair number of records together."""
     is_due = or_(
         _STATISTICS.released_at.is_(None),
@@ -254,7 +277,7 @@ def due_packages(connection: Connection, now: float) -> list[int]:
         records += expected
         if records >= RECORDS_AT_ONCE:
             break
-    return chosen
+    return Due(packages=tuple(chosen), records=records)
 
 
 def plan_of(connection: Connection, packages: Sequence[int], thresholds: Thresholds, week: int) -> Plan:

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Statistics of much are decided in a process of their own, which gives way to the server.
+
+What is decided is `rollups.plan_of`; that reads the whole history of packages, and in the server's own
+process it would have the interpreter for itself half of the time, while pages and pushes wait for it. The
+process has what it is to do from its standard input, and ends with that: so it never outlives the server.
+
+    python -P -m bdcs.services.plan_process
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pickle
+import struct
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO, Final, Self
+
+from bdcs.domain.thresholds import Thresholds
+from bdcs.errors import StoreError, StoreUnavailable
+from bdcs.services.rollups import Plan, plan_of
+from bdcs.store.engine import create_reader
+from bdcs.store.places import Place
+from bdcs.store.store import transaction
+
+NICENESS: Final = 10
+COMMAND: Final = (sys.executable, "-P", "-m", "bdcs.services.plan_process")
+LEAVING: Final = 1.0  # seconds in which it ends of itself, or is killed
+_SIZE: Final = struct.Struct(">Q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What is to be decided."""
+
+    packages: tuple[int, ...]
+    thresholds: Thresholds
+    week: int
+
+
+class PlanProcess:
+    """The process, and how it is asked. It is started when it is asked first, and ends with the block."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _where: TracebackType | None
+    ) -> None:
+        if self._process is not None:
+            await asyncio.shield(_ended(self._process))
+
+    async def plan(self, packages: Sequence[int], thresholds: Thresholds, week: int) -> Plan:
+        """Return what may be published of `packages` now.
+
+        Raises `StoreUnavailable`, also where the process cannot be had.
+        """
+        try:
+            if self._process is None:
+                self._process = await asyncio.create_subprocess_exec(
+                    *COMMAND,
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    start_new_session=True,  # a terminal's Ctrl-C is for the server, which tells it
+                )
+                await self._say(self._place)
+            await self._say(Wanted(packages=tuple(packages), thresholds=thresholds, week=week))
+            outcome: Plan | str = await self._heard()
+        except (OSError, EOFError) as error:
+            raise StoreUnavailable(f"the process for statistics ended: {error!r}") from error
+        if isinstance(outcome, str):
+            raise StoreUnavailable(outcome)
+        return outcome
+
+    async def _say(self, what: object) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(_framed(what))
+        await self._process.stdin.drain()
+
+    async def _heard(self) -> Any:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        stdout = self._process.stdout
+        (size,) = _SIZE.unpack(await stdout.readexactly(_SIZE.size))
+        return await asyncio.to_thread(pickle.loads, await stdout.readexactly(size))
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEAVING):
+            await process.wait()
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _framed(what: object) -> bytes:
+    content = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    return _SIZE.pack(len(content)) + content
+
+
+def serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    """Answer what is asked until nobody asks any more."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+    reader = create_reader(_next(requests))
+    while (wanted := _next(requests)) is not None:
+        try:
+            with transaction(reader) as connection:
+                outcome: Plan | str = plan_of(connection, wanted.packages, wanted.thresholds, wanted.week)
+        except StoreError as error:
+            outcome = str(error)
+        answers.write(_framed(outcome))
+        answers.flush()
+
+
+def _next(requests: BinaryIO) -> Any:
+    """Return what is said next, or None at the end."""
+    head = requests.read(_SIZE.size)
+    return pickle.loads(requests.read(_SIZE.unpack(head)[0])) if len(head) == _SIZE.size else None
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(BrokenPipeError):
+        serve(sys.stdin.buffer, sys.stdout.buffer)

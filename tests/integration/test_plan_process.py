@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The process that decides statistics of much: it decides the same, and never outlives who asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, insert, select
+
+from bdcs.domain.codes import INSTALL, INSTALL_TYPE
+from bdcs.domain.machines import State
+from bdcs.domain.statistics import week_of
+from bdcs.domain.thresholds import Thresholds
+from bdcs.errors import StoreUnavailable
+from bdcs.services import plan_process, rollups
+from bdcs.services.plan_process import COMMAND, NICENESS, PlanProcess
+from bdcs.store import schema, tables
+from bdcs.store.bulk import insert_rows
+from bdcs.store.engine import create_writer
+from bdcs.store.store import Store, transaction
+from tests import stores
+from tests.processes import environment
+
+JUNE = 1_780_272_000
+TEN = Thresholds()
+MACHINES = 14
+
+
+def fill(connection: Connection) -> None:
+    """Machines that all built the same two versions, one after the other."""
+    connection.execute(insert(tables.packages).values(id=1, category="app-misc", name="p"))
+    connection.execute(insert(tables.versions), [{"id": each, "text": f"{each}.0"} for each in (1, 2)])
+    rows: list[tuple[object, ...]] = []
+    for machine in range(1, MACHINES + 1):
+        connection.execute(
+            insert(tables.machines).values(
+                id=machine,
+                uuid=str(UUID(int=machine)),
+                public_key=b"",
+                state=State.APPROVED,
+                registered_at=0,
+                head_seq=1,
+            )
+        )
+        for version in (1, 2):
+            at = JUNE + version * 1000 + machine
+            name = (len(rows) + 1, machine, version, 1, version, None)
+            replaced = version - 1 or None
+            source = INSTALL_TYPE["source"]
+            rows.append((*name, INSTALL, source, None, replaced, at, JUNE, 60 + machine, 100, 0, 0, None))
+    insert_rows(connection, tables.package_state_changes, rows)
+    rollups.fold(connection)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    engine = create_writer(tmp_path / "bdcs.sqlite")
+    with transaction(engine) as connection:
+        schema.upgrade(connection)
+        fill(connection)
+    engine.dispose()
+    opened = Store(tmp_path / "bdcs.sqlite")
+    yield opened
+    await opened.close()
+
+
+async def test_it_decides_what_the_server_would(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    week = week_of(JUNE)
+    here = await store.read(partial(rollups.plan_of, packages=[1], thresholds=TEN, week=week))
+    assert here.packages[0].release.put
+    asked: list[Sequence[int]] = []
+    async with PlanProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
+        assert await process.plan([1], TEN, week) == here
+        assert process._process is not None
+        assert os.getpriority(os.PRIO_PROCESS, process._process.pid) == NICENESS
+
+        async def decide(packages: Sequence[int], thresholds: Thresholds, week: int) -> rollups.Plan:
+            asked.append(packages)
+            return await process.plan(packages, thresholds, week)
+
+        monkeypatch.setattr(rollups, "FEW", 10)
+        await rollups.renew(store, TEN, JUNE, decide)
+    assert process._process.returncode is not None
+    assert asked == [(1,)]
+    cells = select(tables.statistic_cells.c.topic, tables.statistic_cells.c.bucket)
+    shown = await store.read(lambda connection: set(connection.execute(cells).all()))
+    assert shown == {(key[0], key[2]) for key in here.packages[0].release.put}
+
+
+async def test_few_records_need_no_process(store: Store, tmp_path: Path) -> None:
+    async with PlanProcess(tmp_path / "nowhere") as process:
+        await rollups.renew(store, TEN, JUNE, process.plan)
+        assert process._process is None
+
+
+async def test_one_that_is_killed_is_a_store_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
+    async with PlanProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
+        await process.plan([1], TEN, week_of(JUNE))
+        assert process._process is not None
+        process._process.send_signal(signal.SIGKILL)
+        with pytest.raises(StoreUnavailable):
+            await process.plan([1], TEN, week_of(JUNE))
+    assert process._process.returncode == -signal.SIGKILL
+
+
+async def test_it_ends_when_nobody_can_ask_any_more(store: Store, tmp_path: Path) -> None:
+    """As when the server is killed: its end of the pipe closes."""
+    reading, writing = os.pipe()
+    child = await asyncio.create_subprocess_exec(
+        *COMMAND, stdin=reading, stdout=asyncio.subprocess.DEVNULL, env=environment()
+    )
+    os.close(reading)
+    with contextlib.closing(os.fdopen(writing, "wb")) as pipe:
+        pipe.write(plan_process._framed(stores.place(tmp_path / "bdcs.sqlite")))
+        pipe.flush()
+        assert child.returncode is None
+    await asyncio.wait_for(child.wait(), 60)
+    assert child.returncode == 0
