@@ -183,7 +183,12 @@ class S3:
     def keep_upload(self, draft: Draft, upload: str) -> None:
         """Durably put a finished draft into quarantine, under the name `upload`."""
         self._send([(draft, self._upload(upload), {})])
-        self._complete(_read(_record(draft)))
+        multipart = _read(_record(draft))
+        try:
+            self._complete(multipart)
+        except BlobsUnavailable:
+            if not self._is_ours(multipart):
+                raise  # else only the answer was lost
         _record(draft).unlink()
         draft.remove()
 

@@ -20,9 +20,9 @@ class Contact:
     @property
     def lost_for(self) -> float:
         """Seconds for which somebody has connected in vain, or waited for an answer; 0 where nobody has."""
-        times = [*self._trying.copy().values()]
-        if self._lost_since is not None:
-            times.append(self._lost_since)
+        times, lost_since = [*self._trying.copy().values()], self._lost_since
+        if lost_since is not None:  # for others, it may be None again by now
+            times.append(lost_since)
         return time.monotonic() - min(times) if times else 0.0
 
     @contextlib.contextmanager
@@ -42,4 +42,5 @@ class Contact:
 
     def lost(self, since: float) -> None:
         """Nothing was heard since `since`, monotonic, until it was given up; nor since an earlier loss."""
-        self._lost_since = since if self._lost_since is None else min(since, self._lost_since)
+        before = self._lost_since
+        self._lost_since = since if before is None else min(since, before)

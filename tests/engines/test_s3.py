@@ -84,6 +84,11 @@ def test_lost_answer_is_no_failure(blobs: Blobs, s3: RunningS3) -> None:
     s3.fail("POST", "uploadId=", "lost", times=TRIES)
     put(blobs)
     assert [blob.path for blob in blobs.listed("here")] == [PATH]
+    s3.fail("POST", "uploadId=", "lost", times=TRIES)
+    with blobs.workspace() as workspace:
+        blobs.keep_upload(placement(workspace).draft, "abc")
+    with blobs.open_upload("abc") as file:
+        assert file.read() == b"content"
 
 
 def test_refused_publication_leaves_nothing_and_can_be_done_again(
