@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Copy, and with --last check the copy and let it be one no longer."""
-    from bdcs.server.shared import without_others
+    from bdcs.server.presence import without_others
     from bdcs.services import copying
     from bdcs.services.copying_logs import CopiedLogs
     from bdcs.store import schema

@@ -57,7 +57,8 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
 @contextlib.contextmanager
 def _nobody_serving(settings: Settings) -> Iterator[None]:
     from bdcs.blobs.server_lock import only_server
-    from bdcs.server.shared import store_place, without_others
+    from bdcs.server.presence import without_others
+    from bdcs.server.shared import store_place
 
     place = store_place(settings)
     with contextlib.ExitStack() as held:

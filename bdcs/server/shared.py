@@ -3,23 +3,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from bdcs.blobs.attempt_logs import AttemptLogs
 from bdcs.blobs.configured import blobs_of
-from bdcs.blobs.server_lock import only_server
-from bdcs.errors import ConfigurationError, OthersServing
 from bdcs.services.publishing import Publisher
 from bdcs.services.stored_logs import StoredLogs
-from bdcs.settings import FILES, Settings
-from bdcs.store.engine import Place, create_reader, place_of
-from bdcs.store.session_locks import holders, session_lock_if_free
-
-SERVING: Final = "package files"
-"""The lock that collectors hold while they serve from a database."""
+from bdcs.settings import Settings
+from bdcs.store.engine import Place, place_of
 
 
 def store_place(settings: Settings) -> Place:
@@ -33,45 +24,6 @@ def logs_of(settings: Settings) -> AttemptLogs | StoredLogs:
     if isinstance(place, Path):
         return AttemptLogs(settings.data, settings.log_size)
     return StoredLogs.of(place, blobs_of(settings), settings.log_size)
-
-
-@contextlib.contextmanager
-def beside_others(settings: Settings) -> Iterator[None]:
-    """Be one of the collectors of a store. Raises `ConfigurationError` where others could not see our files.
-
-    They are told apart by a lock: who keeps package files on a disk of his own has to be alone.
-    """
-    place = store_place(settings)
-    if isinstance(place, Path):
-        yield
-        return
-    with contextlib.ExitStack() as leaving:
-        engine = create_reader(place)
-        leaving.callback(engine.dispose)
-        can_share = settings.blobs != FILES
-        if not leaving.enter_context(session_lock_if_free(engine, SERVING, is_shared=can_share)):
-            raise ConfigurationError(
-                f"blobs: another collector uses this store, and with {FILES} not both have all package files;"
-                " write s3://BUCKET/PREFIX for each of them"
-            )
-        yield
-
-
-@contextlib.contextmanager
-def without_others(place: Place) -> Iterator[None]:
-    """Have nobody serve from a store meanwhile.
-
-    Raises `AlreadyServing`, `OthersServing` where somebody does, `NoStore`, `StoreUnavailable`.
-    """
-    with contextlib.ExitStack() as held:
-        if isinstance(place, Path):
-            held.enter_context(only_server(place.parent))
-        else:
-            engine = create_reader(place)
-            held.callback(engine.dispose)
-            if not held.enter_context(session_lock_if_free(engine, SERVING, is_shared=False)):
-                raise OthersServing(place, holders(engine, SERVING))
-        yield
 
 
 def publisher_of(settings: Settings) -> Publisher:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, select, text
@@ -62,16 +63,18 @@ def session_lock(engine: Engine, name: str) -> Iterator[SessionLock]:
 
 
 @contextlib.contextmanager
-def session_lock_if_free(engine: Engine, name: str, *, is_shared: bool) -> Iterator[bool]:
+def session_lock_if_free(
+    engine: Engine, name: str, *, is_shared: bool
+) -> Iterator[Callable[[], bool] | None]:
     """Hold the lock, alone or (`is_shared`) with others who do so, unless somebody is in the way.
 
-    Gives whether it is held. Raises `StoreUnavailable`.
+    Gives what tells whether it is held yet; None where it is not. Raises `StoreUnavailable`.
     """
     function = "pg_try_advisory_lock_shared" if is_shared else "pg_try_advisory_lock"
     with _session(engine) as session:
         with _errors():
             row = session.execute(f"SELECT {function}({_key(name)})").fetchone()
-        yield bool(row[0])
+        yield partial(_is_connected, session) if row[0] else None
 
 
 def holders(engine: Engine, name: str) -> list[str]:
@@ -88,7 +91,7 @@ def holders(engine: Engine, name: str) -> list[str]:
 @contextlib.contextmanager
 def _session(engine: Engine) -> Iterator[Any]:
     """Give a connection of the driver's, in no transaction, that ends with the block."""
-    with engine_errors():
+    with engine_errors(), _errors():  # the driver's own are not wrapped here
         connection = engine.raw_connection()
     session: Any = connection.driver_connection
     connection.detach()  # it is the lock's, and no pool's
@@ -96,7 +99,18 @@ def _session(engine: Engine) -> Iterator[Any]:
         session.autocommit = True
         yield session
     finally:
-        connection.close()
+        session.close()
+
+
+def _is_connected(session: Any) -> bool:
+    """Whether the server still has the session; who does not hear of it waits for some seconds."""
+    import psycopg
+
+    try:
+        session.execute("SELECT 1")
+    except psycopg.Error:
+        return False
+    return True
 
 
 @contextlib.contextmanager
