@@ -26,7 +26,7 @@ from bdcs.errors import BlobMissing, NoSuchTarget
 from bdcs.services import generations, indexing, restoring, targets
 from bdcs.services.differences import Differences
 from bdcs.services.indexing import State
-from bdcs.services.target_locks import changing, undisturbed
+from bdcs.services.target_locks import holding, undisturbed
 from bdcs.services.targets import Target
 from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.store import transaction
@@ -68,7 +68,7 @@ def check_binhost(
     readable: list[_Expected] = []
     for name in names:
         files = IndexFiles.of(data, name)
-        with changing(engine, files), transaction(engine) as connection:
+        with holding(engine, files), transaction(engine) as connection:
             try:
                 target = targets.require(connection, name)
             except NoSuchTarget:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The index of a target follows from its rows: who changed them writes it, and a keeper sees to that.
 
-    with changing(engine, files):
+    with holding(engine, files):
         ...  # commit a generation
         write_index(connection, target, files, changed)
 

@@ -51,7 +51,7 @@ from bdcs.services.build_rows import Known
 from bdcs.services.indexing import write_index
 from bdcs.services.intake import Candidate, Demands, Finisher, Ready, Source
 from bdcs.services.signing import SignerClient, known_keys, remember_keys
-from bdcs.services.target_locks import Lock, changing, undisturbed
+from bdcs.services.target_locks import Lock, holding, undisturbed
 from bdcs.store.engine import Place, create_reader, create_writer
 from bdcs.store.store import transaction
 
@@ -271,7 +271,7 @@ class Publication:
             candidates = [one for one in candidates if one.package.sha512 not in lost]
             self.publisher.blobs.settle(self._placements(new))
             ready.update((item.candidate, item) for item in new)
-            with changing(self.publisher.reader, self._index) as lock:
+            with holding(self.publisher.reader, self._index) as lock:
                 known = self._known(candidates)  # others may have been quicker
                 ready = {one: item for one, item in ready.items() if self._is_free(item, known)}
                 if all(one in ready or self._find(one, known) for one in _firsts(candidates)):

@@ -16,8 +16,7 @@ from bdcs.blobs.blobs import Blobs
 from bdcs.blobs.index_files import IndexFiles
 from bdcs.services import removals, targets
 from bdcs.services.indexing import write_index
-from bdcs.services.target_locks import changing as locked
-from bdcs.services.target_locks import undisturbed
+from bdcs.services.target_locks import holding, undisturbed
 from bdcs.services.targets import Target
 from bdcs.store.store import transaction
 
@@ -40,7 +39,7 @@ def changing(engine: Engine, data: Path, name: str) -> Iterator[TargetChange]:
     with transaction(engine) as connection:
         targets.require(connection, name)  # before a directory is made for it
     files = IndexFiles.of(data, name)
-    with locked(engine, files) as lock:
+    with holding(engine, files) as lock:
         with transaction(engine) as connection:
             lock.require(connection)
             yield TargetChange(connection=connection, target=targets.require(connection, name))
@@ -57,7 +56,7 @@ def remove(engine: Engine, data: Path, blobs: Blobs, name: str, *, force: bool) 
     with transaction(engine) as connection:
         targets.require(connection, name)
     files = IndexFiles.of(data, name)
-    with locked(engine, files) as lock:
+    with holding(engine, files) as lock:
         with transaction(engine) as connection:
             lock.require(connection)
             targets.remove(connection, targets.require(connection, name), force=force)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Who changes a target, or a repository, holds its lock, in whatever process, on whatever host.
 
-    with changing(engine, files) as lock:
+    with holding(engine, files) as lock:
         ...                            # number, place
         with transaction(engine) as connection:
             lock.require(connection)   # … and commit, unless somebody has had the lock meanwhile
@@ -51,7 +51,7 @@ class _OfTheHost:
 
 
 @contextlib.contextmanager
-def changing(engine: Engine, files: IndexFiles) -> Iterator[Lock]:
+def holding(engine: Engine, files: IndexFiles) -> Iterator[Lock]:
     """Hold the lock of the target whose index `files` are, waiting for whoever has it; never take it twice.
 
     Raises `StoreUnavailable`.

@@ -29,7 +29,7 @@ from bdcs.services import generations, targets, uploads
 from bdcs.services.finishing import to_its_end
 from bdcs.services.publishing import Publisher
 from bdcs.services.regular_work import regularly
-from bdcs.services.target_locks import changing
+from bdcs.services.target_locks import holding
 from bdcs.store.tables import builds
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Upkeep:
 
     def _delete_withdrawn(self, name: str) -> int:
         publisher, now = self.publisher, self.now()
-        with changing(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
+        with holding(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
             with publisher.writing() as connection:
                 lock.require(connection)
                 target = targets.find(connection, name)
@@ -113,7 +113,7 @@ class Upkeep:
         publisher = self.publisher
         if not self._orphans(name):
             return 0
-        with changing(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
+        with holding(publisher.reader, IndexFiles.of(publisher.data, name)) as lock:
             orphans = self._orphans(name)
             left = publisher.remove(lock, name, orphans)
         orphans = [path for path in orphans if path not in left]
