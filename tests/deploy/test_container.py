@@ -163,3 +163,28 @@ def test_the_entry_point_reads_secrets_and_becomes_the_command(tmp_path: Path) -
     assert run([entry, "sh", "-c", "exit 7"]).returncode == 7
     missing = {"PGPASSWORD_FILE": str(tmp_path / "missing")}
     assert run([entry, "true"], env={**os.environ, **missing}).returncode != 0
+
+
+def test_who_runs_bdcs_in_a_container_has_the_secrets(tmp_path: Path) -> None:
+    """`docker-compose exec` and `kubectl exec` pass the image's entry point by."""
+    text = (DIRECTORY / "Containerfile").read_text()
+    path = re.search(r"^ENV PATH=(\S+)", text, re.MULTILINE)
+    script = re.search(r"printf '([^']+)' > (\S+)/bdcs", text)
+    assert path
+    assert script
+    assert path[1].split(":")[0] == script[2]
+    program, shown = tmp_path / "program", tmp_path / "shown"
+    program.write_text(f'#!/bin/sh\necho "$PGPASSWORD" "$@" > {shown}\n')
+    program.chmod(0o755)
+    wrapper = tmp_path / "bdcs"
+    wrapper.write_text(
+        script[1]
+        .replace("\\n", "\n")
+        .replace("/usr/local/bin/entrypoint", str(DIRECTORY / "entrypoint.sh"))
+        .replace("/opt/gentwoo/bin/bdcs", str(program))
+    )
+    wrapper.chmod(0o755)
+    secret = tmp_path / "secret"
+    secret.write_text("hidden\n")
+    run([wrapper, "target", "list"], env={**os.environ, "PGPASSWORD_FILE": str(secret)}, check=True)
+    assert shown.read_text() == "hidden target list\n"

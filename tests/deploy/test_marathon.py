@@ -181,3 +181,24 @@ def test_haproxy_takes_what_the_labels_add(tmp_path: Path) -> None:
     run([HAPROXY, "-c", "-f", file], env=dict(os.environ), check=True)
     file.write_text(FRAME.format(options=options.replace("retry-on", "retry-no")))
     assert run([HAPROXY, "-c", "-f", file], env=dict(os.environ)).returncode != 0
+
+
+def test_what_lies_on_agents_is_asked_for_where_it_lies() -> None:
+    """Secrets and homes are on agents with one attribute; elsewhere Docker would make empty directories."""
+    places: dict[str, set[str]] = {}
+    for name in APPLICATIONS:
+        document = application(name)
+        kinds = {each[2] for each in document.get("constraints", []) if each[:2] == ["gentwoo", "LIKE"]}
+        for volume in document["container"].get("volumes", []):
+            assert len(kinds) == 1, name
+            places.setdefault(volume["hostPath"], set()).update(kinds)
+    assert all(len(kinds) == 1 for kinds in places.values()), places
+
+
+def test_the_proxy_has_the_sites_certificate() -> None:
+    """Without `--ssl-certs` marathon-lb makes one that it signs itself."""
+    document = application("proxy")
+    words = document["args"]
+    (volume,) = document["container"]["volumes"]
+    file = Path(words[words.index("--ssl-certs") + 1])
+    assert str(file.parent) == volume["containerPath"]
