@@ -15,6 +15,7 @@ from sqlalchemy import BigInteger, BindParameter, ColumnElement, Connection, bin
 
 from bdcs.errors import StoreUnavailable
 from bdcs.services.regular_work import regularly
+from bdcs.store.bulk import insert_rows, matching_rows
 from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import answers
@@ -98,9 +99,11 @@ def once_each(
     # As long as a token is accepted, its answer is kept. `drop_those_over` drops the others.
     kept: dict[bytes, tuple[bytes, Answer]] = {}
     for some in slices(numbers):
-        connection.execute(_DROP, {"ids": some, "now": int(now)})
-        for number, request, status, body in connection.execute(_KEPT, {"ids": some}).all():
-            kept[number] = (request, Answer(status=status, body=body))
+        there = [row.id for row in matching_rows(connection, answers.c.expires_at, (answers.c.id,), some)]
+        if there:
+            connection.execute(_DROP, {"ids": there, "now": int(now)})
+            for number, request, status, body in connection.execute(_KEPT, {"ids": there}).all():
+                kept[number] = (request, Answer(status=status, body=body))
     first: dict[bytes, int] = {}
     for index, number in enumerate(numbers):
         if number not in kept:
@@ -108,17 +111,9 @@ def once_each(
     rows = []
     for index, answer in (do(list(first.values())) if first else {}).items():
         kept[numbers[index]] = (digests[index], answer)
-        rows.append(
-            {
-                "id": numbers[index],
-                "request": digests[index],
-                "expires_at": asked[index][1].expires_at,
-                "status": answer.status,
-                "body": answer.body,
-            }
-        )
-    if rows:
-        connection.execute(_KEEP, rows)
+        expires_at = asked[index][1].expires_at
+        rows.append((numbers[index], digests[index], expires_at, answer.status, answer.body))
+    insert_rows(connection, answers, rows)
     return [_kept(kept.get(number), digest) for number, digest in zip(numbers, digests, strict=True)]
 
 
@@ -160,4 +155,3 @@ def _is_over(now: float | BindParameter[int]) -> ColumnElement[bool]:
 _THESE: Final = answers.c.id.in_(bindparam("ids", expanding=True))
 _DROP: Final = delete(answers).where(_THESE, _is_over(bindparam("now", type_=BigInteger)))
 _KEPT: Final = select(answers.c.id, answers.c.request, answers.c.status, answers.c.body).where(_THESE)
-_KEEP: Final = answers.insert()

@@ -58,18 +58,19 @@ class Authenticator:
 
 def approved(connection: Connection, token: Token) -> Machine:
     """Return the machine. Raises `Unregistered`, `Forgotten`, or the `Forbidden` that says its state."""
-    return permitted(machines.require(connection, token.sub))
-
-
-def permitted(machine: Machine) -> Machine:
-    """Return the machine. Raises the `Forbidden` that says its state, unless it is approved."""
-    if machine.state is State.AWAITING_APPROVAL:
-        raise AwaitingApproval()
-    if machine.state is State.QUARANTINED:
-        raise Quarantined()
-    if machine.state is State.REFUSED:
-        raise Refused()
+    machine = machines.require(connection, token.sub)
+    permit(machine.state)
     return machine
+
+
+def permit(state: State) -> None:
+    """Raise the `Forbidden` that says a machine's state, unless it is approved."""
+    if state is State.AWAITING_APPROVAL:
+        raise AwaitingApproval()
+    if state is State.QUARANTINED:
+        raise Quarantined()
+    if state is State.REFUSED:
+        raise Refused()
 
 
 class _KeyWanted(Exception):

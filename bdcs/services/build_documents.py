@@ -22,6 +22,7 @@ from bdcs.services.requests import Request
 from bdcs.services.targets import Target
 from bdcs.services.verdicts import Near, Verdict
 from bdcs.store import tables
+from bdcs.store.listed import NUMBERS, Listed
 from bdcs.store.slices import slices
 from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requests
 from gentwoo_client.wire.errors import NotFound
@@ -185,11 +186,12 @@ class BuildDocuments:
         targets: dict[str, str] = {}
         told: dict[int, str] = {}
         for some in slices(attempt_ids):
-            for row in connection.execute(_LEASES, {"ids": some}).all():
+            for row in _LEASES.execute(connection, ids=some):
                 attempt, fencing, job, cpv, digest, repository, specification, name, *described = row
                 if name not in targets:
                     url = f"{self.public_url}/binhost/{name}"
                     target = {"name": name, **dict(zip(_DESCRIBED, described, strict=True)), "url": url}
+                    target["bindist"] = bool(target["bindist"])
                     targets[name] = json.dumps(target)
                 facts = json.dumps({"job": job, "cpv": cpv, "digest": digest, "repository": repository})
                 told[attempt] = (
@@ -338,21 +340,16 @@ _PATHS: Final = select(builds.c.id, builds.c.path).where(builds.c.id.in_(bindpar
 
 _DESCRIBED: Final = ("chost", "profile", "cflags", "cpu", "toolchain", "bindist", "signatures")
 """What a builder is told of its target."""
-_LEASES: Final = (
-    select(
-        attempts.c.id,
-        attempts.c.number,
-        jobs.c.id,
-        jobs.c.cpv,
-        jobs.c.digest,
-        jobs.c.repository,
-        jobs.c.specification,
-        tables.targets.c.name,
-        *(tables.targets.c[name] for name in _DESCRIBED),
-    )
-    .join(jobs, jobs.c.id == attempts.c.job_id)
-    .join(tables.targets, tables.targets.c.id == jobs.c.target_id)
-    .where(attempts.c.id.in_(bindparam("ids", expanding=True)))
+_LEASES: Final = Listed(
+    f"""
+    SELECT attempts.id, attempts.number, jobs.id AS job_id, jobs.cpv, jobs.digest, jobs.repository,
+           jobs.specification, targets.name, {", ".join(f"targets.{name}" for name in _DESCRIBED)}
+    FROM attempts
+    JOIN jobs ON jobs.id = attempts.job_id
+    JOIN targets ON targets.id = jobs.target_id
+    WHERE attempts.id {{ids}}
+    """,
+    ids=NUMBERS,
 )
 
 _JOBS: Final = (

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
+from bdcs.domain.machines import State
 from bdcs.errors import NoSuchBuilder, NoSuchMachine, NotABuilder
 from bdcs.services import machines
 from bdcs.services.jobs import Claimant
 from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
+from bdcs.store.listed import NUMBERS, TEXTS, Listed
 from bdcs.store.slices import slices
 from bdcs.store.tables import builder_targets
 from bdcs.store.upserts import upsert
@@ -44,6 +46,16 @@ class Builder:
     target: str
     approved_at: int
     """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A machine that may be a builder."""
+
+    id: int
+    state: State
+    targets: dict[str, int]
+    """What it may build for, by name."""
 
 
 def approve(connection: Connection, target: Target, machine: UUID, *, now: float) -> bool:
@@ -107,12 +119,17 @@ def machine_leaves(connection: Connection, machine: Machine) -> None:
         connection.execute(update(table).where(table.c.actor == str(machine.uuid)).values(actor=FORGOTTEN))
 
 
-def approvals(connection: Connection, machine_ids: Collection[int]) -> dict[int, dict[str, int]]:
-    """Return the targets that machines may build for, by name, with their ids."""
-    found: dict[int, dict[str, int]] = {}
-    for some in slices(machine_ids):
-        for machine, name, target in connection.execute(_ALLOWED, {"machines": some}).all():
-            found.setdefault(machine, {})[name] = target
+def known(connection: Connection, wanted: Collection[UUID]) -> dict[UUID, Known]:
+    """Return those of these machines that are registered."""
+    names = {str(machine): machine for machine in wanted}
+    found: dict[UUID, Known] = {}
+    for some in slices(names):
+        for name, number, state, target, target_id in _KNOWN.execute(connection, names=some):
+            machine = names[name]
+            if machine not in found:
+                found[machine] = Known(id=number, state=State(state), targets={})
+            if target is not None:
+                found[machine].targets[target] = target_id
     return found
 
 
@@ -127,19 +144,19 @@ def seen(
     by machine and name. Who wants to say so waits for the end of this transaction, and then sees what was
     claimed in it. Else one who is dismissed since he builds nothing could be given something meanwhile.
     """
-    known: dict[tuple[int, str], Mapping[str, Any]] = {}
+    before: dict[tuple[int, str], Mapping[str, Any]] = {}
     for some in slices({*others, *(machine for machine, _ in claims)}):
-        for row in connection.execute(_ROWS, {"machines": some}).mappings().all():
-            known[row["machine_id"], row["name"]] = dict(row)
+        for row in _ROWS.execute(connection, machines=some).mappings():
+            before[row["machine_id"], row["name"]] = dict(row)
     news = {}
     for machine, claim in claims:
         key = (machine, claim.name)
-        values = _seen(known.get(key), machine, claim, now)
-        if not _is_said(known.get(key), values):
-            known[key] = news[key] = values
+        values = _seen(before.get(key), machine, claim, now)
+        if not _is_said(before.get(key), values):
+            before[key] = news[key] = values
     if news:
         connection.execute(_SEEN, list(news.values()))
-    return {key for key, values in known.items() if values["drained_by"] is not None}
+    return {key for key, values in before.items() if values["drained_by"] is not None}
 
 
 def _is_said(known: Mapping[str, Any] | None, values: Mapping[str, Any]) -> bool:
@@ -168,16 +185,21 @@ def _seen(known: Mapping[str, Any] | None, machine: int, claim: Claim, now: int)
     return values
 
 
-_ALLOWED: Final = (
-    select(builder_targets.c.machine_id, tables.targets.c.name, tables.targets.c.id)
-    .join(tables.targets, tables.targets.c.id == builder_targets.c.target_id)
-    .where(builder_targets.c.machine_id.in_(bindparam("machines", expanding=True)))
+_KNOWN: Final = Listed(
+    """
+    SELECT machines.uuid, machines.id, machines.state, targets.name, targets.id AS target_id FROM machines
+    LEFT JOIN builder_targets ON builder_targets.machine_id = machines.id
+    LEFT JOIN targets ON targets.id = builder_targets.target_id
+    WHERE machines.uuid {names}
+    """,
+    names=TEXTS,
 )
-_ROWS: Final = (
-    select(tables.builders)
-    .where(tables.builders.c.machine_id.in_(bindparam("machines", expanding=True)))
-    .order_by(*tables.builders.primary_key)
-    .with_for_update()
+_ROWS: Final = Listed(
+    """
+    SELECT machine_id, name, targets, seen_at, draining, appeared_at, drained_by FROM builders
+    WHERE machine_id {machines} ORDER BY machine_id, name {locked}
+    """,
+    machines=NUMBERS,
 )
 _NOTED: Final = upsert(tables.builders)
 _SEEN: Final = _NOTED.on_conflict_do_update(

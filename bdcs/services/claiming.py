@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bdcs.services import answers, builders, machines
 from bdcs.services.answers import Answer, SignedRequest
-from bdcs.services.authentication import permitted
+from bdcs.services.authentication import permit
 from bdcs.services.build_documents import BuildDocuments
 from bdcs.services.jobs import Claimant, Jobs
 from gentwoo_client.wire.build_messages import Claim
@@ -77,9 +77,7 @@ def _claimants(
 
     Of whom it was not written down before that he is there, it is.
     """
-    new = [one.token.sub for one in asking if one.claimant is None]
-    found = machines.find_all(book.connection, new)
-    allowed = builders.approvals(book.connection, [machine.id for machine in found.values()])
+    found = builders.known(book.connection, [one.token.sub for one in asking if one.claimant is None])
     known: list[Claimant | Exception] = []
     noted: list[tuple[int, Claim]] = []
     for one in asking:
@@ -90,7 +88,8 @@ def _claimants(
             machine = found.get(one.token.sub)
             if machine is None:
                 raise machines.absent(book.connection, one.token.sub)
-            may = allowed.get(permitted(machine).id, {})
+            permit(machine.state)
+            may = machine.targets
             ids = tuple(may[name] for name in dict.fromkeys(one.claim.targets) if name in may)
             if not ids:
                 raise Forbidden("this machine is no builder of these targets: `bdcs admin builders approve`")

@@ -18,13 +18,13 @@ import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
     and_,
-    bindparam,
     delete,
     exists,
     func,
@@ -53,9 +53,9 @@ from bdcs.domain.jobs import TRANSITIONS as _TRANSITIONS
 from bdcs.services import events, queueing
 from bdcs.services.queueing import COLLECTOR as COLLECTOR
 from bdcs.services.turns import Turn, Turns
+from bdcs.store.listed import NUMBERS, TEXTS, Listed
 from bdcs.store.slices import SLICE, slices
-from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requesters, requests
-from bdcs.store.upserts import upsert
+from bdcs.store.tables import attempts, builds, job_dependencies, jobs, members, requests
 from gentwoo_client.wire.builds import BuildSpecification
 from gentwoo_client.wire.errors import LeaseLost, NotFound
 
@@ -216,7 +216,8 @@ class Jobs:
 
         Whose turn that is: `services.turns`.
         """
-        turns = Turns(self.connection, expected=len(claimants))
+        targets = {target for claimant in claimants for target in claimant.target_ids}
+        turns = Turns(self.connection, targets, expected=len(claimants))
         given: dict[int, Turn] = {}
         for index, claimant in enumerate(claimants):
             while (turn := turns.next(claimant.target_ids)) is not None and turn.build is not None:
@@ -333,13 +334,12 @@ class Jobs:
         moved: list[int] = []
         for state in before(event):
             after = _TRANSITIONS[state, event]
+            statement = _changing(tuple(values))
             for some in slices(ids):
-                moved += self.connection.scalars(
-                    update(jobs)
-                    .where(jobs.c.id.in_(some), _is_in(state))
-                    .values(state=str(after), **values)
-                    .returning(jobs.c.id)
+                rows = statement.execute(
+                    self.connection, ids=some, before=str(state), after=str(after), **values
                 )
+                moved += rows.scalars()
         if event in _QUEUED_BY:
             queueing.renew(self.connection, moved)
         else:
@@ -347,7 +347,7 @@ class Jobs:
         self.touched.jobs.update(moved)
         events.jobs_changed(self.connection, moved, self.now)
         for some in slices(moved):
-            self.touched.requests.update(self.connection.scalars(_REQUESTS, {"ids": some}))
+            self.touched.requests.update(_REQUESTS.execute(self.connection, ids=some).scalars())
         return moved
 
     def _begin_anew(self, target_id: int, new: Sequence[NewJob], fresh: Mapping[str, Any]) -> dict[str, int]:
@@ -371,37 +371,36 @@ class Jobs:
         ids = [turn.job_id for turn, _ in given]
         moved = self._move(ids, Event.CLAIM)
         assert len(moved) == len(ids), "what is queued was looked at in this transaction"
-        numbers: dict[int, int] = {}
-        for some in slices(ids):
-            numbers.update((job, number) for job, number in self.connection.execute(_LAST, {"ids": some}))
-        common = {
-            "started_at": self.now,
-            "lease_until": self.now + self.policy.lease,
-            "state": str(AttemptState.LEASED),
-            "log_size": 0,
-        }
-        values = [
-            {
-                "job_id": turn.job_id,
-                "number": numbers.get(turn.job_id, 0) + 1,
-                "machine_id": claimant.machine_id,
-                "builder": claimant.name,
-                **common,
-            }
-            for turn, claimant in given
+        lease_until = self.now + self.policy.lease
+        rows = [
+            (place, turn.job_id, claimant.machine_id, claimant.name)
+            for place, (turn, claimant) in enumerate(given)
         ]
-        self.connection.execute(_LEASE, values)
-        begun: dict[int, int] = {}
-        for some in slices(ids):
-            begun.update((job, number) for job, number in self.connection.execute(_BEGUN, {"ids": some}))
-        leases = [
-            Attempt(**{**_NEW, **row, "id": begun[turn.job_id], "state": AttemptState.LEASED})
-            for (turn, _), row in zip(given, values, strict=True)
-        ]
+        begun: dict[int, tuple[int, int]] = {}
+        for some in batches(rows, SLICE):
+            result = _LEASE.execute(self.connection, given=some, now=self.now, until=lease_until)
+            begun.update((job, (attempt, number)) for attempt, job, number in result)
+        leases = []
+        for turn, claimant in given:
+            attempt, number = begun[turn.job_id]
+            leases.append(
+                Attempt(
+                    id=attempt,
+                    job_id=turn.job_id,
+                    number=number,
+                    machine_id=claimant.machine_id,
+                    builder=claimant.name,
+                    started_at=self.now,
+                    lease_until=lease_until,
+                    finished_at=None,
+                    state=AttemptState.LEASED,
+                    failure=None,
+                    failure_text=None,
+                    log_size=0,
+                )
+            )
         served = {turn.machine_id: lease.id for (turn, _), lease in zip(given, leases, strict=True)}
-        self.connection.execute(
-            _SERVED, [{"machine_id": machine, "served": lease} for machine, lease in served.items()]
-        )
+        _SERVED.execute(self.connection, given=list(served.items()))
         return leases
 
     def _end_attempts(self, which: ColumnElement[bool], state: AttemptState, **values: Any) -> list[int]:
@@ -553,37 +552,39 @@ def in_flight() -> ColumnElement[bool]:
     return jobs.c.state.in_(_IN_FLIGHT)
 
 
-def _is_in(state: JobState) -> ColumnElement[bool]:
-    """Whether jobs that are named by their ids are in that state.
+@lru_cache
+def _changing(names: tuple[str, ...]) -> Listed:
+    """Return the statement that changes jobs' state from `before` to `after`, and what else is named.
 
-    Not a plain comparison: of two or more jobs SQLite would look at all in that state, by its index.
+    The state before is no plain comparison: of two or more jobs SQLite would look at all in that state, by
+    its index.
     """
-    return jobs.c.state.concat("") == str(state)
-
-
-_REQUESTS: Final = (
-    select(members.c.request_id)
-    .where(
-        members.c.job_id.in_(bindparam("ids", expanding=True)), members.c.state == str(MemberState.WAITING)
+    values = "".join(f", {name} = :{name}" for name in names)
+    return Listed(
+        f"UPDATE jobs SET state = :after{values} WHERE id {{ids}} AND state || '' = :before RETURNING id",
+        ids=NUMBERS,
     )
-    .distinct()
+
+
+_REQUESTS: Final = Listed(
+    "SELECT DISTINCT request_id FROM members WHERE job_id {ids} AND state = 'waiting'", ids=NUMBERS
 )
-_LAST: Final = (
-    select(attempts.c.job_id, func.max(attempts.c.number))
-    .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
-    .group_by(attempts.c.job_id)
+_LEASE: Final = Listed(
+    """
+    INSERT INTO attempts (job_id, number, machine_id, builder, started_at, lease_until, state, log_size)
+    SELECT given.job, 1 + coalesce((SELECT max(earlier.number) FROM attempts AS earlier
+                                    WHERE earlier.job_id = given.job), 0),
+           given.machine, given.builder, :now, :until, 'leased', 0
+    FROM {given} ORDER BY given.place RETURNING id, job_id, number
+    """,
+    given={"place": NUMBERS, "job": NUMBERS, "machine": NUMBERS, "builder": TEXTS},
 )
-_LEASE: Final = insert(attempts)
-_BEGUN: Final = (
-    select(attempts.c.job_id, func.max(attempts.c.id))
-    .where(attempts.c.job_id.in_(bindparam("ids", expanding=True)))
-    .group_by(attempts.c.job_id)
-)
-"""Their newest attempts. SQLite would insert row by row to return their ids in order."""
-_NEW: Final[Mapping[str, Any]] = dict.fromkeys(("finished_at", "failure", "failure_text"))
-_SERVED_FIRST: Final = upsert(requesters)
-_SERVED: Final = _SERVED_FIRST.on_conflict_do_update(
-    index_elements=["machine_id"], set_={"served": _SERVED_FIRST.excluded.served}
+_SERVED: Final = Listed(
+    """
+    INSERT INTO requesters (machine_id, served) SELECT given.machine, given.attempt FROM {given} WHERE true
+    ON CONFLICT (machine_id) DO UPDATE SET served = excluded.served
+    """,
+    given={"machine": NUMBERS, "attempt": NUMBERS},
 )
 _IN_FLIGHT: Final = tuple(str(state) for state in IN_FLIGHT)
 _QUEUED_BY: Final = {event for (_, event), state in _TRANSITIONS.items() if state is JobState.QUEUED}

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, delete, func, insert, select
+from sqlalchemy import Connection, Select, and_, func, insert, select
 
 from bdcs.domain.jobs import JobState, MemberState
+from bdcs.store.listed import NUMBERS, Listed
 from bdcs.store.slices import slices
 from bdcs.store.tables import jobs, members, queue, requests
 
@@ -24,14 +25,14 @@ COLLECTOR: Final = 0
 def renew(connection: Connection, ids: Collection[int]) -> None:
     """Bring the queue to what is said elsewhere of these jobs."""
     for some in slices(ids):
-        connection.execute(delete(queue).where(queue.c.job_id.in_(some)))
+        _DROP.execute(connection, ids=some)
         connection.execute(_INSERT.from_select(_NAMES, _wanted().where(jobs.c.id.in_(some))))
 
 
 def drop(connection: Connection, ids: Collection[int]) -> None:
     """Take jobs out that are queued no more."""
     for some in slices(ids):
-        connection.execute(delete(queue).where(queue.c.job_id.in_(some)))
+        _DROP.execute(connection, ids=some)
 
 
 def wrong(connection: Connection) -> list[int]:
@@ -55,5 +56,6 @@ def _wanted() -> Select[Any]:
     )
 
 
+_DROP: Final = Listed("DELETE FROM queue WHERE job_id {ids}", ids=NUMBERS)
 _INSERT: Final = insert(queue)
 _NAMES: Final = [column.name for column in queue.c]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Whose turn it is among those that wait for builders, for many who claim in one transaction.
 
-    turns = Turns(connection, expected=len(claimants))
+    turns = Turns(connection, target_ids, expected=len(claimants))
     while (turn := turns.next(target_ids)) is not None: …
     turns.take(turn)
 
@@ -19,9 +19,10 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, text
+from sqlalchemy import Connection
 
 from bdcs.domain.jobs import JobState
+from bdcs.store.listed import NUMBERS, Listed
 from bdcs.store.slices import SLICE
 
 FEW: Final = 8  # jobs of one machine that are read at least
@@ -77,13 +78,18 @@ class _Level:
 class Turns:
     """Whose turn it is, in a transaction in which nothing else happens to jobs than is said here."""
 
-    def __init__(self, connection: Connection, expected: int = 1) -> None:
-        """`expected` are the turns that are likely to be asked for: what they need is read at once."""
+    def __init__(
+        self, connection: Connection, target_ids: Collection[int] = (), *, expected: int = 1
+    ) -> None:
+        """`expected` are the turns that are likely to be asked for, at the targets: what they need is read at
+        once.
+        """
         self.wrong: list[int] = []
         """Jobs that the queue has although they are not queued."""
         self._connection = connection
-        self._ahead = min(2 * expected, SLICE) if expected > 1 else 1
-        self._running = Counter({row.machine: row.jobs for row in connection.execute(_RUNNING)})
+        self._targets = frozenset(target_ids)
+        self._ahead = min(max(len(self._targets), 2) * expected, SLICE) if expected > 1 else 1
+        self._running = Counter({row.machine: row.jobs for row in _RUNNING.execute(connection)})
         self._served: dict[int, int] = {}
         self._taken: set[int] = set()
         self._serial = itertools.count()
@@ -125,7 +131,8 @@ class Turns:
         """Return what comes first at a target; None where nothing is queued there."""
         level = self._levels.get(target)
         if level is None:
-            level = self._levels[target] = self._level(target, HIGHEST)
+            self._read_levels((self._targets | {target}).difference(self._levels), HIGHEST)
+            level = self._levels[target]
         while level.priority is not None:
             heap = level.heap
             while heap:
@@ -139,26 +146,26 @@ class Turns:
                     self._read_more(line)
                 else:
                     return heap[0]
-            level = self._levels[target] = self._level(target, level.priority)
+            self._read_levels([target], level.priority)
+            level = self._levels[target]
         return None
 
-    def _level(self, target: int, below: int) -> _Level:
-        """Read what has the best priority below that one at a target."""
-        priority = self._connection.scalar(_PRIORITY, {"target": target, "below": below})
-        if priority is None:
-            return _Level(priority=None, heap=[])
-        rows = self._connection.execute(_FIRST, {"target": target, "priority": priority}).all()
-        lines = []
-        for machine, queued_at, job, served in rows:
+    def _read_levels(self, targets: Collection[int], below: int) -> None:
+        """Read what has the best priority below that one at each of these targets."""
+        levels = {target: _Level(priority=None, heap=[]) for target in targets}
+        rows = _FIRST.execute(self._connection, targets=sorted(targets), below=below)
+        for target, priority, machine, queued_at, job, served in rows.all():
             self._served.setdefault(machine, served)
             first = (queued_at, job)
-            lines.append(
-                _Line(target=target, priority=priority, machine=machine, jobs=deque([first]), last=first)
-            )
-        keys = ((self._key(line), line) for line in lines)
-        heap = [(key, next(self._serial), line) for key, line in keys if key is not None]
-        heapq.heapify(heap)
-        return _Level(priority=priority, heap=heap)
+            line = _Line(target=target, priority=priority, machine=machine, jobs=deque([first]), last=first)
+            if levels[target].priority is None:
+                levels[target] = _Level(priority=priority, heap=[])
+            key = self._key(line)
+            if key is not None:
+                levels[target].heap.append((key, next(self._serial), line))
+        for level in levels.values():
+            heapq.heapify(level.heap)
+        self._levels.update(levels)
 
     def _key(self, line: _Line) -> _Key | None:
         """Return what decides when it is the line's turn; None where nothing is left in it.
@@ -176,10 +183,16 @@ class Turns:
 
     def _read_more(self, line: _Line) -> None:
         queued_at, job = line.last
-        where = {"target": line.target, "priority": line.priority, "machine": line.machine}
-        after = {"queued_at": queued_at, "job": job, "most": FEW + self._ahead // FEW}
-        rows = self._connection.execute(_MORE, {**where, **after}).all()
-        line.jobs.extend((since, number) for since, number in rows)
+        rows = _MORE.execute(
+            self._connection,
+            target=line.target,
+            priority=line.priority,
+            machine=line.machine,
+            queued_at=queued_at,
+            job=job,
+            most=FEW + self._ahead // FEW,
+        )
+        line.jobs.extend((since, number) for since, number in rows.all())
         if line.jobs:
             line.last = line.jobs[-1]
         else:
@@ -194,14 +207,14 @@ class Turns:
             coming += [other.jobs[0][1] for _, _, other in heapq.nsmallest(self._ahead, heaps) if other.jobs]
         new = (number for number in dict.fromkeys(coming) if number not in self._details)
         ids = list(itertools.islice(new, self._ahead))
-        for number, state, build, machine, times in self._connection.execute(_DETAILS, {"ids": ids}).all():
+        for number, state, build, machine, times in _DETAILS.execute(self._connection, ids=ids).all():
             details = self._details.setdefault(number, _Details(state=state, build=build))
             if times:
                 details.machines[machine] = times
         return self._details.setdefault(job, _Details(state="", build=None))
 
 
-_RUNNING: Final = text(
+_RUNNING: Final = Listed(
     """
     SELECT coalesce(requests.machine_id, 0) AS machine, count(*) AS jobs FROM jobs
     JOIN members ON members.job_id = jobs.id
@@ -209,29 +222,37 @@ _RUNNING: Final = text(
     WHERE jobs.state = 'building' AND members.state = 'waiting' GROUP BY 1
     """
 )
-_PRIORITY: Final = text("SELECT max(priority) FROM queue WHERE target_id = :target AND priority < :below")
-_FIRST: Final = text(
+_FIRST: Final = Listed(
     """
-    WITH RECURSIVE machines (machine) AS (
-        SELECT (SELECT min(machine_id) FROM queue WHERE target_id = :target AND priority = :priority)
+    WITH RECURSIVE best (target, priority) AS (
+        SELECT id, (SELECT max(priority) FROM queue WHERE target_id = targets.id AND priority < :below)
+        FROM targets WHERE id {targets}
+    ), waiting (target, priority, machine) AS (
+        SELECT target, priority, (SELECT min(machine_id) FROM queue
+                                  WHERE target_id = target AND queue.priority = best.priority)
+        FROM best WHERE priority IS NOT NULL
         UNION ALL
-        SELECT (SELECT min(machine_id) FROM queue
-                WHERE target_id = :target AND priority = :priority AND machine_id > machine)
-        FROM machines WHERE machine IS NOT NULL
-    ), first (machine, job) AS MATERIALIZED (
-        SELECT machine, (SELECT job_id FROM queue
-                         WHERE target_id = :target AND priority = :priority AND machine_id = machine
-                         ORDER BY queued_at, job_id LIMIT 1)
-        FROM machines WHERE machine IS NOT NULL
+        SELECT target, priority, (SELECT min(machine_id) FROM queue
+                                  WHERE target_id = target AND queue.priority = waiting.priority
+                                  AND machine_id > machine)
+        FROM waiting WHERE machine IS NOT NULL
+    ), first (target, priority, machine, job) AS MATERIALIZED (
+        SELECT target, priority, machine, (SELECT job_id FROM queue
+                                           WHERE target_id = target AND queue.priority = waiting.priority
+                                           AND machine_id = machine
+                                           ORDER BY queued_at, job_id LIMIT 1)
+        FROM waiting WHERE machine IS NOT NULL
     )
-    SELECT first.machine, queue.queued_at, first.job, coalesce(requesters.served, 0)
+    SELECT first.target, first.priority, first.machine, queue.queued_at, first.job,
+           coalesce(requesters.served, 0)
     FROM first
     JOIN queue ON queue.job_id = first.job AND queue.machine_id = first.machine
     LEFT JOIN requesters ON requesters.machine_id = first.machine
-    """
+    """,
+    targets=NUMBERS,
 )
 """From one machine to the next by the index: of ten thousand jobs of a machine, one is looked at."""
-_MORE: Final = text(
+_MORE: Final = Listed(
     """
     SELECT queued_at, job_id FROM queue
     WHERE target_id = :target AND priority = :priority AND machine_id = :machine
@@ -239,7 +260,7 @@ _MORE: Final = text(
     ORDER BY queued_at, job_id LIMIT :most
     """
 )
-_DETAILS: Final = text(
+_DETAILS: Final = Listed(
     """
     SELECT jobs.id, jobs.state, (SELECT max(builds.id) FROM builds
                                  WHERE builds.target_id = jobs.target_id
@@ -248,6 +269,7 @@ _DETAILS: Final = text(
     FROM jobs
     LEFT JOIN members ON members.job_id = jobs.id AND members.state = 'waiting'
     LEFT JOIN requests ON requests.id = members.request_id
-    WHERE jobs.id IN :ids GROUP BY jobs.id, 4
-    """
-).bindparams(bindparam("ids", expanding=True))
+    WHERE jobs.id {ids} GROUP BY jobs.id, 4
+    """,
+    ids=NUMBERS,
+)
