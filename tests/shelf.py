@@ -20,6 +20,7 @@ from bdcs.domain import packages_index
 from bdcs.domain.targets import Cause
 from bdcs.services import build_rows, generations, targets
 from bdcs.services.indexing import write_index
+from bdcs.services.target_locks import holding
 from bdcs.services.targets import Target
 from bdcs.store import tables
 from bdcs.store.engine import create_writer
@@ -74,7 +75,7 @@ class Shelf:
             if build_id is None
             else packages_index.path_of(parsed, build_id)
         )
-        with target_lock(IndexFiles.of(self.data, target).directory):  # or upkeep takes it for an orphan
+        with holding(self.engine, IndexFiles.of(self.data, target)):  # or upkeep takes it for an orphan
             self._place(target, path, content)
             with transaction(self.engine) as connection:
                 found = targets.require(connection, target)

@@ -277,6 +277,7 @@ def test_a_target_with_files_is_removed_by_force_only(rows: IndexRows) -> None:
         assert targets.require(connection, NAME).id == 2
 
 
+@pytest.mark.sqlite  # of the lock in a shared store, tests/engines/test_target_locks.py
 def test_changes_wait_for_whoever_holds_the_target(rows: IndexRows) -> None:
     rows.publish([made("dev-libs/alpha-1.0")])
     rows.publish(removed=[1])
