@@ -163,11 +163,14 @@ class Server:
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """SIGKILL for all processes of this server."""
-        for pid in [self.process.pid, *_children(self.process.pid)]:
+        """SIGKILL for all processes of this server; return when none of them holds its memory any more."""
+        self.process.send_signal(signal.SIGSTOP)  # it forks no more
+        children = _children(self.process.pid)
+        for pid in [self.process.pid, *children]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        until(lambda: not any(_has_memory(pid) for pid in children), what=f"the end of {children}")
 
     def stop(self) -> None:
         """End it at once, and its replicas; nothing is left on the disk."""
@@ -372,6 +375,14 @@ def _identity() -> Mapping[str, object]:
 def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C.UTF-8"}
+
+
+def _has_memory(pid: int) -> bool:
+    """Whether that process has not ended: what nobody has reaped yet has no memory."""
+    try:
+        return bool(Path(f"/proc/{pid}/maps").read_bytes())
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:
