@@ -98,7 +98,7 @@ _bdcs()
 		'bdcs repository remove') words='--config --data --store --log-level --help' ;;
 		'bdcs prebuild') words='--target --budget --coverage --queue --public --json --config --data --store --log-level --help' ;;
 		'bdcs export') words='--since --config --data --store --log-level --help' ;;
-		'bdcs check') words='--only --config --data --store --log-level --help' ;;
+		'bdcs check') words='--only --repair --config --data --store --log-level --help' ;;
 		'bdcs backup') words='--link --no-packages --no-check --json --config --data --store --log-level --help' ;;
 		'bdcs restore') words='--no-check --config --data --store --log-level --help' ;;
 		'bdcs anomalies') words='--quarantine --release --quarantined --reason --json --config --data --store --log-level --help' ;;

@@ -105,6 +105,7 @@ complete -c bdcs -n '__fish_seen_subcommand_from prebuild' -l public -d 'go by t
 complete -c bdcs -n '__fish_seen_subcommand_from prebuild' -l json -d 'print a JSON object for each line'
 complete -c bdcs -n '__fish_seen_subcommand_from export' -l since -x -d 'only those after the record whose `id` is N'
 complete -c bdcs -n '__fish_seen_subcommand_from check' -l only -x -a 'records binhost builds' -d 'compare only what machines sent; or only targets, indexes and package files; or only requests, jobs and their logs'
+complete -c bdcs -n '__fish_seen_subcommand_from check' -l repair -d 'first have figures that do not add up counted anew; the server does it within minutes, and whatever else differs is only told'
 complete -c bdcs -n '__fish_seen_subcommand_from backup' -l link -x -d 'an earlier backup on the same file system: packages and logs that are in it are linked'
 complete -c bdcs -n '__fish_seen_subcommand_from backup' -l no-packages -d 'leave package files and uploads out: something else copies them, after this'
 complete -c bdcs -n '__fish_seen_subcommand_from backup' -l no-check -d 'do not check the copy, which takes long'

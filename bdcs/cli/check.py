@@ -25,10 +25,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare only what machines sent; or only targets, indexes and package files; or only requests,"
         " jobs and their logs",
     )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="first have figures that do not add up counted anew; the server does it within minutes, and"
+        " whatever else differs is only told",
+    )
 
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Compare, and print what was found."""
+    if arguments.repair:
+        _mend_figures(settings)
     parts = tuple(_PARTS) if arguments.only is None else (arguments.only,)
     return EXIT_REFUSED if differences(settings, parts) else EXIT_DONE
 
@@ -57,6 +65,15 @@ def _check_records(settings: Settings) -> int:
     )
     _print_first(report.first, report.differences)
     return report.differences
+
+
+def _mend_figures(settings: Settings) -> None:
+    from bdcs.cli.existing import existing_store
+    from bdcs.services.checking_figures import mend
+    from bdcs.store.store import transaction
+
+    with transaction(existing_store(settings, writing=True)) as connection:
+        print(f"{mend(connection)} figures and machines will be counted anew")
 
 
 def _check_binhost(settings: Settings) -> int:

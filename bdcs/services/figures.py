@@ -328,6 +328,7 @@ def _mark_installations(connection: Connection, machine_id: int) -> None:
 
 
 def _publish(connection: Connection, packages: Sequence[int], thresholds: Thresholds) -> None:
+    _count_unknown(connection, packages)
     memberships = Memberships(_unsettled(connection, packages))
     moving = [
         (*key, figure(cell.present, thresholds), cell.present)
@@ -381,11 +382,10 @@ def _cells(
         if before is None:
             yield key, Cell(present=move.joined, joined=move.joined, left=move.left)
             continue
-        counted = _still_counted(connection, *key) if before.counted is None else before.counted - before.gone
         yield (
             key,
             Cell(
-                present=counted - move.left + move.joined,
+                present=before.counted - before.gone - move.left + move.joined,
                 joined=move.joined,
                 left=move.left,
                 gone=before.gone,
@@ -397,8 +397,18 @@ def _cells(
 _NO_MOVES = Moves()
 
 
+def _count_unknown(connection: Connection, packages: Sequence[int]) -> None:
+    """Note how many machines published figures count, where nobody did: the version before this one."""
+    unknown = select(figures.c.id, figures.c.package_id, figures.c.version_id).where(
+        figures.c.package_id.in_(packages), figures.c.counted.is_(None)
+    )
+    for number, package, version in connection.execute(unknown).all():
+        counted = figures.c.gone + _still_counted(connection, package, version)
+        connection.execute(update(figures).where(figures.c.id == number).values(counted=counted))
+
+
 def _still_counted(connection: Connection, package: int, version: int | None) -> int:
-    """Count the machines that a published figure counts and that are known: where nobody noted how many."""
+    """Count the machines that a published figure counts and that are known."""
     query = select(func.count(installations.c.machine_id.distinct())).where(
         installations.c.package_id == package
     )
