@@ -40,6 +40,8 @@ from bdcs.web.listener import bind, load_certificate, tls_context
 log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
+GIVING_BACK: Final = 20.0
+"""Seconds in which our own work may end while all is answered: our builder gives back to us what it builds."""
 LEAVING: Final = 10.0
 """Seconds that work which nobody waits for may go on after the last answer."""
 FEW_FILES: Final = 12_000  # open files that do not suffice for 10,000 connections and all else
@@ -109,6 +111,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                 await _either(working, stopping)
             finally:
                 working.cancel()
+                await asyncio.wait({working}, timeout=GIVING_BACK)
                 service_manager.stopping()
                 transactions.bus.close()  # who waits is answered now
                 await listener.stop()
