@@ -153,7 +153,7 @@ class Turns:
     def _read_levels(self, targets: Collection[int], below: int) -> None:
         """Read what has the best priority below that one at each of these targets."""
         levels = {target: _Level(priority=None, heap=[]) for target in targets}
-        rows = _FIRST.execute(self._connection, targets=sorted(targets), below=below)
+        rows = _FIRST.execute(self._connection, given=[(target,) for target in sorted(targets)], below=below)
         for target, priority, machine, queued_at, job, served in rows.all():
             self._served.setdefault(machine, served)
             first = (queued_at, job)
@@ -225,8 +225,8 @@ _RUNNING: Final = Listed(
 _FIRST: Final = Listed(
     """
     WITH RECURSIVE best (target, priority) AS (
-        SELECT id, (SELECT max(priority) FROM queue WHERE target_id = targets.id AND priority < :below)
-        FROM targets WHERE id {targets}
+        SELECT given.id, (SELECT max(priority) FROM queue WHERE target_id = given.id AND priority < :below)
+        FROM {given}
     ), waiting (target, priority, machine) AS (
         SELECT target, priority, (SELECT min(machine_id) FROM queue
                                   WHERE target_id = target AND queue.priority = best.priority)
@@ -249,7 +249,7 @@ _FIRST: Final = Listed(
     JOIN queue ON queue.job_id = first.job AND queue.machine_id = first.machine
     LEFT JOIN requesters ON requesters.machine_id = first.machine
     """,
-    targets=NUMBERS,
+    given={"id": NUMBERS},
 )
 """From one machine to the next by the index: of ten thousand jobs of a machine, one is looked at."""
 _MORE: Final = Listed(
