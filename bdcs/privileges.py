@@ -24,7 +24,10 @@ def become_owner(directory: Path) -> None:
 
 
 def become(uid: int, gid: int) -> None:
-    """Take the identity of user `uid`; group `gid` counts only where the system does not know that user."""
+    """Take the identity of user `uid`; group `gid` counts only where the system does not know that user.
+
+    HOME goes along: libpq looks there for `.pgpass` and certificates, boto3 for credentials.
+    """
     try:
         entry = pwd.getpwuid(uid)
     except KeyError:
@@ -33,4 +36,5 @@ def become(uid: int, gid: int) -> None:
     else:
         os.initgroups(entry.pw_name, entry.pw_gid)
         os.setgid(entry.pw_gid)
+        os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
     os.setuid(uid)

@@ -35,9 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, settings: Settings) -> int:
     """Serve."""
+    from bdcs.privileges import become_owner
     from bdcs.server.running import check, serve
 
     if arguments.check:
+        become_owner(settings.data)
         check(settings)
     else:
         serve(settings)
