@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL: Final = 0.0005  # seconds that a thread keeps the interpreter while another waits for it
 GIVING_BACK: Final = 20.0
-"""Seconds in which our own work may end while all is answered: our builder gives back to us what it builds."""
+"""Seconds in which our own work may end while all is answered: our builder gives back what it builds."""
 LEAVING: Final = 10.0
 """Seconds that work which nobody waits for may go on after the last answer."""
 FEW_FILES: Final = 12_000  # open files that do not suffice for 10,000 connections and all else
