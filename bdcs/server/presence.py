@@ -43,7 +43,7 @@ class Presence:
         self._is_shared = is_shared
         self._holding = contextlib.ExitStack()
         self._is_held: Callable[[], bool] | None = None
-        self._held_at = time.monotonic()
+        self._refused_at: float | None = None
 
     def take(self) -> bool:
         """Return whether it is held now. Raises `StoreUnavailable`."""
@@ -72,8 +72,10 @@ class Presence:
     def _look(self) -> None:
         is_held = self._is_held is not None and self._is_held()
         if is_held or self.take():
-            self._held_at = time.monotonic()
-        elif time.monotonic() > self._held_at + PATIENCE:
+            self._refused_at = None
+        elif self._refused_at is None:
+            self._refused_at = time.monotonic()
+        elif time.monotonic() > self._refused_at + PATIENCE:
             raise _in_the_way()
 
 
