@@ -43,7 +43,7 @@ test: setup check  ## everything that needs no other engine or init system
 test-engines:  ## the same on PostgreSQL, RabbitMQ and S3, and what is in deploy/; ALL=1: every test on PostgreSQL
 	@$(PYTHON) -m dev.setup engines
 	$(PYTEST) -n $(WORKERS) --dist loadfile -m "engines and not long"
-	GENTWOO_TEST_STORE=postgresql $(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines" $(ON_POSTGRESQL)
+	GENTWOO_TEST_STORE=postgresql $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long and not engines" $(ON_POSTGRESQL)
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
 	@.venv/bin/python -m dev.packaging
