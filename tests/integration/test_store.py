@@ -18,6 +18,7 @@ from bdcs.store import schema
 from bdcs.store import store as stores
 from bdcs.store.bulk import execute_rows, insert_rows
 from bdcs.store.engine import Place
+from bdcs.store.listed import NUMBERS, TEXTS, Listed
 from bdcs.store.lookups import Lookup, Lookups
 from bdcs.store.names import Names
 from bdcs.store.store import Store
@@ -275,3 +276,23 @@ async def test_text_is_sorted_by_code_points(store: Store) -> None:
     assert largest == max(texts)
     after = select(versions.c.text).where(versions.c.text > "a")
     assert await store.read(lambda c: set(c.scalars(after))) == {text for text in texts if text > "a"}
+
+
+async def test_a_list_is_one_parameter(store: Store) -> None:
+    """Of rows, of texts and of numbers, beside plain values."""
+    add = Listed(
+        "INSERT INTO sequences (name, value) SELECT given.name, given.value + :more FROM {given}",
+        given={"name": TEXTS, "value": NUMBERS},
+    )
+    named = Listed("SELECT value FROM sequences WHERE name {names} ORDER BY value {locked}", names=TEXTS)
+    numbered = Listed("SELECT name FROM sequences WHERE value {values} AND name <> :but", values=NUMBERS)
+
+    def work(connection: Connection) -> tuple[list[int], list[str]]:
+        add.execute(connection, given=[('a "b" {c}, \\', 1), ("d", 2), ("é", 3)], more=10)
+        found = named.execute(connection, names=["é", 'a "b" {c}, \\', "nobody"])
+        return (
+            list(found.scalars()),
+            list(numbered.execute(connection, values=[11, 12, 99], but="d").scalars()),
+        )
+
+    assert await store.write(work) == ([11, 13], ['a "b" {c}, \\'])
