@@ -536,6 +536,15 @@ def test_user_data_uses_what_a_release_has(name: str, found: dict[str, Template]
             assert (DIRECTORY / "instance" / program).is_file()
 
 
+def test_the_signer_may_read_the_settings(found: dict[str, Template]) -> None:
+    """They are for the group `bdcs`, since they hold passwords; a signer that cannot read them ends with 78."""
+    text = shell(found["collectors"])
+    joining = "usermod --append --groups bdcs bdcs-signer"
+    assert (
+        text.index("systemd-sysusers") < text.index(joining) < text.index("bdcs-signer.service bdcs.service")
+    )
+
+
 def program(name: str) -> ModuleType:
     """One of the programs of instances, as a module."""
     specification = importlib.util.spec_from_file_location(
