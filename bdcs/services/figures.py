@@ -77,7 +77,7 @@ DAY_CURSOR = "figures-day"
 """The sequence that says up to which segment the days that were counted reach."""
 
 CHANGES_AT_ONCE = 20_000
-PACKAGES_AT_ONCE = 50
+PACKAGES_AT_ONCE = 20
 UNSETTLED_AT_ONCE = 2_000
 """Pushes wait while so many installations are looked at, or those of one package where these are more."""
 MACHINES_AT_ONCE = 20
