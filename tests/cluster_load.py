@@ -42,8 +42,7 @@ PAUSE: Final = 0.25
 PUSHES: Final = 32
 """Pushes a second of all machines together, at most: this one process signs and sends them all."""
 PATIENCE: Final = 600.0
-"""Seconds within which everybody has to get something done, on however busy a machine."""
-EMERGE_TIMEOUT: Final = 300.0
+"""Seconds in which everybody has to get something done, and `emerge` to end, on however busy a machine."""
 SHOWN: Final = 2000
 """Characters of what an `emerge` said that are shown: its end tells why."""
 PACKAGES: Final = 400
@@ -267,7 +266,7 @@ class Installing(Worker):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        return RunningEmerge(process, output).wait(EMERGE_TIMEOUT)
+        return RunningEmerge(process, output).wait(PATIENCE)
 
 
 @dataclass(slots=True)
