@@ -203,4 +203,5 @@ def _start_logging(settings: Settings) -> None:
         stream=sys.stderr,
         force=True,
     )
-    logging.getLogger("alembic").setLevel("WARNING")
+    for chatty in ("alembic", "botocore"):
+        logging.getLogger(chatty).setLevel("WARNING")

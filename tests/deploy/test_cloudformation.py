@@ -537,7 +537,7 @@ def test_user_data_uses_what_a_release_has(name: str, found: dict[str, Template]
 
 
 def test_the_signer_may_read_the_settings(found: dict[str, Template]) -> None:
-    """They are for the group `bdcs`, since they hold passwords; a signer that cannot read them ends with 78."""
+    """They hold passwords, so they are for the group `bdcs`; a signer that cannot read them ends with 78."""
     text = shell(found["collectors"])
     joining = "usermod --append --groups bdcs bdcs-signer"
     assert (
