@@ -73,7 +73,7 @@ class Attempting:
         if claimed.answer is not None:
             return claimed.answer
         claimant = claimed.claimant
-        asking = Asking(signed=signed, token=token, claim=claim, claimant=claimant)
+        asking = Asking(signed=signed, token=token, claim=claim, is_noted=True)
         topics = map(target_topic, claimant.target_ids)
         with self.transactions.bus.subscribed(*topics) as subscription:
             while not claim.draining:

@@ -23,8 +23,8 @@ class Asking:
     signed: SignedRequest
     token: Token
     claim: Claim
-    claimant: Claimant | None = None
-    """Who that is, where it was written down before that he is there."""
+    is_noted: bool = False
+    """It was written down before that he is there."""
     is_gone: bool = False
     """Nobody waits for the answer any more."""
 
@@ -75,15 +75,14 @@ def _claimants(
 ) -> tuple[list[Claimant | Exception], set[tuple[int, str]]]:
     """Return who asks, or why he may not; and who of them gets nothing since somebody said so.
 
-    Of whom it was not written down before that he is there, it is.
+    Of whom it was not written down before that he is there, it is. Who has waited may have been stopped
+    meanwhile, so all are asked for.
     """
-    found = builders.known(book.connection, [one.token.sub for one in asking if one.claimant is None])
+    found = builders.known(book.connection, [one.token.sub for one in asking])
     known: list[Claimant | Exception] = []
     noted: list[tuple[int, Claim]] = []
+    waited: list[int] = []
     for one in asking:
-        if one.claimant is not None:
-            known.append(one.claimant)
-            continue
         try:
             machine = found.get(one.token.sub)
             if machine is None:
@@ -97,9 +96,11 @@ def _claimants(
             known.append(error)
         else:
             known.append(Claimant(machine_id=machine.id, name=one.claim.name, target_ids=ids))
-            noted.append((machine.id, one.claim))
-    before = [one.claimant.machine_id for one in asking if one.claimant is not None]
-    return known, builders.seen(book.connection, noted, book.now, before)
+            if one.is_noted:
+                waited.append(machine.id)
+            else:
+                noted.append((machine.id, one.claim))
+    return known, builders.seen(book.connection, noted, book.now, waited)
 
 
 def _outcome(claimant: Claimant, outcome: Answer | Exception | None) -> Claimed | Exception:

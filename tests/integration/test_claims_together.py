@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, delete, func, select
 
 from bdcs.blobs.attempt_logs import Logs
 from bdcs.bus.memory import Bus
+from bdcs.domain.machines import State
 from bdcs.services import builders as known_builders
-from bdcs.services import queueing
+from bdcs.services import machines, queueing
 from bdcs.services.attempting import Attempting
 from bdcs.services.authentication import Authenticator
 from bdcs.services.build_documents import BuildDocuments
+from bdcs.services.claiming import Asking, claim_all
 from bdcs.services.machines import Keys
 from bdcs.services.publishing import Publisher
 from bdcs.services.waking import Transactions
@@ -26,7 +28,7 @@ from bdcs.store import tables
 from bdcs.store.store import Store
 from benchmarks.claims import AUDIENCE, BUILDERS, Builder, prepare
 from gentwoo_client.wire.build_messages import Claim
-from gentwoo_client.wire.errors import Forbidden
+from gentwoo_client.wire.errors import Forbidden, Quarantined
 from tests.waiting import until
 
 JOBS = 3 * BUILDERS
@@ -99,6 +101,29 @@ async def test_who_may_not_is_refused_alone(tmp_path: Path) -> None:
         assert results[2] is None
         assert len(jobs_of(results)) == 1 + len(rest)
         assert len(await scene.leased()) == 2 + len(rest)
+
+
+@pytest.mark.parametrize("how", ["quarantined", "revoked"])
+async def test_who_was_stopped_while_he_waited_gets_nothing(tmp_path: Path, how: str) -> None:
+    async with Scene(tmp_path / "bdcs.sqlite") as scene:
+        builder = scene.builders[0]
+        attempting = scene.attempting
+        signed = builder.signed(time.time())
+        token = await attempting.authenticator.verified(signed)
+        asking = Asking(signed=signed, token=token, claim=builder.claim, is_noted=True)
+
+        def stop(connection: Connection) -> None:
+            if how == "quarantined":
+                machines.set_state(connection, builder.machine, State.QUARANTINED)
+            else:
+                connection.execute(delete(tables.builder_targets))
+
+        await scene.store.write(stop)
+        outcomes = await attempting.transactions.write(
+            lambda book: claim_all(book, [asking], attempting.documents)
+        )
+        assert [type(outcome) for outcome in outcomes] == [Quarantined if how == "quarantined" else Forbidden]
+        assert await scene.leased() == []
 
 
 async def test_a_request_that_comes_twice_at_once_gets_one_job(tmp_path: Path) -> None:
