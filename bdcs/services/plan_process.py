@@ -3,7 +3,8 @@
 
 What is decided is `rollups.plan_of`; that reads the whole history of packages, and in the server's own
 process it would have the interpreter for itself half of the time, while pages and pushes wait for it. The
-process has what it is to do from its standard input, and ends with that: so it never outlives the server.
+process has what it is to do from its standard input, and ends with that: so it outlives a server that was
+killed by what it is just deciding, at most.
 
     python -P -m bdcs.services.plan_process
 """
@@ -31,6 +32,7 @@ from bdcs.store.store import transaction
 NICENESS: Final = 10
 COMMAND: Final = (sys.executable, "-P", "-m", "bdcs.services.plan_process")
 LEAVING: Final = 1.0  # seconds in which it ends of itself, or is killed
+_UNREAD: Final = 1 << 16  # bytes of an answer that nobody wants, at once
 _SIZE: Final = struct.Struct(">Q")
 
 
@@ -100,11 +102,19 @@ async def _ended(process: asyncio.subprocess.Process) -> None:
     process.stdin.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LEAVING):
-            await process.wait()
+            await _read_out(process)
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await _read_out(process)
+
+
+async def _read_out(process: asyncio.subprocess.Process) -> None:
+    """Wait for its end. asyncio never sees that of a process of whose answer something is left unread."""
+    assert process.stdout is not None
+    while await process.stdout.read(_UNREAD):
+        pass
+    await process.wait()
 
 
 def _framed(what: object) -> bytes:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from bdcs.store.engine import create_writer
 from bdcs.store.store import Store, transaction
 from tests import stores
 from tests.processes import environment
+from tests.waiting import until
 
 JUNE = 1_780_272_000
 TEN = Thresholds()
@@ -110,6 +112,26 @@ async def test_one_that_is_killed_is_a_store_that_cannot_be_read(store: Store, t
         process._process.send_signal(signal.SIGKILL)
         with pytest.raises(StoreUnavailable):
             await process.plan([1], TEN, week_of(JUNE))
+    assert process._process.returncode == -signal.SIGKILL
+
+
+async def test_who_is_cancelled_does_not_wait_for_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when nobody reads any more, is larger than what asyncio keeps, and never ends."""
+    answering = (
+        "import sys, time; sys.stdin.buffer.read();"
+        "sys.stdout.buffer.write(bytes(1 << 20)); sys.stdout.buffer.flush(); time.sleep(600)"
+    )
+    monkeypatch.setattr(plan_process, "COMMAND", (sys.executable, "-c", answering))
+    process = PlanProcess(tmp_path / "nowhere")
+    asking = asyncio.create_task(process.plan([1], TEN, week_of(JUNE)))
+    await asyncio.to_thread(until, lambda: process._process is not None)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.wait_for(process.__aexit__(None, None, None), 60)
+    assert process._process is not None
     assert process._process.returncode == -signal.SIGKILL
 
 
