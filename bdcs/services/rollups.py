@@ -78,6 +78,8 @@ CURSOR: Final = "statistics"
 """The sequence that says up to which change records were folded in."""
 DEPARTURES: Final = "statistics-departures"
 """The sequence that counts machines that came to count no longer, or again: what was read is then no use."""
+RELEASES: Final = "statistics-releases"
+"""The sequence that counts plans that were carried out: others that were made before are of no use then."""
 TREND_WEEK: Final = "statistics-week"
 """The sequence that says for which week the trends of packages were found out."""
 
@@ -237,11 +239,12 @@ class PackagePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What is to be written of some packages, if no machine came or went meanwhile."""
+    """What is to be written of some packages, if no machine came or went and nobody else wrote meanwhile."""
 
     packages: tuple[PackagePlan, ...]
     as_of: int
     departures: int
+    releases: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,13 +310,19 @@ def plan_of(connection: Connection, packages: Sequence[int], thresholds: Thresho
         ),
         as_of=_sequence_of(CURSOR)(connection),
         departures=_sequence_of(DEPARTURES)(connection),
+        releases=_sequence_of(RELEASES)(connection),
     )
 
 
 def apply(connection: Connection, plan: Plan, now: float) -> None:
-    """Write what was decided; nothing where a machine came or went meanwhile: it will be decided anew."""
-    if _sequence_of(DEPARTURES)(connection) != plan.departures:
+    """Write what was decided; nothing where it may be true no more: it will be decided anew.
+
+    Another plan may have been written meanwhile by who had the lease before, and was late.
+    """
+    there = (_sequence_of(DEPARTURES)(connection), _sequence_of(RELEASES)(connection))
+    if there != (plan.departures, plan.releases):
         return
+    _set_sequence(connection, RELEASES, plan.releases + 1)
     dropped = [(each.package, *key) for each in plan.packages for key in each.release.dropped]
     put = [
         (each.package, *key, value, plan.as_of)

@@ -99,6 +99,18 @@ async def test_it_decides_what_the_server_would(
     assert shown == {(key[0], key[2]) for key in here.packages[0].release.put}
 
 
+async def test_of_two_plans_made_at_once_one_is_carried_out(store: Store) -> None:
+    """As when who had the lease before is late."""
+    plan = await store.read(partial(rollups.plan_of, packages=[1], thresholds=TEN, week=week_of(JUNE)))
+    for _ in range(2):
+        await store.write(partial(rollups.apply, plan=plan, now=JUNE))
+    statistics = tables.package_statistics.c
+    row = await store.read(
+        lambda connection: connection.execute(select(statistics.records, statistics.pending)).one()
+    )
+    assert row == (2 * MACHINES, 0)
+
+
 async def test_few_records_need_no_process(store: Store, tmp_path: Path) -> None:
     async with PlanProcess(tmp_path / "nowhere") as process:
         await rollups.renew(store, TEN, JUNE, process.plan)
