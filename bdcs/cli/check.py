@@ -69,11 +69,14 @@ def _check_records(settings: Settings) -> int:
 
 def _mend_figures(settings: Settings) -> None:
     from bdcs.cli.existing import existing_store
-    from bdcs.services.checking_figures import mend
+    from bdcs.services.checking_figures import differing, mend
     from bdcs.store.store import transaction
 
+    with transaction(existing_store(settings)) as connection:
+        found = differing(connection)
     with transaction(existing_store(settings, writing=True)) as connection:
-        print(f"{mend(connection)} figures and machines will be counted anew")
+        mend(connection, found)
+    print(f"{len(found)} figures and machines will be counted anew")
 
 
 def _check_binhost(settings: Settings) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, Select, and_, delete, func, or_, select, update
+from sqlalchemy import Connection, Row, Select, Table, and_, delete, func, or_, select, update
 
 from bdcs.domain.installations import AWAY, COUNTED_PACKAGE, COUNTED_VERSION
 from bdcs.domain.machines import State
@@ -28,6 +28,9 @@ class Differing:
     figures: Sequence[Row[Any]]
     machines: Sequence[Row[Any]]
 
+    def __len__(self) -> int:
+        return len(self.figures) + len(self.machines)
+
     def told(self) -> Iterator[str]:
         """Yield what is to be said of it."""
         for row in self.figures:
@@ -41,7 +44,7 @@ class Differing:
 
 
 def differing(connection: Connection) -> Differing:
-    """Count all machines anew and compare."""
+    """Count all machines anew and compare. That reads all installations."""
     return Differing(
         figures=[
             *connection.execute(_differing_figures(is_version=True)),
@@ -51,26 +54,28 @@ def differing(connection: Connection) -> Differing:
     )
 
 
-def mend(connection: Connection) -> int:
-    """Have whatever does not add up looked at, and counted anew, when figures are renewed next.
+def mend(connection: Connection, found: Differing) -> None:
+    """Have what did not add up looked at, and counted anew, when figures are renewed next.
 
-    Return how many figures and machines these are.
+    What was found may be some time ago: to count once more than needed does no harm.
     """
-    found = differing(connection)
     for few in slices(row.id for row in found.figures):
         connection.execute(update(figures).where(figures.c.id.in_(few)).values(counted=None))
     wrong = {row.id: row.is_away for row in found.machines}
     for few in slices(wrong):
         away = [number for number in few if wrong[number]]
         connection.execute(delete(away_machines).where(away_machines.c.machine_id.in_(away)))
-        here = [{"machine_id": number} for number in few if not wrong[number]]
-        if here:
-            connection.execute(away_machines.insert(), here)
-    known = select(touched_packages.c.package_id)
+        here = [number for number in few if not wrong[number]]
+        _add(connection, away_machines, select(machines.c.id).where(machines.c.id.in_(here)))
     for few in slices(row.package_id for row in found.figures):
-        new = select(packages.c.id).where(packages.c.id.in_(few), packages.c.id.not_in(known))
-        connection.execute(touched_packages.insert().from_select(["package_id"], new))
-    return len(found.figures) + len(found.machines)
+        _add(connection, touched_packages, select(packages.c.id).where(packages.c.id.in_(few)))
+
+
+def _add(connection: Connection, table: Table, keys: Select[tuple[int]]) -> None:
+    """Insert those of the keys that are not there."""
+    (column,) = table.primary_key.columns
+    new = keys.where(keys.selected_columns[0].not_in(select(column)))
+    connection.execute(table.insert().from_select([column.name], new))
 
 
 def _differing_figures(*, is_version: bool) -> Select[Any]:

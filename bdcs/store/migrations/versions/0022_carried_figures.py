@@ -14,19 +14,11 @@ _APPROVED = "SELECT id FROM machines WHERE state = 'approved'"
 
 
 def upgrade() -> None:
-    """Count what is counted, mark what machines that count nowhere have, and make the index of the rest."""
+    """Mark what machines that count nowhere have, and make the index of what is not settled.
+
+    What published figures count is counted when they are looked at next: pushes need not wait for that.
+    """
     op.add_column("figures", sa.Column("counted", sa.Integer(), nullable=True))
-    op.execute(
-        "UPDATE figures SET counted = gone + (SELECT count(*) FROM installations"
-        " WHERE installations.package_id = figures.package_id"
-        " AND installations.version_id = figures.version_id AND (installations.flags & 2) <> 0)"
-        " WHERE version_id IS NOT NULL"
-    )
-    op.execute(
-        "UPDATE figures SET counted = gone + (SELECT count(DISTINCT installations.machine_id)"
-        " FROM installations WHERE installations.package_id = figures.package_id"
-        " AND (installations.flags & 4) <> 0) WHERE version_id IS NULL"
-    )
     op.create_table(
         "away_machines",
         sa.Column("machine_id", sa.Integer(), nullable=False, autoincrement=False),
