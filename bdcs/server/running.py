@@ -22,7 +22,7 @@ from bdcs import service_manager
 from bdcs.blobs.server_lock import only_server
 from bdcs.bus.configured import bus_of
 from bdcs.domain.thresholds import Thresholds
-from bdcs.errors import EXIT_DONE, CollectorError, NoStore
+from bdcs.errors import EXIT_DONE, EXIT_REFUSED, CollectorError, NoStore
 from bdcs.server.application import compose
 from bdcs.server.periodic import works
 from bdcs.server.presence import beside_others
@@ -115,7 +115,7 @@ async def _serve(settings: Settings, context: ssl.SSLContext | None) -> None:
                 service_manager.stopping()
                 transactions.bus.close()  # who waits is answered now
                 await listener.stop()
-            _end_within(LEAVING)
+                _end_within(LEAVING, working)
             with contextlib.suppress(asyncio.CancelledError):
                 await working
         finally:
@@ -160,15 +160,20 @@ async def _either(working: asyncio.Task[None], stopping: asyncio.Event) -> None:
         working.result()
 
 
-def _end_within(seconds: float) -> None:
+def _end_within(seconds: float, working: asyncio.Task[None]) -> None:
     """See that this process ends, whatever its threads are at then, such as statistics of all records.
 
-    It is left as SIGKILL would leave it, which harms nothing: what was accepted is durable long since.
+    It is left as SIGKILL would leave it, which harms nothing: what was accepted is durable long since. If
+    our own work ended by an error, that is told, and the exit code is the error's.
     """
 
     def end() -> None:
-        log.info("stopped, in the middle of work that nobody waited for")
-        os._exit(EXIT_DONE)
+        error = working.exception() if working.done() and not working.cancelled() else None
+        if error is None:
+            log.info("stopped, in the middle of work that nobody waited for")
+            os._exit(EXIT_DONE)
+        log.error("stopped: %s", error)
+        os._exit(error.exit_code if isinstance(error, CollectorError) else EXIT_REFUSED)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

@@ -10,6 +10,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -20,9 +21,10 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
+from bdcs.errors import EXIT_CONFIGURATION
 from bdcs.store.schema import HEAD
 from tests.peer import Peer, problem_of, request
-from tests.processes import BDCS, Collector, Process, run
+from tests.processes import BDCS, Collector, Process, environment, run
 from tests.signing import short_directory
 from tests.store_access import store_of
 from tests.waiting import until
@@ -459,6 +461,27 @@ def test_what_nobody_waits_for_does_not_keep_it_from_stopping(tmp_path: Path) ->
             assert "in the middle of work" in collector.process.output
         with collector:
             assert collector.bdcs("admin", "machines", "list").stdout.strip()
+
+
+def test_an_error_is_told_even_if_a_thread_does_not_end() -> None:
+    script = (
+        "import asyncio, time\n"
+        "from bdcs.errors import ConfigurationError\n"
+        "from bdcs.server import running\n"
+        "async def work():\n"
+        "    raise ConfigurationError('somebody is in the way')\n"
+        "async def serve():\n"
+        "    working = asyncio.create_task(work())\n"
+        "    await asyncio.wait({working})\n"
+        "    running._end_within(0, working)\n"
+        "    time.sleep(600)\n"
+        "asyncio.run(serve())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EXIT_CONFIGURATION
+    assert "somebody is in the way" in done.stderr
 
 
 def test_an_interrupt_stops_it_as_well(collector: Collector) -> None:
