@@ -35,13 +35,14 @@ from bdcs.services.figures import Renewal
 from bdcs.services.machines import Machine
 from bdcs.services.public_figures import PackageFigures, VersionFigure
 from bdcs.services.report_links import LIFETIME, ReportLinks
+from bdcs.services.statistics import PackageStatistics
 from bdcs.store.store import Store
 from bdcs.web import formats
 from bdcs.web.assets import Assets
 from bdcs.web.charts import ColumnChart, Value, column_chart
 from bdcs.web.page_errors import LinkExpired, page_errors
 from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
-from bdcs.web.statistics import QUERY_LENGTH, Statistics
+from bdcs.web.statistics import QUERY_LENGTH, Statistics, home_context, package_context
 from gentwoo_client.version import VERSION
 from gentwoo_client.wire.cpv import is_category, is_name, split_cpv
 from gentwoo_client.wire.search import SearchAnswer
@@ -90,6 +91,21 @@ def add_pages(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Package:
+    """All that the page of a package says, from one look at the store."""
+
+    figures: PackageFigures
+    offered: CataloguePackage | None
+    nearest: tuple[str, ...]
+    """Packages that are written almost like it, where nobody knows it."""
+    has_targets: bool
+    """Whether there are targets for everybody."""
+    binaries: Mapping[str, tuple[Available, ...]]
+    """What these have of it, by version."""
+    statistics: PackageStatistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pages:
     """The handlers of all pages."""
 
@@ -102,9 +118,11 @@ class Pages:
 
     async def home(self, request: web.Request) -> web.Response:
         """How many machines there are, what is most installed, and how to take part."""
-        overview = await self.store.read(public_figures.overview)
+        overview, weeks = await self.store.read(
+            lambda connection: (public_figures.overview(connection), home_context(connection))
+        )
         context = {
-            **await self.statistics.home_context(),
+            **weeks,
             "fleet": overview.fleet,
             "packages": overview.packages,
             "top": overview.top,
@@ -134,25 +152,23 @@ class Pages:
         as_json, name = name.endswith(JSON_SUFFIX), name.removesuffix(JSON_SUFFIX)
         if not (is_category(category) and is_name(name)):
             raise web.HTTPNotFound
-        package, offered, nearest = await self.store.read(
-            lambda connection: self._package(connection, category, name)
-        )
-        has_targets, binaries = await self.store.read(
-            lambda connection: _binaries(connection, category, name, int(time.time()))
-        )
         if as_json:
+            package = await self.store.read(
+                lambda connection: public_figures.package_figures(connection, category, name, self.thresholds)
+            )
             headers = {**PAGE_HEADERS, hdrs.CACHE_CONTROL: PUBLIC}
             return web.json_response(package.to_document(), headers=headers)
+        found = await self.store.read(lambda connection: self._package(connection, category, name))
         context = {
-            "package": package,
-            "leading": _leading(package.versions),
-            "offered": offered,
-            "nearest": nearest,
-            "has_targets": has_targets,
-            "binaries": binaries,
-            "others": _not_offered(binaries, offered),
+            "package": found.figures,
+            "leading": _leading(found.figures.versions),
+            "offered": found.offered,
+            "nearest": found.nearest,
+            "has_targets": found.has_targets,
+            "binaries": found.binaries,
+            "others": _not_offered(found.binaries, found.offered),
             "section": "Packages",
-            **await self.statistics.package_context(category, name),
+            **package_context(found.statistics),
         }
         return self.renderer.page(request, "package.html", context)
 
@@ -253,14 +269,19 @@ class Pages:
         }
         return self.renderer.page(request, "packages.html", context)
 
-    def _package(
-        self, connection: Connection, category: str, name: str
-    ) -> tuple[PackageFigures, CataloguePackage | None, list[str]]:
-        package = public_figures.package_figures(connection, category, name, self.thresholds)
+    def _package(self, connection: Connection, category: str, name: str) -> _Package:
+        figures = public_figures.package_figures(connection, category, name, self.thresholds)
         offered = catalogue.package(connection, category, name)
-        is_known = package.machines or offered is not None
-        nearest = [] if is_known else public_figures.nearest_packages(connection, name)
-        return package, offered, nearest
+        is_known = figures.machines or offered is not None
+        public = [target for target in targets.listed(connection) if not target.private]
+        return _Package(
+            figures=figures,
+            offered=offered,
+            nearest=() if is_known else tuple(public_figures.nearest_packages(connection, name)),
+            has_targets=bool(public),
+            binaries=availability.of_package(connection, public, category, name, int(time.time())),
+            statistics=self.statistics.of_package(connection, category, name),
+        )
 
 
 def _shelf(connection: Connection, query: str, category: str, after: str) -> Shelf | None:
@@ -270,14 +291,6 @@ def _shelf(connection: Connection, query: str, category: str, after: str) -> She
     if category:
         return browsing.category(connection, category, after[:QUERY_LENGTH])
     return Shelf(categories=tuple(browsing.categories(connection)), packages=(), after=None)
-
-
-def _binaries(
-    connection: Connection, category: str, name: str, now: int
-) -> tuple[bool, dict[str, tuple[Available, ...]]]:
-    """Say whether there are targets for everybody, and what these have of a package, by version."""
-    public = [target for target in targets.listed(connection) if not target.private]
-    return bool(public), availability.of_package(connection, public, category, name, now)
 
 
 def _not_offered(binaries: Mapping[str, object], offered: CataloguePackage | None) -> list[str]:

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 from pydantic import BaseModel
+from sqlalchemy import Connection
 
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import public_figures, statistics
@@ -167,20 +168,9 @@ class Statistics:
         add("/fleet/days.csv", self.days_csv)
         add("/fleet", self.fleet)
 
-    async def home_context(self) -> dict[str, object]:
-        """What the first page shows of the last weeks."""
-        risers = await self.store.read(
-            lambda connection: statistics.ranking(connection, Sort.RISERS, rows=HOME_ROWS)
-        )
-        fallers = await self.store.read(
-            lambda connection: statistics.ranking(connection, Sort.FALLERS, rows=HOME_ROWS)
-        )
-        return {"risers": risers, "fallers": fallers}
-
-    async def package_context(self, category: str, name: str) -> dict[str, object]:
-        """What the page of a package shows besides who has it now."""
-        found = await self._statistics(category, name)
-        return {"statistics": found, "history": _history([found]), "failing": _failing(found)}
+    def of_package(self, connection: Connection, category: str, name: str) -> PackageStatistics:
+        """All that may be said of a package besides who has it now."""
+        return statistics.package(connection, category, name, self.thresholds, self.now())
 
     async def package_view(self, request: web.Request) -> web.Response:
         """A page below a package's."""
@@ -188,9 +178,14 @@ class Statistics:
         view = request.match_info["view"]
         if view not in VIEWS:
             raise web.HTTPNotFound
-        found = await self._statistics(category, name)
+        package, found = await self.store.read(
+            lambda connection: (
+                public_figures.package_figures(connection, category, name, self.thresholds),
+                self.of_package(connection, category, name),
+            )
+        )
         context: dict[str, Any] = {
-            "package": await self._figures(category, name),
+            "package": package,
             "statistics": found,
             "view": view,
             "section": "Packages",
@@ -320,10 +315,7 @@ class Statistics:
         )
 
     async def _statistics(self, category: str, name: str) -> PackageStatistics:
-        now = self.now()
-        return await self.store.read(
-            lambda connection: statistics.package(connection, category, name, self.thresholds, now)
-        )
+        return await self.store.read(lambda connection: self.of_package(connection, category, name))
 
     async def _compared(self, names: Sequence[tuple[str, str]]) -> tuple[PackageStatistics, ...]:
         now = self.now()
@@ -339,6 +331,19 @@ class Statistics:
 
     async def _repository_overview(self, name: str) -> Overview:
         return await self.store.read(lambda store: statistics.repository_overview(store, name))
+
+
+def home_context(connection: Connection) -> dict[str, object]:
+    """What the first page shows of the last weeks."""
+    return {
+        "risers": statistics.ranking(connection, Sort.RISERS, rows=HOME_ROWS),
+        "fallers": statistics.ranking(connection, Sort.FALLERS, rows=HOME_ROWS),
+    }
+
+
+def package_context(found: PackageStatistics) -> dict[str, object]:
+    """What the page of a package shows of its statistics."""
+    return {"statistics": found, "history": _history([found]), "failing": _failing(found)}
 
 
 def _names(request: web.Request) -> tuple[str, str]:
