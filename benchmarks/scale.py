@@ -274,8 +274,8 @@ def page_rows(ground: Ground) -> list[Row]:
     names = asyncio.run(statistics_pages.shown_names(ground.place))
     rows = []
     with ground.collector(is_pinned=False) as collector:
-        for what, answers in statistics_pages.served(collector, names, ground.backends):
-            row = statistics_pages.row_of(what, answers)
+        for what, asked in statistics_pages.served(collector, names, ground.backends):
+            row = statistics_pages.row_of(what, asked)
             rows.append(row if what in COUNTED else statistics_pages.without_target(row))
     return sorted(rows, key=lambda row: row.target == "-")
 
