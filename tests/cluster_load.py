@@ -195,6 +195,7 @@ class Wanting(Worker):
             else:
                 state = self._ask("GET", f"{path}?wait=5&since={state['version']}")
         assert [each["state"] for each in state["packages"]] == ["published"], state
+        self.over.wait(state["listed_in"])
         self.published.append(cpv)
 
     def _ask(self, method: str, path: str, document: object | None = None) -> dict[str, Any]:

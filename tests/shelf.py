@@ -4,8 +4,12 @@
 For tests of serving alone: what a file holds does not matter there, only that a row names it.
 """
 
+import contextlib
 import hashlib
+import itertools
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,8 @@ from bdcs.store.store import transaction
 from gentwoo_client.wire.cpv import CPV
 
 MTIME = 1_700_000_000
+HURRY = 20
+"""Publications in a row after which an index is sure to wait."""
 
 
 @dataclass(slots=True)
@@ -94,6 +100,29 @@ class Shelf:
             at = int(time.time()) - days_ago * 86_400
             connection.execute(update(tables.builds).where(is_it).values(withdrawn_at=at))
         self.write_index(target)
+
+    @contextlib.contextmanager
+    def hurrying(self, target: str) -> Iterator[None]:
+        """Publish so often meanwhile that the index always waits for more; nothing comes and nothing goes."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._hurry, args=(target, over))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _hurry(self, target: str, over: threading.Event) -> None:
+        for number in itertools.count():
+            with (
+                holding(self.engine, IndexFiles.of(self.data, target)),
+                transaction(self.engine) as connection,
+            ):
+                found = targets.require(connection, target)
+                generations.advance(connection, found, [], [], cause=Cause.PUBLISH, actor="admin")
+            if over.wait(0 if number < HURRY else 0.5):
+                return
 
     def write_index(self, target: str) -> None:
         """Write both files of the index, as whoever publishes does."""

@@ -17,6 +17,7 @@ from bdcs.domain.jobs import Answer, AttemptState, JobState, MemberState, Reques
 from bdcs.services import requests as wanted
 from bdcs.services.builders import BUILDER_SEEN
 from bdcs.services.jobs import COLLECTOR, in_flight
+from bdcs.services.listing import listed_in
 from bdcs.services.request_hits import Hit
 from bdcs.services.requests import Request
 from bdcs.services.targets import Target
@@ -62,6 +63,7 @@ class BuildDocuments:
             "created_at": format_time(request.created_at),
             "finished_at": _time(request.finished_at),
             "finish_at": _latest(packages),
+            "listed_in": 0 if state is RequestState.OPEN else listed_in(connection, _published(rows)),
             "version": _version(str(state), packages),
             "packages": packages,
         }
@@ -76,7 +78,8 @@ class BuildDocuments:
         now: int,
     ) -> Document:
         """Return what is told of a request that is only considered."""
-        paths = self._paths(connection, [verdict.build for verdict in verdicts if verdict.build])
+        there = [verdict.build for verdict in verdicts if verdict.build]
+        paths = self._paths(connection, there)
         packages = [self._planned(target, verdict, paths, near) for verdict in verdicts]
         return {
             "id": None,
@@ -86,6 +89,7 @@ class BuildDocuments:
             "created_at": format_time(now),
             "finished_at": None,
             "finish_at": None,
+            "listed_in": listed_in(connection, there),
             "version": _version("planned", packages),
             "packages": packages,
         }
@@ -132,6 +136,7 @@ class BuildDocuments:
             "created_at": at,
             "finished_at": at,
             "finish_at": None,
+            "listed_in": 0,
             "version": _version(state, packages),
             "packages": packages,
         }
@@ -414,6 +419,10 @@ def _queued(connection: Connection, target: int) -> list[Queued]:
         )
         for row in rows
     ]
+
+
+def _published(rows: Sequence[Row[Any]]) -> list[int]:
+    return [row.build_id for row in rows if row.state == MemberState.PUBLISHED and row.build_id is not None]
 
 
 def _left_out(connection: Connection, request: str) -> Mapping[int, Sequence[str]]:

@@ -25,12 +25,15 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select, true
 
 from bdcs.domain.machines import State
+from bdcs.domain.packages_index import LEAD
 from bdcs.errors import StoreUnavailable
 from bdcs.services import request_hits, request_rights, requests, targets
 from bdcs.services.answers import Answer
 from bdcs.services.authentication import approved
 from bdcs.services.build_documents import BuildDocuments
+from bdcs.services.indexing import COMMITTING
 from bdcs.services.jobs import Jobs
+from bdcs.services.listing import LISTED_AT, with_listing
 from bdcs.services.request_hits import Hit, Published
 from bdcs.services.waking import Transactions
 from bdcs.store import tables
@@ -125,11 +128,14 @@ class ExactHits:
         self, lookups: Lookups, *, token: Token, wish: BuildWish, digests: Sequence[str]
     ) -> _Found | None:
         packages: dict[str, Published] = {}
+        at = int(self.now())
         for digest in digests:
             row = lookups.first(_PUBLISHED, machine=str(token.sub), target=wish.target, digest=digest)
             if row is None:
                 return None
-            machine, state, target, is_private, build, cpv, path = row
+            machine, state, target, is_private, build, cpv, path, listed_at = row
+            if listed_at > at + LEAD - COMMITTING:
+                return None  # how long it is to be waited for says what looks at more
             packages[digest] = Published(cpv=cpv, digest=digest, build=build, path=path)
         if state != State.APPROVED:
             return None
@@ -141,7 +147,7 @@ class ExactHits:
             machine_id=machine,
             target_id=target,
             target=wish.target,
-            at=int(self.now()),
+            at=at,
             atoms=tuple(wish.atoms),
             key=wish.key,
             packages=tuple(packages.values()),
@@ -164,10 +170,15 @@ _PUBLISHED: Final = Lookup(
         tables.builds.c.id,
         tables.builds.c.cpv,
         tables.builds.c.path,
+        LISTED_AT,
     )
-    .select_from(tables.machines)
-    .join(tables.targets, true())
-    .join(tables.builds, tables.builds.c.target_id == tables.targets.c.id)
+    .select_from(
+        with_listing(
+            tables.machines.join(tables.targets, true()).join(
+                tables.builds, tables.builds.c.target_id == tables.targets.c.id
+            )
+        )
+    )
     .where(
         tables.machines.c.uuid == bindparam("machine"),
         tables.targets.c.name == bindparam("target"),

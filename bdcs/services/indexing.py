@@ -116,6 +116,11 @@ def bring_up(connection: Connection, name: str, files: IndexFiles) -> bool:
         return may_be_served(target, files, state_of(connection, target, files))
 
 
+def lead_of(connection: Connection) -> float:
+    """Return the seconds that the TIMESTAMP of an index may be ahead of the clock when it is written."""
+    return LEAD - COMMITTING if is_shared(connection) else LEAD
+
+
 def agrees(connection: Connection, target: Target, files: IndexFiles) -> bool:
     """Whether every byte of the index is what the rows say; reads all of both."""
     layout = files.layout()
@@ -136,8 +141,7 @@ def _standing(
         return State.CURRENT, None
     if newest.timestamp <= files.timestamp():
         return State.UNKNOWN, None
-    lead = LEAD - COMMITTING if is_shared(connection) else LEAD
-    time_now = agreed_time(connection, now)
+    lead, time_now = lead_of(connection), agreed_time(connection, now)
     if is_due(time_now, newest.timestamp, lead):
         return State.BEHIND, newest
     due = _newest_due(connection, target, time_now, lead)

@@ -20,7 +20,7 @@ from gentwoo_client.building import notifications
 from gentwoo_client.building.notifications import Awaited
 from gentwoo_client.building.plan_text import kept_lines, outcome_lines, plan_lines
 from gentwoo_client.building.progress import display_on, watch
-from gentwoo_client.building.request import Builds, new_key
+from gentwoo_client.building.request import Builds, new_key, until_listed
 from gentwoo_client.building.wanting import Wanted
 from gentwoo_client.building.watching import start_watcher
 from gentwoo_client.collector_api import CollectorAPI
@@ -137,10 +137,11 @@ class _Errand:
             if not _may_go_on(order):
                 return _result(Outcome.DECLINED, plan)
             if not any(package.answer in ("joined", "queued") for package in plan.packages):
+                await self._until_listed(plan)
                 return _result(Outcome.ENDED, plan)
             state = await builds.ask(self._wish(commit=True))
             if state.id is None or state.state != "open":
-                return self._ended(state)
+                return await self._ended(state)
             if order.mode is Mode.LEAVE:
                 return self._left(state)
             return await self._wait(builds, state)
@@ -163,7 +164,7 @@ class _Errand:
         leaving = f"Request {state.id}; Ctrl-C leaves it to go on without you."
         _tell(self._order, [leaving, self._page(state)])
         try:
-            return self._ended(await watch(builds, state.id, display_on(self._order.stream)))
+            return await self._ended(await watch(builds, state.id, display_on(self._order.stream)))
         except asyncio.CancelledError:  # Ctrl-C
             self._await(state)
             print(f"gentwoo: {_LEFT}", file=sys.stderr)
@@ -191,13 +192,20 @@ class _Errand:
             )
         start_watcher(self._settings, self._order.config)
 
-    def _ended(self, state: BuildState) -> dict[str, Any]:
+    async def _ended(self, state: BuildState) -> dict[str, Any]:
         _tell(self._order, outcome_lines(state))
+        await self._until_listed(state)
         missing = [package for package in state.packages if package.state != "published"]
         refused = [package for package in missing if package.answer == "refused"]
         if self._order.installs and len(missing) > len(refused):
             _ask_to_compile(self._order, len(missing))
         return _result(Outcome.ENDED, state)
+
+    async def _until_listed(self, state: BuildState) -> None:
+        """Wait for the index: whoever ran emerge before would compile what is published."""
+        if state.listed_in:
+            _tell(self._order, [f"The binhost's index lists it in {state.listed_in} s."])
+        await until_listed(state)
 
 
 _LEFT = "the next `gentwoo` command tells when it is there; `gentwoo builds` shows how far it is"

@@ -35,7 +35,7 @@ WAIT: Final = 25
 """Seconds that the collector is asked to wait for a change: less than anything on the way gives up after."""
 _FIRST_PAUSE = 0.5  # seconds after a failure; it doubles
 _LONGEST_PAUSE = 10.0
-_LONGEST_PATIENCE = 30.0  # seconds that somebody who has just asked is let wait at a time
+_LONGEST_PATIENCE = 30.0  # seconds that somebody is let wait at a time because the collector says so
 _LONGEST_DEMAND = 300.0  # seconds: Retry-After is heeded up to here
 _TRIES = 8  # for what somebody decided to ask for: about a minute
 _REQUEST = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -146,6 +146,11 @@ class Builds:
                 f"the collector's answer about a build is not understood: {where or 'all of it'}",
                 advice="this client may be older than the collector: update it",
             ) from None
+
+
+async def until_listed(state: BuildState) -> None:
+    """Wait until the binhost's index lists what is published of a request that has ended, or of a plan."""
+    await asyncio.sleep(min(state.listed_in, _LONGEST_PATIENCE))
 
 
 def new_key() -> str:

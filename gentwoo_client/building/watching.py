@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from gentwoo_client.building import notifications
 from gentwoo_client.building.notifications import Awaited, Notification
 from gentwoo_client.building.plan_text import news_line
-from gentwoo_client.building.request import Builds
+from gentwoo_client.building.request import Builds, until_listed
 from gentwoo_client.collector_api import CollectorAPI
 from gentwoo_client.errors import CollectorRefused, TryLater
 from gentwoo_client.locks import WATCHER, exclusive_lock
@@ -85,7 +85,7 @@ async def _settle(
             return _note(
                 settings, one, "gone", f"{' '.join(one.atoms)}: the collector does not know it any more"
             )
-    if state.state != "open":
+    if state.state != "open" and (wait or not state.listed_in):
         _note(settings, one, state.state, news_line(state))
     return None
 
@@ -96,6 +96,7 @@ async def _last(builds: Builds, request: str) -> BuildState:
 
     async for state in builds.changes(request, trouble=trouble):
         last = state
+    await until_listed(last)
     return last
 
 

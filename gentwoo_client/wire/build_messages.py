@@ -141,6 +141,11 @@ class BuildState(Message):
     created_at: str
     finished_at: str | None
     finish_at: str | None = Field(description="When all of it is likely to be there; null where unknown.")
+    listed_in: Count = Field(
+        default=0,
+        description="Seconds, at most, until the index lists what of it is published, once it has ended; 0:"
+        " it does. After many publications in a row the index waits for more.",
+    )
     version: str = Field(description="Changes whenever anything here does but predictions: for `since`.")
     packages: list[PackageStatus]
 

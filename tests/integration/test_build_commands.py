@@ -26,6 +26,7 @@ from gentwoo_client.wire.build_messages import Claim, Lease
 from tests.binhost import CFLAGS, Binhost, running_binhost
 from tests.builders import running_builder
 from tests.processes import Machine, Process, environment
+from tests.shelf import Shelf
 from tests.signing import short_directory
 from tests.waiting import until
 from tests.world import World
@@ -395,7 +396,11 @@ def converse(
 
 
 def test_what_is_not_there_is_built_and_installed(bench: Bench, client: Client) -> None:
-    """With this machine's USE, signed, and told as it goes; asked for again, it is there at once."""
+    """With this machine's USE, signed, and told as it goes; asked for again, it is there at once.
+
+    So much is published that the index waits for more of it: emerge is run when it lists what was built,
+    since it would compile it before.
+    """
     client.world.ebuild("app-misc/library-1.0", slot="0/3")
     client.world.ebuild(
         "app-misc/program-1.0",
@@ -406,10 +411,12 @@ def test_what_is_not_there_is_built_and_installed(bench: Bench, client: Client) 
     )
     (client.world.root / "etc/portage/package.use").write_text("app-misc/program gtk\n")
     with running_builder(bench.binhost, client.world, client.world.root.parent / "b", TARGET):
-        done = client.run("install", "--yes", "app-misc/program")
+        with Shelf(bench.binhost.data).hurrying(TARGET):
+            done = client.run("install", "--yes", "app-misc/program")
         assert "To be built for amd64, 2" in done.stdout
         assert "app-misc/library-1.0: is there\n" in done.stdout
         assert "2 of 2 packages are there." in done.stdout
+        assert "The binhost's index lists it in " in done.stdout
         log = client.world.log.read_text(errors="replace")
         assert log.count("Merging Binary") == 2
         assert "Compiling/Merging" not in log

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""When the index lists what is published: of many publications in a row it waits for what else may come.
+
+if seconds := listed_in(connection, builds):
+    ...  # who runs emerge earlier does not get them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import ceil
+from typing import Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Join,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    select,
+)
+
+from bdcs.domain.packages_index import due_in
+from bdcs.services.indexing import INTERVAL, lead_of
+from bdcs.store.clock import agreed_time, is_shared
+from bdcs.store.slices import slices
+from bdcs.store.tables import builds, generations, memberships
+
+
+def listed_in(connection: Connection, ids: Collection[int], now: float | None = None) -> int:
+    """Return after how many seconds, at most, the index lists these builds, which are published; 0: it does.
+
+    `now`: another time to go by than that of the store.
+    """
+    if not ids:
+        return 0
+    times = [connection.execute(_LAST, {"ids": some}).scalar_one() or 0 for some in slices(ids)]
+    wait = due_in(agreed_time(connection, now), max(times), lead_of(connection))
+    # Of a store that is shared, the index is written for who asks for it; else the keeper gets to it.
+    return ceil(wait if is_shared(connection) or not wait else wait + INTERVAL)
+
+
+def with_listing(source: FromClause) -> Join:
+    """Return `source`, which has builds, joined with the generations in which the index listed them first."""
+    return source.outerjoin(
+        memberships, and_(memberships.c.build == builds.c.id, memberships.c.until.is_(None))
+    ).outerjoin(
+        generations,
+        and_(generations.c.target_id == builds.c.target_id, generations.c.number == memberships.c.since),
+    )
+
+
+LISTED_AT: Final[ColumnElement[int]] = func.coalesce(generations.c.timestamp, literal_column("0"))
+"""Of a row of `with_listing`: the TIMESTAMP of that index; 0 where nobody knows it any more."""
+
+_LAST: Final = (
+    select(func.max(LISTED_AT))
+    .select_from(with_listing(builds))
+    .where(builds.c.id.in_(bindparam("ids", expanding=True)))
+)
