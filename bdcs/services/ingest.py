@@ -35,11 +35,11 @@ from bdcs import measures
 from bdcs.domain import codes, evidence, installations
 from bdcs.domain.machines import State
 from bdcs.services.machines import Keys, Machine, absent, find_all
-from bdcs.store import tables
-from bdcs.store.bulk import execute_rows, insert_rows
+from bdcs.store import partitions, tables
+from bdcs.store.bulk import execute_rows, execute_together, goes_together, insert_rows, insertion
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.installed import IS_IT, KEY
-from bdcs.store.names import Names
+from bdcs.store.names import CURRENT_EDITION, Names
 from bdcs.store.store import Store
 from bdcs.store.upserts import upsert
 from gentwoo_client.wire import base64url, limits
@@ -206,14 +206,17 @@ class SegmentWriter:
             if isinstance(outcome, Accepted) and not outcome.repeated
         ]
         if fresh:
-            self._insert(connection, fresh)
-            heads.save()
+            self._insert(connection, fresh, heads.moved())
         return outcomes
 
-    def _insert(self, connection: Connection, fresh: Sequence[tuple[Arrived, int]]) -> None:
+    def _insert(
+        self, connection: Connection, fresh: Sequence[tuple[Arrived, int]], moved: Sequence[MovedHead]
+    ) -> None:
         created_at = int(self._now())
-        change_id = next_change(connection, sum(len(arrived.records) for arrived, _ in fresh))
-        self.names.refresh(connection)
+        change_id, edition = reserve(
+            connection, sum(len(arrived.records) for arrived, _ in fresh), created_at
+        )
+        self.names.refresh_to(edition)
         self.names.audiences.learn(connection, (arrived.audience for arrived, _ in fresh))
         audiences = self.names.audiences.known
         segments: list[tuple[Any, ...]] = []
@@ -236,11 +239,19 @@ class SegmentWriter:
                 )
             )
             count += len(arrived.records)
-        insert_rows(connection, tables.segments, segments)
         origins = [(machine_id, arrived.records) for arrived, machine_id in fresh]
         rows = change_rows(connection, self.names, origins, change_id, created_at)
+        if goes_together(connection, len(rows)):
+            _write_together(connection, segments, rows, moved)
+            return
+        insert_rows(connection, tables.segments, segments)
         insert_rows(connection, tables.package_state_changes, rows)
         update_installations(connection, rows)
+        execute_rows(connection, _MOVE_HEAD, _HEAD, moved)
+
+
+MovedHead = tuple[int, bytes, int]
+"""Last seq, digest of the last segment, the machine's number."""
 
 
 class _Heads:
@@ -251,7 +262,7 @@ class _Heads:
         self._machines = find_all(connection, list({arrived.machine for arrived in waiting}))
         self._heads = {uuid: (found.head_seq, found.head_digest) for uuid, found in self._machines.items()}
         self._placed: dict[tuple[UUID, int], Arrived] = {}
-        self._moved: set[UUID] = set()
+        self._moved: dict[UUID, MovedHead] = {}
 
     def id_of(self, arrived: Arrived) -> int:
         """Return the machine's number."""
@@ -274,7 +285,7 @@ class _Heads:
         if arrived.first_seq == seq + 1 and arrived.prev == digest:
             self._heads[arrived.machine] = (arrived.last_seq, arrived.digest)
             self._placed[arrived.machine, arrived.first_seq] = arrived
-            self._moved.add(arrived.machine)
+            self._moved[arrived.machine] = (arrived.last_seq, arrived.digest, machine.id)
             return _accepted(arrived, repeated=False)
         # … or was accepted before …
         if arrived.first_seq <= seq and self._is_known(machine, arrived):
@@ -285,10 +296,9 @@ class _Heads:
             return Gap(f"this begins with {arrived.first_seq}, and {seq + 1} is due", seq=seq, segment=head)
         return Fork(f"there is another history at {arrived.first_seq}", seq=seq, segment=head)
 
-    def save(self) -> None:
-        """Write the heads that moved."""
-        rows = [(*self._heads[uuid], self._machines[uuid].id) for uuid in self._moved]
-        execute_rows(self._connection, _MOVE_HEAD, ("new_seq", "new_digest", "number"), rows)
+    def moved(self) -> list[MovedHead]:
+        """Return the heads that moved, for `_MOVE_HEAD`."""
+        return list(self._moved.values())
 
     def _is_known(self, machine: Machine, arrived: Arrived) -> bool:
         placed = self._placed.get((arrived.machine, arrived.first_seq))
@@ -303,6 +313,7 @@ class _Heads:
         return known == arrived.digest
 
 
+_HEAD: Final = ("new_seq", "new_digest", "number")
 _MOVE_HEAD: Final = (
     update(tables.machines)
     .where(tables.machines.c.id == bindparam("number"))
@@ -319,13 +330,20 @@ def _accepted(arrived: Arrived, *, repeated: bool) -> Accepted:
     )
 
 
-def next_change(connection: Connection, count: int) -> int:
-    """Reserve `count` consecutive change ids; return the first. They are never given out again."""
-    last: int | None = connection.execute(_TAKE, {"count": count}).scalar()
-    if last is None:
-        connection.execute(_SEQUENCE.insert().values(name=_CHANGE, value=count))
-        return 1
-    return last - count + 1
+def reserve(connection: Connection, count: int, created_at: int) -> tuple[int, int | None]:
+    """Reserve `count` consecutive change ids, never given out again, and room for changes of that time.
+
+    Return the first id, and the present `CURRENT_EDITION` of names.
+    """
+    values = {"count": count, "room": partitions.room_for(created_at)}
+    taken = connection.execute(_TAKE, values).first()
+    if taken is None:
+        connection.execute(_SEQUENCE.insert().values(name=_CHANGE, value=0))
+        taken = connection.execute(_TAKE, values).one()
+    last, edition, has_room = taken
+    if not has_room:
+        partitions.make_room(connection, [created_at])
+    return last - count + 1, edition
 
 
 _CHANGE: Final = "change"
@@ -334,7 +352,7 @@ _TAKE: Final = (
     update(_SEQUENCE)
     .where(_SEQUENCE.c.name == _CHANGE)
     .values(value=_SEQUENCE.c.value + bindparam("count"))
-    .returning(_SEQUENCE.c.value)
+    .returning(_SEQUENCE.c.value, CURRENT_EDITION, partitions.HAS_ROOM)
 )
 
 
@@ -413,19 +431,47 @@ EFFECT: Final = itemgetter(6, 1, 3, 4, 9, 5, 10)
 
 def update_installations(connection: Connection, rows: Sequence[ChangeRow]) -> None:
     """Bring `installations` to what `rows` say, in the same transaction."""
-    outcome = installations.effects(map(EFFECT, rows))
-    here = [(*key, arrival[1], arrival[0]) for key, arrival in outcome.items() if arrival is not None]
-    gone = [key for key, arrival in outcome.items() if arrival is None]
+    here, gone = _arrived_and_left(rows)
     if execute_rows(connection, _DELETE, KEY, gone) < len(gone):
         execute_rows(connection, _LEAVE, KEY, gone)
-    execute_rows(connection, _ARRIVE, (*KEY, "repository", "at"), here)
+    execute_rows(connection, _ARRIVE, _ARRIVAL, here)
 
 
+def _arrived_and_left(rows: Sequence[ChangeRow]) -> tuple[list[Any], list[Any]]:
+    """Return what is installed after `rows`, as `_ARRIVE` takes it, and the keys of what is not."""
+    outcome = installations.effects(map(EFFECT, rows))
+    here = [(*key, arrival[1], arrival[0]) for key, arrival in outcome.items() if arrival is not None]
+    return here, [key for key, arrival in outcome.items() if arrival is None]
+
+
+def _write_together(
+    connection: Connection,
+    segments: Sequence[tuple[Any, ...]],
+    rows: Sequence[ChangeRow],
+    moved: Sequence[MovedHead],
+) -> None:
+    """Write few segments with everything that belongs to them."""
+    here, gone = _arrived_and_left(rows)
+    execute_together(
+        connection,
+        [
+            (*insertion(tables.segments), [segment[1:] for segment in segments]),
+            (*insertion(tables.package_state_changes), rows),
+            (_DELETE, KEY, gone),
+            (_LEAVE_COUNTED, KEY, gone),
+            (_ARRIVE, _ARRIVAL, here),
+            (_MOVE_HEAD, _HEAD, moved),
+        ],
+    )
+
+
+_ARRIVAL: Final = (*KEY, "repository", "at")
 _TABLE: Final = tables.installations
 _COUNTED: Final = _TABLE.c.flags.bitwise_and(literal_column(str(installations.COUNTED)))
 _PRESENT: Final[ColumnElement[int]] = literal_column(str(installations.PRESENT))
 _DELETE: Final = delete(_TABLE).where(IS_IT & (literal_column("0") == _COUNTED))
 _LEAVE: Final = update(_TABLE).where(IS_IT).values(flags=_COUNTED)
+_LEAVE_COUNTED: Final = _LEAVE.where(literal_column("0") != _COUNTED)
 _NEW: Final = upsert(_TABLE).values(
     machine_id=bindparam("machine"),
     package_id=bindparam("package"),

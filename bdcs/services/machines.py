@@ -11,11 +11,12 @@ from hashlib import sha256
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, delete, func, select, update
 
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchMachine, StoreDamaged
 from bdcs.services import events, figures
+from bdcs.store.listed import TEXTS, Listed
 from bdcs.store.store import Store
 from bdcs.store.tables import machines, quarantines, secrets, tombstones
 from gentwoo_client.wire import base64url
@@ -85,11 +86,14 @@ def find(connection: Connection, machine: UUID) -> Machine | None:
 
 def find_all(connection: Connection, wanted: list[UUID]) -> dict[UUID, Machine]:
     """Return those of `wanted` that are registered."""
-    rows = connection.execute(_THESE, {"uuids": [str(machine) for machine in wanted]})
+    rows = _THESE.execute(connection, uuids=[str(machine) for machine in wanted])
     return {found.uuid: found for found in map(_machine, rows)}
 
 
-_THESE: Final = select(machines).where(machines.c.uuid.in_(bindparam("uuids", expanding=True)))
+_THESE: Final = Listed(
+    f"SELECT {', '.join(column.name for column in machines.c)} FROM machines WHERE uuid {{uuids}}",
+    uuids=TEXTS,
+)
 
 
 def require(connection: Connection, machine: UUID) -> Machine:

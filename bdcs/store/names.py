@@ -23,7 +23,9 @@ EDITION: Final = "names"
 """The sequence that counts how often names were deleted."""
 
 _EDITION: Final = tables.sequences.c.name == EDITION
-_CURRENT_EDITION: Final = select(tables.sequences.c.value).where(_EDITION)
+_EDITIONS: Final = tables.sequences.alias("editions")
+CURRENT_EDITION: Final = select(_EDITIONS.c.value).where(_EDITIONS.c.name == EDITION).scalar_subquery()
+"""How often names were deleted, for whoever asks for something else as well; null: never."""
 
 
 def others_are_outdated(connection: Connection) -> None:
@@ -95,7 +97,11 @@ class Names:
 
     def refresh(self, connection: Connection) -> None:
         """Forget all numbers if names were deleted since; to be called whenever they are about to be used."""
-        edition = connection.execute(_CURRENT_EDITION).scalar() or 0
+        self.refresh_to(connection.execute(select(CURRENT_EDITION)).scalar())
+
+    def refresh_to(self, current: int | None) -> None:
+        """Do that where `CURRENT_EDITION` was asked for in this transaction, and is `current`."""
+        edition = current or 0
         if edition != self._edition:
             for numbers in self._all:
                 numbers.forget()

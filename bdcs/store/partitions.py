@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import ColumnElement, Connection, String, bindparam, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import ReturnTypeFromArgs
 
 from bdcs.store.tables import package_state_changes
 
@@ -21,11 +23,30 @@ TABLE = package_state_changes.name
 def make_room(connection: Connection, times: Iterable[int]) -> None:
     """See that there are tables for records that arrived at `times` (Unix seconds)."""
     for month in sorted({_month(time) for time in times}):
-        if connection.execute(_THERE, {"name": _name(month)}).scalar() is None:
+        if not connection.execute(_THERE, {"room": _name(month)}).scalar():
             _make(connection, month)
 
 
-_THERE = text("SELECT to_regclass(:name)")
+def room_for(time: int) -> str:
+    """Return the value of the parameter `room` of `HAS_ROOM` for records that arrive at `time`."""
+    return _name(_month(time))
+
+
+class _table_named(ReturnTypeFromArgs[str]):
+    """The table of that name, or null; of an engine that has one table for all records, the name."""
+
+    inherit_cache = True
+
+
+@compiles(_table_named)
+def _named(function: Any, compiler: Any, **options: Any) -> str:
+    name = "to_regclass" if compiler.dialect.name == "postgresql" else ""
+    return f"{name}{compiler.function_argspec(function, **options)}"
+
+
+HAS_ROOM: Final[ColumnElement[bool]] = _table_named(bindparam("room", type_=String())).is_not(None)
+"""Whether there is a table for records of that month, for whoever asks for something else as well."""
+_THERE: Final = select(HAS_ROOM)
 
 
 def _make(connection: Connection, month: datetime.datetime) -> None:

@@ -9,10 +9,12 @@ one state of the store, and wait for nobody.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.exc import DisconnectionError
 
 from bdcs.errors import (
     ConfigurationError,
@@ -39,6 +41,7 @@ IDLE_TIMEOUT: Final = 60  # seconds after which a transaction that writes ends i
 READER_IDLE_TIMEOUT: Final = 3600  # … and one that reads: somebody may look at an export page by page
 CONNECT_TIMEOUT: Final = 3  # seconds; for each of several hosts
 APPENDERS: Final = 4  # connections of a process that append to logs
+TRUSTED: Final = 1.0  # seconds for which a connection that writes is taken to be there still
 SILENCE: Final = 6  # seconds after which a peer that does not acknowledge is given up, by either side
 
 _CLIENT: Final[Mapping[str, Any]] = {
@@ -74,6 +77,9 @@ _READ_WRITE: Final = {"target_session_attrs": "read-write"}
 """Of several hosts the primary; also for readers: who was told that it is stored has to find it."""
 
 
+_TAKE_TURN: Final = f"BEGIN; SELECT pg_advisory_xact_lock({TURN})"
+
+
 class _Session(psycopg.Connection[Any]):
     """A connection whose commits are on the replica, too, where there is a synchronous one."""
 
@@ -102,13 +108,42 @@ class _Session(psycopg.Connection[Any]):
 
 def create_writer(place: PostgreSQL) -> Engine:
     """Return the engine that changes go through. Raises `ConfigurationError`; connects to nothing yet."""
-    engine = _engine(place, IDLE_TIMEOUT, pool_size=1, max_overflow=2)
+    engine = _engine(place, IDLE_TIMEOUT, pool_size=1, max_overflow=2, pool_pre_ping=False)
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: object) -> None:
+        connection.autocommit = True  # a transaction begins together with its turn: one round trip
 
     @event.listens_for(engine, "begin")
     def take_turn(connection: Any) -> None:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
+        connection.exec_driver_sql(_TAKE_TURN)
 
+    @event.listens_for(engine, "do_execute")
+    def execute(cursor: Any, statement: str, _values: object, _context: object) -> bool:
+        if statement != _TAKE_TURN:
+            return False
+        cursor.execute(statement, prepare=False)  # two statements cannot be prepared as one
+        return True
+
+    _ask_after_a_rest(engine)
     return engine
+
+
+def _ask_after_a_rest(engine: Engine) -> None:
+    """Have a connection asked whether it is there before each transaction, unless it just served another."""
+
+    @event.listens_for(engine, "checkin")
+    def note(_connection: object, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def look(connection: Any, record: Any, _proxy: object) -> None:
+        used = record.info.get("used")
+        if used is not None and time.monotonic() - used > TRUSTED:
+            try:
+                engine.dialect.do_ping(connection)
+            except psycopg.Error as error:
+                raise DisconnectionError(str(error)) from error
 
 
 def create_appender(place: PostgreSQL) -> Engine:
@@ -142,7 +177,7 @@ def copy_rows(
         raise error_for(error) or error from error
 
 
-def _engine(place: PostgreSQL, idle_timeout: int, **pool: int) -> Engine:
+def _engine(place: PostgreSQL, idle_timeout: int, **pool: Any) -> Engine:
     try:
         given = conninfo_to_dict(place.url)
     except psycopg.ProgrammingError:
@@ -160,8 +195,7 @@ def _engine(place: PostgreSQL, idle_timeout: int, **pool: int) -> Engine:
     engine = create_engine(
         "postgresql+psycopg://",
         connect_args={**_CLIENT, **_READ_WRITE, **given, "options": options},
-        pool_pre_ping=True,
-        **pool,
+        **{"pool_pre_ping": True, **pool},
     )
 
     @event.listens_for(engine, "do_connect")

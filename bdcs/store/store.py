@@ -307,11 +307,14 @@ class Store:
         deadline = time.monotonic() + engines.patience(self._writer)
         while True:
             ending = contextlib.ExitStack()
+            began = time.monotonic()
             try:
                 connection = ending.enter_context(self._connected(self._writer))
                 ending.enter_context(connection.begin())
             except BaseException as error:
                 ending.close()
+                if engines.is_lost(error):
+                    self._contact.lost(began)
                 is_final = time.monotonic() > deadline or not isinstance(error, DBAPIError)
                 if is_final or not engines.is_over(error):
                     raise

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, liter
 from bdcs.errors import StoreUnavailable
 from bdcs.store import schema
 from bdcs.store import store as stores
-from bdcs.store.bulk import execute_rows, insert_rows
+from bdcs.store.bulk import execute_rows, execute_together, insert_rows, insertion
 from bdcs.store.engine import Place
 from bdcs.store.listed import NUMBERS, TEXTS, Listed
 from bdcs.store.lookups import Lookup, Lookups
@@ -263,6 +263,33 @@ async def test_a_statement_for_many_rows_does_what_it_does_for_each(store: Store
     assert await store.write(move_all) == number
     moved = select(machines.c.head_digest, machines.c.uuid)
     assert set(await store.read(lambda connection: connection.execute(moved).all())) == set(heads)
+
+
+async def test_statements_for_several_tables_are_run_together(store: Store) -> None:
+    """For one row, for many, for none; a value may be None, bytes, or look like the syntax of an array."""
+    odd = '{"a", NULL, \\\\x00}'
+    remove = delete(versions).where(versions.c.text == bindparam("of"))
+    move = update(machines).where(machines.c.uuid == bindparam("of"))
+    move = move.values(head_digest=bindparam("head"))
+    await store.write(partial(insert_rows, table=versions, rows=[(None, "leaves"), (None, odd)]))
+    keyed = [(f"{row}", b'"\\,%d' % row, odd, 0, row, None) for row in range(300)]
+
+    def work(connection: Connection) -> None:
+        execute_together(
+            connection,
+            [(*insertion(machines), keyed), (remove, ("of",), [("leaves",)]), (remove, ("of",), [])],
+        )
+        heads = [(None if row % 2 else b"\\x\0", f"{row}") for row in range(300)]
+        execute_together(connection, [(move, ("head", "of"), heads), (*insertion(versions), [("comes",)])])
+
+    await store.write(work)
+    found = await store.read(lambda c: set(c.scalars(select(versions.c.text))))
+    assert found == {odd, "comes"}
+    rows = await store.read(lambda c: c.execute(select(machines).order_by(machines.c.head_seq)).all())
+    assert [tuple(row)[1:] for row in rows] == [
+        (*row[:-1], None if number % 2 else b"\\x\0") for number, row in enumerate(keyed)
+    ]
+    assert len({row.id for row in rows}) == 300
 
 
 async def test_text_is_sorted_by_code_points(store: Store) -> None:
