@@ -10,8 +10,8 @@ from bdcs.server.running import _settle_memory
 from tests.processes import run
 
 CONNECTIONS = 10_000
-EACH = 60
-"""Objects of a connection that has been used."""
+EACH = 40
+"""Objects of a connection that has been used, about."""
 MOST = 4_000_000
 
 
