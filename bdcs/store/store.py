@@ -34,7 +34,7 @@ Work = Callable[[Connection], Any]
 GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 
 BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
-GATHERING = 0.01  # seconds that a batch may take to become as large as the one before
+GATHERING = 0.01  # seconds that a batch may take to become half of all that write at once
 RETRY = 0.1  # seconds after which it is tried again to begin a transaction
 ANSWER = 5.0  # seconds that anybody waits for an engine which nobody reaches
 LOOK_AGAIN = 0.5  # seconds between two looks whether it is reached
@@ -252,13 +252,16 @@ class Store:
         while (batch := self._next_batch()) is not None:
             self._write_batch(batch)
             self._since = None
+            with self._work:
+                self._enough = (len(batch) + len(self._jobs)) // 2
             with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
                 self._loop.call_soon_threadsafe(self._answer, batch)
 
     def _next_batch(self) -> list[_Job] | None:
         """Wait for a job; return it with all that wait behind it, or None when there will be no more.
 
-        Where many wrote together the last time, they are likely to do so again: they get a moment to arrive.
+        Where many write at once, they are likely to do so again: half of them get a moment to arrive. While
+        these are written, the others do.
         """
         with self._work:
             self._work.wait_for(lambda: self._jobs or self._closing)
@@ -271,7 +274,6 @@ class Store:
             while self._jobs and weight < BATCH_WEIGHT:
                 batch.append(self._jobs.popleft())
                 weight += batch[-1].weight
-            self._enough = len(batch)
             self._since = batch[0].since
         measures.STORE_BATCH_WRITES.observe(len(batch))
         measures.STORE_BATCH_RECORDS.observe(weight)
@@ -280,16 +282,8 @@ class Store:
     def _write_batch(self, batch: list[_Job]) -> None:
         began = time.monotonic()
         try:
-            with (
-                measures.STORE_COMMIT.timed(),
-                engines.engine_errors(),
-                self._begun() as connection,
-            ):
-                wanted = [job for job in batch if not job.is_given_up]
-                for job in wanted:
-                    job.has_begun = True
-                for apply, jobs in _grouped(wanted):
-                    self._run(connection, apply, jobs)
+            with measures.STORE_COMMIT.timed(), engines.engine_errors():
+                self._transact(batch)
             self._committed_at = time.monotonic()
             self._tell(Transactional.committed)
         except BaseException as error:
@@ -300,6 +294,28 @@ class Store:
             self._tell(Transactional.rolled_back)
             for job in batch:
                 job.error = error
+
+    def _transact(self, batch: list[_Job]) -> None:
+        """Do all of `batch` in one transaction. What fails takes only its own changes with it."""
+        try:
+            with self._begun() as connection:
+                wanted = [job for job in batch if not job.is_given_up]
+                for job in wanted:
+                    job.has_begun = True
+                groups = list(_grouped(wanted))
+                if len(groups) == 1:
+                    _run_alone(connection, *groups[0])
+                else:
+                    for apply, jobs in groups:
+                        self._run(connection, apply, jobs)
+        except _Undone as undone:
+            self._tell(Transactional.rolled_back)
+            if len(undone.jobs) == 1:
+                undone.jobs[0].error = undone.error
+                return
+            with self._begun() as connection:
+                for job in undone.jobs:
+                    self._run(connection, undone.apply, [job])
 
     @contextlib.contextmanager
     def _begun(self) -> Iterator[Connection]:
@@ -341,11 +357,7 @@ class Store:
             for job in jobs:
                 self._run(connection, apply, [job])
             return
-        for job, result in zip(jobs, results, strict=True):
-            if isinstance(result, BaseException):
-                job.error = result
-            else:
-                job.result = result
+        _hand_out(results, jobs)
 
     def _tell(self, what: Callable[[Transactional], None]) -> None:
         for mirror in self._mirrors:
@@ -362,6 +374,33 @@ class Store:
                 job.future.set_exception(job.error)
             else:
                 job.future.set_result(job.result)
+
+
+class _Undone(Exception):
+    """All that a transaction had to do has failed together."""
+
+    def __init__(self, apply: GroupWork, jobs: list[_Job], error: Exception) -> None:
+        super().__init__(error)
+        self.apply, self.jobs, self.error = apply, jobs, error
+
+
+def _run_alone(connection: Connection, apply: GroupWork, jobs: list[_Job]) -> None:
+    """Do `apply` for `jobs`, all that the transaction has to do. Raises `_Undone` where that fails."""
+    try:
+        results = apply(connection, [job.item for job in jobs])
+    except Exception as error:
+        if engines.is_over(error):
+            raise
+        raise _Undone(apply, jobs, error) from error
+    _hand_out(results, jobs)
+
+
+def _hand_out(results: Sequence[Any], jobs: list[_Job]) -> None:
+    for job, result in zip(jobs, results, strict=True):
+        if isinstance(result, BaseException):
+            job.error = result
+        else:
+            job.result = result
 
 
 def _grouped(batch: list[_Job]) -> Iterator[tuple[GroupWork, list[_Job]]]:
