@@ -20,7 +20,8 @@ from tests.processes import BDCS, LISTENING, Collector, Process, run
 CONNECTIONS: Final = 64
 PUSHES: Final = 150
 """For each connection."""
-CORE: Final = ("taskset", "-c", "0")
+CORE_NUMBER: Final = 0
+CORE: Final = ("taskset", "-c", f"{CORE_NUMBER}")
 SETTINGS: Final = "registrations_per_network = 1000000\n"
 TARGET: Final = 0.5
 
