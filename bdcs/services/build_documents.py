@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from bdcs.domain.forecast import Outlook, Queued, outlooks
 from bdcs.domain.jobs import Answer, AttemptState, JobState, MemberState, RequestState
 from bdcs.services import requests as wanted
 from bdcs.services.builders import BUILDER_SEEN
-from bdcs.services.jobs import COLLECTOR, in_flight
+from bdcs.services.jobs import COLLECTOR, Attempt, in_flight
 from bdcs.services.listing import listed_in
 from bdcs.services.request_hits import Hit
 from bdcs.services.requests import Request
@@ -186,22 +186,24 @@ class BuildDocuments:
             "attempts": [_attempt(attempt) for attempt in tried],
         }
 
-    def leases(self, connection: Connection, attempt_ids: Sequence[int], seconds: int) -> dict[int, str]:
+    def leases(self, connection: Connection, leased: Collection[Attempt], seconds: int) -> dict[int, str]:
         """Return what builders are told of their attempts, by these: JSON, with specifications as kept."""
+        begun = {attempt.job_id: attempt for attempt in leased}
         targets: dict[str, str] = {}
         told: dict[int, str] = {}
-        for some in slices(attempt_ids):
-            for row in _LEASES.execute(connection, ids=some):
-                attempt, fencing, job, cpv, digest, repository, specification, name, *described = row
+        for some in slices(begun):
+            for row in _LEASED.execute(connection, ids=some).all():
+                job, cpv, digest, repository, specification, name, *described = row
                 if name not in targets:
                     url = f"{self.public_url}/binhost/{name}"
                     target = {"name": name, **dict(zip(_DESCRIBED, described, strict=True)), "url": url}
                     target["bindist"] = bool(target["bindist"])
                     targets[name] = json.dumps(target)
+                attempt = begun[job]
                 facts = json.dumps({"job": job, "cpv": cpv, "digest": digest, "repository": repository})
-                told[attempt] = (
-                    f'{{"attempt": {attempt}, "fencing": {fencing}, "lease": {seconds}, "job": {facts[:-1]},'
-                    f' "specification": {specification}}}, "target": {targets[name]}}}'
+                told[attempt.id] = (
+                    f'{{"attempt": {attempt.id}, "fencing": {attempt.number}, "lease": {seconds},'
+                    f' "job": {facts[:-1]}, "specification": {specification}}}, "target": {targets[name]}}}'
                 )
         return told
 
@@ -345,14 +347,13 @@ _PATHS: Final = select(builds.c.id, builds.c.path).where(builds.c.id.in_(bindpar
 
 _DESCRIBED: Final = ("chost", "profile", "cflags", "cpu", "toolchain", "bindist", "signatures")
 """What a builder is told of its target."""
-_LEASES: Final = Listed(
+_LEASED: Final = Listed(
     f"""
-    SELECT attempts.id, attempts.number, jobs.id AS job_id, jobs.cpv, jobs.digest, jobs.repository,
-           jobs.specification, targets.name, {", ".join(f"targets.{name}" for name in _DESCRIBED)}
-    FROM attempts
-    JOIN jobs ON jobs.id = attempts.job_id
+    SELECT jobs.id, jobs.cpv, jobs.digest, jobs.repository, jobs.specification, targets.name,
+           {", ".join(f"targets.{name}" for name in _DESCRIBED)}
+    FROM jobs
     JOIN targets ON targets.id = jobs.target_id
-    WHERE attempts.id {{ids}}
+    WHERE jobs.id {{ids}}
     """,
     ids=NUMBERS,
 )

@@ -124,7 +124,7 @@ def known(connection: Connection, wanted: Collection[UUID]) -> dict[UUID, Known]
     names = {str(machine): machine for machine in wanted}
     found: dict[UUID, Known] = {}
     for some in slices(names):
-        for name, number, state, target, target_id in _KNOWN.execute(connection, names=some):
+        for name, number, state, target, target_id in _KNOWN.execute(connection, names=some).all():
             machine = names[name]
             if machine not in found:
                 found[machine] = Known(id=number, state=State(state), targets={})
@@ -146,8 +146,8 @@ def seen(
     """
     before: dict[tuple[int, str], Mapping[str, Any]] = {}
     for some in slices({*others, *(machine for machine, _ in claims)}):
-        for row in _ROWS.execute(connection, machines=some).mappings():
-            before[row["machine_id"], row["name"]] = dict(row)
+        for row in _ROWS.execute(connection, machines=some).all():
+            before[row[0], row[1]] = dict(zip(_COLUMNS, row, strict=True))
     news = {}
     for machine, claim in claims:
         key = (machine, claim.name)
@@ -163,7 +163,7 @@ def _is_said(known: Mapping[str, Any] | None, values: Mapping[str, Any]) -> bool
     """Whether just that was written down a moment ago."""
     if known is None or known["seen_at"] <= values["seen_at"] - SEEN:
         return False
-    return all(known[name] == value for name, value in values.items() if name != "seen_at")
+    return {**values, "seen_at": known["seen_at"]} == known
 
 
 def _seen(known: Mapping[str, Any] | None, machine: int, claim: Claim, now: int) -> Mapping[str, Any]:
@@ -194,20 +194,18 @@ _KNOWN: Final = Listed(
     """,
     names=TEXTS,
 )
+_COLUMNS: Final = ("machine_id", "name", "targets", "seen_at", "draining", "appeared_at", "drained_by")
 _ROWS: Final = Listed(
-    """
-    SELECT machine_id, name, targets, seen_at, draining, appeared_at, drained_by FROM builders
-    WHERE machine_id {machines} ORDER BY machine_id, name {locked}
+    f"""
+    SELECT {", ".join(_COLUMNS)} FROM builders
+    WHERE machine_id {{machines}} ORDER BY machine_id, name {{locked}}
     """,
     machines=NUMBERS,
 )
 _NOTED: Final = upsert(tables.builders)
 _SEEN: Final = _NOTED.on_conflict_do_update(
     index_elements=["machine_id", "name"],
-    set_={
-        name: _NOTED.excluded[name]
-        for name in ("targets", "seen_at", "draining", "appeared_at", "drained_by")
-    },
+    set_={name: _NOTED.excluded[name] for name in _COLUMNS[2:]},
 )
 
 

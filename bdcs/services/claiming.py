@@ -65,9 +65,9 @@ def _leased(book: Jobs, wanting: Mapping[int, Claimant], documents: BuildDocumen
     if not wanting:
         return {}
     attempts = dict(zip(wanting, book.claim_all(list(wanting.values())), strict=True))
-    leased = {index: attempt.id for index, attempt in attempts.items() if attempt is not None}
-    told = documents.leases(book.connection, list(leased.values()), book.policy.lease)
-    return {index: Answer(status=201, body=told[attempt]) for index, attempt in leased.items()}
+    leased = {index: attempt for index, attempt in attempts.items() if attempt is not None}
+    told = documents.leases(book.connection, leased.values(), book.policy.lease)
+    return {index: Answer(status=201, body=told[attempt.id]) for index, attempt in leased.items()}
 
 
 def _claimants(

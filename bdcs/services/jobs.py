@@ -339,7 +339,7 @@ class Jobs:
                 rows = statement.execute(
                     self.connection, ids=some, before=str(state), after=str(after), **values
                 )
-                moved += rows.scalars()
+                moved += rows.scalars().all()
         if event in _QUEUED_BY:
             queueing.renew(self.connection, moved)
         else:
@@ -347,7 +347,7 @@ class Jobs:
         self.touched.jobs.update(moved)
         events.jobs_changed(self.connection, moved, self.now)
         for some in slices(moved):
-            self.touched.requests.update(_REQUESTS.execute(self.connection, ids=some).scalars())
+            self.touched.requests.update(_REQUESTS.execute(self.connection, ids=some).scalars().all())
         return moved
 
     def _begin_anew(self, target_id: int, new: Sequence[NewJob], fresh: Mapping[str, Any]) -> dict[str, int]:
@@ -379,7 +379,7 @@ class Jobs:
         begun: dict[int, tuple[int, int]] = {}
         for some in batches(rows, SLICE):
             result = _LEASE.execute(self.connection, given=some, now=self.now, until=lease_until)
-            begun.update((job, (attempt, number)) for attempt, job, number in result)
+            begun.update((job, (attempt, number)) for attempt, job, number in result.all())
         leases = []
         for turn, claimant in given:
             attempt, number = begun[turn.job_id]

@@ -25,7 +25,6 @@ from bdcs.domain.jobs import JobState
 from bdcs.store.listed import NUMBERS, Listed
 from bdcs.store.slices import SLICE
 
-FEW: Final = 8  # jobs of one machine that are read at least
 HIGHEST: Final = 2**31 - 1  # above all priorities
 
 
@@ -89,7 +88,7 @@ class Turns:
         self._connection = connection
         self._targets = frozenset(target_ids)
         self._ahead = min(max(len(self._targets), 2) * expected, SLICE) if expected > 1 else 1
-        self._running = Counter({row.machine: row.jobs for row in _RUNNING.execute(connection)})
+        self._running = Counter({row.machine: row.jobs for row in _RUNNING.execute(connection).all()})
         self._served: dict[int, int] = {}
         self._taken: set[int] = set()
         self._serial = itertools.count()
@@ -143,7 +142,7 @@ class Turns:
                 elif now != key:
                     heapq.heapreplace(heap, (now, next(self._serial), line))
                 elif not line.jobs:
-                    self._read_more(line)
+                    self._read_more(level)
                 else:
                     return heap[0]
             self._read_levels([target], level.priority)
@@ -181,31 +180,37 @@ class Turns:
         machine = line.machine
         return (-line.priority, self._running[machine], self._served[machine], queued_at, job, machine)
 
-    def _read_more(self, line: _Line) -> None:
-        queued_at, job = line.last
+    def _read_more(self, level: _Level) -> None:
+        """Read what comes next in the line that is first at a level, and in those whose turn is near."""
+        near = (line for _, _, line in heapq.nsmallest(self._ahead, level.heap))
+        lines = {line.machine: line for line in near if len(line.jobs) <= 1 and not line.is_over}
+        target = level.heap[0][-1].target
         rows = _MORE.execute(
             self._connection,
-            target=line.target,
-            priority=line.priority,
-            machine=line.machine,
-            queued_at=queued_at,
-            job=job,
-            most=FEW + self._ahead // FEW,
+            given=[(machine, *line.last) for machine, line in lines.items()],
+            target=target,
+            priority=level.priority,
+            most=1 + self._ahead // (len(lines) * max(len(self._targets), 1)),
         )
-        line.jobs.extend((since, number) for since, number in rows.all())
-        if line.jobs:
-            line.last = line.jobs[-1]
-        else:
-            line.is_over = True
+        read = set()
+        for machine, queued_at, job in rows.all():
+            line = lines[machine]
+            line.last = (queued_at, job)
+            line.jobs.append(line.last)
+            read.add(machine)
+        for machine in lines.keys() - read:
+            lines[machine].is_over = True
 
     def _looked_up(self, line: _Line) -> _Details:
         """Return what is known of the line's first job; look at those as well whose turn may be next."""
         job = line.jobs[0][1]
-        coming = [job, *(number for _, number in line.jobs)]
+        lines = [line]
         if self._ahead > 1:
             heaps = itertools.chain.from_iterable(level.heap for level in self._levels.values())
-            coming += [other.jobs[0][1] for _, _, other in heapq.nsmallest(self._ahead, heaps) if other.jobs]
-        new = (number for number in dict.fromkeys(coming) if number not in self._details)
+            lines += (other for _, _, other in heapq.nsmallest(self._ahead, heaps))
+        ranks = itertools.zip_longest(*(other.jobs for other in lines))
+        coming = dict.fromkeys(place[1] for place in itertools.chain.from_iterable(ranks) if place)
+        new = (number for number in coming if number not in self._details)
         ids = list(itertools.islice(new, self._ahead))
         for number, state, build, machine, times in _DETAILS.execute(self._connection, ids=ids).all():
             details = self._details.setdefault(number, _Details(state=state, build=build))
@@ -254,11 +259,21 @@ _FIRST: Final = Listed(
 """From one machine to the next by the index: of ten thousand jobs of a machine, one is looked at."""
 _MORE: Final = Listed(
     """
-    SELECT queued_at, job_id FROM queue
-    WHERE target_id = :target AND priority = :priority AND machine_id = :machine
-    AND (queued_at, job_id) > (:queued_at, :job)
-    ORDER BY queued_at, job_id LIMIT :most
-    """
+    WITH RECURSIVE later (machine, queued_at, job, rank) AS (
+        SELECT machine, queued_at, job, 0 FROM {given}
+        UNION ALL
+        SELECT machine, queue.queued_at, CAST(queue.job_id AS bigint), rank + 1
+        FROM later
+        JOIN queue ON queue.machine_id = machine AND queue.job_id = (
+            SELECT job_id FROM queue
+            WHERE target_id = :target AND priority = :priority AND machine_id = machine
+            AND (queue.queued_at, job_id) > (later.queued_at, job)
+            ORDER BY queue.queued_at, job_id LIMIT 1)
+        WHERE rank < :most
+    )
+    SELECT machine, queued_at, job FROM later WHERE rank > 0 ORDER BY rank
+    """,
+    given={"machine": NUMBERS, "queued_at": NUMBERS, "job": NUMBERS},
 )
 _DETAILS: Final = Listed(
     """
