@@ -25,7 +25,8 @@ from bdcs.services.authentication import Authenticator, approved
 from bdcs.services.build_documents import BuildDocuments, Document
 from bdcs.services.claiming import Asking, Claimed
 from bdcs.services.finishing import to_its_end
-from bdcs.services.jobs import Claimant, Jobs
+from bdcs.services.jobs import Jobs
+from bdcs.services.looking import Looks
 from bdcs.services.publishing import Publisher
 from bdcs.services.waking import Transactions, attempt_topic, job_topic, target_topic
 from bdcs.store import tables
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 
 POLL: Final = 5.0
 """Seconds after which who waits looks again without having been woken: others may have done it."""
+RECENT: Final = 1.0
+"""Seconds since which another may have looked for him: of thousands who wait, one looks."""
 RETRY_AFTER: Final = 30  # seconds after which who could not publish tries again
 LOG_THREADS: Final = 4
 """Logs that are looked at or written at once, by threads that downloads and uploads cannot take."""
@@ -61,6 +64,8 @@ class Attempting:
         default_factory=lambda: ThreadPoolExecutor(LOG_THREADS, thread_name_prefix="attempt-logs")
     )
 
+    _looks: Looks = field(default_factory=Looks)
+
     async def claim(self, signed: SignedRequest, claim: Claim, *, wait: float) -> Answer:
         """Lease the job whose turn it is (201), waiting at most so long for there to be one (else 204).
 
@@ -76,15 +81,17 @@ class Attempting:
         asking = Asking(signed=signed, token=token, claim=claim, is_noted=True)
         topics = map(target_topic, claimant.target_ids)
         with self.transactions.bus.subscribed(*topics) as subscription:
+            is_woken = True
             while not claim.draining:
-                if await self.transactions.store.read(partial(_has_work, claimant=claimant)):
+                since = time.monotonic() - (0 if is_woken else RECENT)
+                if (await self._looks.since(since, self.transactions.store)).is_for(claimant):
                     claimed = await self._claimed(asking)
                     if claimed.answer is not None:
                         return claimed.answer
                 left = deadline - time.monotonic()
                 if left <= 0 or subscription.is_closing:
                     break
-                await subscription.wait(min(left, POLL))
+                is_woken = await subscription.wait(min(left, POLL))
         return Answer(status=204, body="")
 
     async def _claimed(self, asking: Asking) -> Claimed:
@@ -229,14 +236,6 @@ class Attempting:
             .values(seen_at=book.now)
         )
         return document
-
-
-def _has_work(connection: Connection, claimant: Claimant) -> bool:
-    query = select(jobs.c.id).where(
-        jobs.c.state == str(JobState.QUEUED), jobs.c.target_id.in_(claimant.target_ids)
-    )
-    has_any = connection.execute(query.limit(1)).first() is not None
-    return has_any and not builders.is_drained(connection, claimant)
 
 
 def _heartbeat(book: Jobs, token: Token, number: int, fencing: int) -> Document:

@@ -17,7 +17,6 @@ from sqlalchemy import Connection, and_, delete, select, update
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchBuilder, NoSuchMachine, NotABuilder
 from bdcs.services import machines
-from bdcs.services.jobs import Claimant
 from bdcs.services.machines import Machine
 from bdcs.services.targets import Target
 from bdcs.store import tables
@@ -207,15 +206,6 @@ _SEEN: Final = _NOTED.on_conflict_do_update(
     index_elements=["machine_id", "name"],
     set_={name: _NOTED.excluded[name] for name in _COLUMNS[2:]},
 )
-
-
-def is_drained(connection: Connection, claimant: Claimant) -> bool:
-    """Whether somebody said that the builder gets no more work."""
-    rows = tables.builders
-    query = select(rows.c.drained_by).where(
-        rows.c.machine_id == claimant.machine_id, rows.c.name == claimant.name
-    )
-    return connection.scalar(query) is not None
 
 
 def drain(connection: Connection, name: str, by: str | None) -> None:
