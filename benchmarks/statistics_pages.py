@@ -266,8 +266,7 @@ def served(collector: Collector, names: Sequence[Name], beside: Pids = tuple) ->
         def pids() -> Iterable[int]:
             return (own, *beside())
 
-        until(partial(is_level, collector.url), PATIENCE, what="statistics that are up to date")
-        until(partial(is_quiet, pids), PATIENCE)
+        until(lambda: is_quiet(pids) and is_level(collector.url), PATIENCE, what="all that is due done")
         for what, paths in addresses(names).items():
             ask(collector.url, pids, itertools.islice(paths, WARMING))
             these = list(itertools.islice(paths, REQUESTS))
