@@ -20,6 +20,7 @@ from bdcs.store import tables
 from bdcs.store.upserts import upsert
 
 HEAD = "0022"  # the newest revision under store/migrations/versions
+USABLE_SINCE = "0019"  # the oldest schema whose software may use a store of HEAD, as its migrations say
 OLDEST = "oldest-schema"
 """The sequence that holds the oldest schema whose software may use the store."""
 
@@ -61,18 +62,17 @@ def require_known(connection: Connection) -> None:
 def upgrade(connection: Connection) -> str | None:
     """Apply the migrations that are missing, in the transaction of `connection`; return the revision before.
 
-    Only SQLite's stores have come all the way; elsewhere an empty store gets the tables as they are now.
-    A newer schema that allows this version stays as it is. Raises `SchemaMismatch` where it does not.
+    An empty store gets at once what all migrations together make. A newer schema that allows this version
+    stays as it is. Raises `SchemaMismatch` where it does not.
     """
     before = current(connection)
     require_known(connection)
     if before is not None and before > HEAD:
         return before
-    if before is None and connection.dialect.name != "sqlite":
-        tables.metadata.create_all(connection)
-        _stamp(connection)
+    if before is None:
+        _create(connection)
     elif before != HEAD:
-        _migrate(connection, before)
+        migrate(connection, before)
     _seed(connection)
     return before
 
@@ -95,7 +95,8 @@ def note_oldest(connection: Connection, revision: str) -> None:
     )
 
 
-def _migrate(connection: Connection, before: str | None) -> None:
+def migrate(connection: Connection, before: str | None) -> None:
+    """Apply the migrations that come after `before`, or all. Raises `SchemaMismatch` if there is no such."""
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -111,7 +112,9 @@ def _migrate(connection: Connection, before: str | None) -> None:
         command.upgrade(config, "head")
 
 
-def _stamp(connection: Connection) -> None:
+def _create(connection: Connection) -> None:
+    tables.metadata.create_all(connection)
+    note_oldest(connection, USABLE_SINCE)
     connection.execute(text("CREATE TABLE alembic_version (version_num varchar(32) NOT NULL PRIMARY KEY)"))
     connection.execute(text("INSERT INTO alembic_version VALUES (:revision)"), {"revision": HEAD})
 
