@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import stores
+from tests import stores, warm
 
 STRICT = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
@@ -16,6 +16,8 @@ settings.register_profile(
     "gentwoo", deadline=None, derandomize=STRICT, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("gentwoo")
+
+warm.begin()
 
 if stores.IS_POSTGRESQL:  # before any module of tests takes a function from the engine
     stores.use_postgresql()

@@ -12,14 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from dev.places import ROOT
+from tests import warm
 from tests.stores import with_store
 from tests.waiting import DEADLINE, until
 
 GENTWOO = (sys.executable, "-m", "gentwoo_client")
-BDCS = (sys.executable, "-m", "bdcs")
+BDCS = warm.BDCS
 STOP_TIMEOUT = 60.0
 LISTENING = re.compile(r"listening on (https?://\S+)")
 
@@ -49,14 +50,7 @@ class Process:
         self.log = log
         self._from = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [str(word) for word in argv],
-                env=with_store(argv, environment() if env is None else env),
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+            self.process = _start(argv, environment() if env is None else env, log.parent, output)
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +116,17 @@ class Process:
         self.process.wait()
 
 
+def _start(
+    argv: Sequence[str | Path], env: Mapping[str, str], cwd: Path, output: IO[bytes]
+) -> subprocess.Popen[bytes] | warm.Forked:
+    words, env = [str(word) for word in argv], with_store(argv, env)
+    if warm.suits(words, env):
+        return warm.start(words, env=env, cwd=cwd, output=output, errors=output)
+    return subprocess.Popen(
+        words, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -131,17 +136,21 @@ def run(
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run `argv` to its end, its output captured. `check`: raises `AssertionError` unless it exits with 0."""
-    done = subprocess.run(
-        [str(word) for word in argv],
-        env=with_store(argv, environment() if env is None else env),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=timeout,
-        cwd=cwd,
-        check=False,
-    )
+    words, env = [str(word) for word in argv], with_store(argv, environment() if env is None else env)
+    if warm.suits(words, env):
+        done = warm.run(words, env=env, cwd=cwd or Path.cwd(), timeout=timeout)
+    else:
+        done = subprocess.run(
+            words,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            cwd=cwd,
+            check=False,
+        )
     if check and done.returncode:
         raise AssertionError(f"{done.args}: exit {done.returncode}\n{done.stdout}{done.stderr}")
     return done

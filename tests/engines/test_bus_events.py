@@ -155,6 +155,7 @@ def test_a_reader_hears_what_is_public_and_nothing_else(
             build(machine, builder, "app-misc/hush-1.0", target="secret", access=access)
             build(machine, builder, "app-misc/alpha-1.0")
             collector.bdcs("admin", "machines", "quarantine", str(machine.machine))
+            until(lambda: "machine.quarantined" in operator.told())  # what still waits is forgotten as well
             collector.bdcs("admin", "machines", "forget", str(machine.machine))
             until(lambda: "machine.forgotten" in operator.told())
             expected = {f"build.{TARGET}.app-misc.alpha.{state}" for state in STATES}
