@@ -1,8 +1,13 @@
 # Commands of this repository. `make` alone lists them.
 
 PYTHON ?= python3
-PYTEST = .venv/bin/python -m pytest
-WORKERS ?= 2
+# What pytest makes of each module is kept, also where other programs are told to keep nothing.
+PYTEST = PYTHONDONTWRITEBYTECODE= .venv/bin/python -m pytest
+# More than CI has processors, since tests wait half their time. Files go out as they are listed: tests/acceptance,
+# which takes longest, first.
+WORKERS ?= 3
+BY_FILE = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+ELSEWHERE = --ignore=tests/deploy --ignore=tests/engines --ignore=tests/packaging
 ON_POSTGRESQL = $(if $(ALL),tests/integration tests/acceptance,$(shell sed '/^\#/d' tests/engines/suite.txt))
 
 .PHONY: help setup prefix run run-cluster demo screenshots check test-fast test test-engines test-packaging test-long bench format docs dist lock clean
@@ -38,12 +43,12 @@ test-fast: setup  ## unit and property tests, under a minute
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not long and not engines" tests/unit tests/property
 
 test: setup check  ## everything that needs no other engine or init system
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "not long and not engines"
+	$(PYTEST) $(BY_FILE) $(ELSEWHERE) -m "not long and not engines"
 
 test-engines:  ## the same on PostgreSQL, RabbitMQ and S3, and what is in deploy/; ALL=1: every test on PostgreSQL
 	@$(PYTHON) -m dev.setup engines
-	$(PYTEST) -n $(WORKERS) --dist loadfile -m "engines and not long"
-	GENTWOO_TEST_STORE=postgresql $(PYTEST) -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long and not engines" $(ON_POSTGRESQL)
+	$(PYTEST) $(BY_FILE) -m "engines and not long"
+	GENTWOO_TEST_STORE=postgresql $(PYTEST) $(BY_FILE) -m "not long and not engines" $(ON_POSTGRESQL)
 
 test-packaging: setup  ## real emerge in a root, OpenRC, systemd; says first what this machine can do
 	@.venv/bin/python -m dev.packaging
