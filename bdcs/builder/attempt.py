@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0  # seconds before what could not be sent is sent again
 _LAST_WORDS: Final = 10.0  # seconds for the rest of a log
+_LONGEST_WAIT: Final = 30.0  # seconds for the index to list dependencies
 
 
 class Stop(Enum):
@@ -96,6 +97,7 @@ class Attempt:
         wish = Wish.of(lease.job.specification, cflags=lease.target.cflags)
         keys = None
         if wish.has_dependencies:
+            await asyncio.sleep(min(lease.job.listed_in, _LONGEST_WAIT))  # or they were built once more
             keys = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
         is_signed = lease.target.signatures == REQUIRED
         binhost = Binhost(url=self._calls.reached(lease.target.url), keys=keys, demands_signatures=is_signed)

@@ -17,7 +17,7 @@ from bdcs.domain.jobs import Answer, AttemptState, JobState, MemberState, Reques
 from bdcs.services import requests as wanted
 from bdcs.services.builders import BUILDER_SEEN
 from bdcs.services.jobs import COLLECTOR, Attempt, in_flight
-from bdcs.services.listing import listed_in
+from bdcs.services.listing import listed_in, needs_listed_in
 from bdcs.services.request_hits import Hit
 from bdcs.services.requests import Request
 from bdcs.services.targets import Target
@@ -193,14 +193,22 @@ class BuildDocuments:
         told: dict[int, str] = {}
         for some in slices(begun):
             for row in _LEASED.execute(connection, ids=some).all():
-                job, cpv, digest, repository, specification, name, *described = row
+                job, cpv, digest, repository, specification, queued_at, timestamp, name, *described = row
                 if name not in targets:
                     url = f"{self.public_url}/binhost/{name}"
                     target = {"name": name, **dict(zip(_DESCRIBED, described, strict=True)), "url": url}
                     target["bindist"] = bool(target["bindist"])
                     targets[name] = json.dumps(target)
                 attempt = begun[job]
-                facts = json.dumps({"job": job, "cpv": cpv, "digest": digest, "repository": repository})
+                facts = json.dumps(
+                    {
+                        "job": job,
+                        "cpv": cpv,
+                        "digest": digest,
+                        "repository": repository,
+                        "listed_in": needs_listed_in(connection, queued_at, timestamp),
+                    }
+                )
                 told[attempt.id] = (
                     f'{{"attempt": {attempt.id}, "fencing": {attempt.number}, "lease": {seconds},'
                     f' "job": {facts[:-1]}, "specification": {specification}}}, "target": {targets[name]}}}'
@@ -349,7 +357,8 @@ _DESCRIBED: Final = ("chost", "profile", "cflags", "cpu", "toolchain", "bindist"
 """What a builder is told of its target."""
 _LEASED: Final = Listed(
     f"""
-    SELECT jobs.id, jobs.cpv, jobs.digest, jobs.repository, jobs.specification, targets.name,
+    SELECT jobs.id, jobs.cpv, jobs.digest, jobs.repository, jobs.specification,
+           jobs.queued_at, targets.timestamp, targets.name,
            {", ".join(f"targets.{name}" for name in _DESCRIBED)}
     FROM jobs
     JOIN targets ON targets.id = jobs.target_id

@@ -7,6 +7,7 @@ if seconds := listed_in(connection, builds):
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from math import ceil
 from typing import Final
@@ -23,7 +24,7 @@ from sqlalchemy import (
     select,
 )
 
-from bdcs.domain.packages_index import due_in
+from bdcs.domain.packages_index import LEAD, STEP, due_in
 from bdcs.services.indexing import INTERVAL, lead_of
 from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.slices import slices
@@ -38,7 +39,22 @@ def listed_in(connection: Connection, ids: Collection[int], now: float | None = 
     if not ids:
         return 0
     times = [connection.execute(_LAST, {"ids": some}).scalar_one() or 0 for some in slices(ids)]
-    wait = due_in(agreed_time(connection, now), max(times), lead_of(connection))
+    return _until(connection, max(times), now)
+
+
+def needs_listed_in(connection: Connection, queued_at: int, newest: int) -> int:
+    """Return that of what a job needs, which was queued when the last of it was there.
+
+    `newest`: the TIMESTAMP of the newest generation. No publication before puts it further ahead than that.
+    """
+    timestamp = min(newest, queued_at + LEAD + STEP)
+    if timestamp < time.time() + LEAD / 2:
+        return 0  # nearly always, and not worth a question for the time of the store
+    return _until(connection, timestamp)
+
+
+def _until(connection: Connection, timestamp: int, now: float | None = None) -> int:
+    wait = due_in(agreed_time(connection, now), timestamp, lead_of(connection))
     # Of a store that is shared, the index is written for who asks for it; else the keeper gets to it.
     return ceil(wait if is_shared(connection) or not wait else wait + INTERVAL)
 

@@ -251,6 +251,10 @@ class LeasedJob(Message):
     digest: str
     repository: str
     specification: dict[str, Any]
+    listed_in: Count = Field(
+        default=0,
+        description="Seconds, at most, until the index lists what it needs and others have just built.",
+    )
 
 
 class Lease(Message):

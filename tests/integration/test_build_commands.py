@@ -425,3 +425,5 @@ def test_what_is_not_there_is_built_and_installed(bench: Bench, client: Client) 
         assert "There as binaries, 1:\n  app-misc/program-1.0\n" in again.stdout
         (request,) = client.json("builds")["builds"]
         assert "app-misc/library" in client.run("builds", "log", request["id"], "app-misc/library").stdout
+        log = client.run("builds", "log", request["id"], "app-misc/program").stdout
+        assert ">>> Emerging binary (1 of 2) app-misc/library-1.0" in log

@@ -91,5 +91,9 @@ def test_the_request_says_so(collector: Collector) -> None:
     assert (again["state"], first["state"], first["listed_in"]) == ("published", "published", 0)
     assert again["listed_in"] > 0
     assert machine.ask(*wishes[-2:], commit=False)["listed_in"] > 0
+    machine.ask(specification("app-misc/new-1.0", depend="app-misc/p19"))
+    lease = builder.claim(TARGET)
+    assert lease is not None
+    assert 0 < lease["job"]["listed_in"] <= 15  # what it depends on might have been published just now
     until(lambda: machine.state(asked[-1])["listed_in"] == 0, what="the time being over")
     until(lambda: "app-misc/p19-1.0" in index(collector), what="the index")
