@@ -34,7 +34,7 @@ Work = Callable[[Connection], Any]
 GroupWork = Callable[[Connection, Sequence[Any]], Sequence[Any]]
 
 BATCH_WEIGHT = 20_000  # records that are committed together at most, so that nobody waits for ever
-GATHERING = 0.01  # seconds that a batch may take to become half of all that write at once
+GATHERING = 0.01  # seconds that a batch may take to become as large as the one before
 RETRY = 0.1  # seconds after which it is tried again to begin a transaction
 ANSWER = 5.0  # seconds that anybody waits for an engine which nobody reaches
 LOOK_AGAIN = 0.5  # seconds between two looks whether it is reached
@@ -252,16 +252,13 @@ class Store:
         while (batch := self._next_batch()) is not None:
             self._write_batch(batch)
             self._since = None
-            with self._work:
-                self._enough = (len(batch) + len(self._jobs)) // 2
             with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
                 self._loop.call_soon_threadsafe(self._answer, batch)
 
     def _next_batch(self) -> list[_Job] | None:
         """Wait for a job; return it with all that wait behind it, or None when there will be no more.
 
-        Where many write at once, they are likely to do so again: half of them get a moment to arrive. While
-        these are written, the others do.
+        Where many wrote together the last time, they are likely to do so again: they get a moment to arrive.
         """
         with self._work:
             self._work.wait_for(lambda: self._jobs or self._closing)
@@ -274,6 +271,7 @@ class Store:
             while self._jobs and weight < BATCH_WEIGHT:
                 batch.append(self._jobs.popleft())
                 weight += batch[-1].weight
+            self._enough = len(batch)
             self._since = batch[0].since
         measures.STORE_BATCH_WRITES.observe(len(batch))
         measures.STORE_BATCH_RECORDS.observe(weight)

@@ -75,37 +75,6 @@ async def test_what_waits_is_committed_together(store: Store) -> None:
     assert groups == [20]
 
 
-class Commits:
-    """Counts transactions that are durable."""
-
-    count = 0
-
-    def committed(self) -> None:
-        self.count += 1
-
-    def rolled_back(self) -> None:
-        pass
-
-
-async def test_half_of_those_who_write_at_once_are_waited_for(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither all, who would have nothing to do while the writer writes, nor whoever comes first."""
-    monkeypatch.setattr(stores, "GATHERING", 3600)
-    blocked, commits = Blocked(), Commits()
-    store.mirror(commits)
-    first = asyncio.create_task(store.write(blocked.work))
-    await asyncio.to_thread(blocked.entered.wait, 30)
-    writes = [asyncio.create_task(store.write(insert(f"{number}"))) for number in range(8)]
-    await asyncio.sleep(0)  # all of them are handed in
-    blocked.free.set()
-    async with asyncio.timeout(30):
-        await asyncio.gather(first, *writes)
-        before = commits.count
-        await asyncio.gather(*(store.write(insert(f"again {number}")) for number in range(4)))
-    assert commits.count == before + 1
-
-
 async def test_a_work_that_fails_takes_only_its_own_changes_along(store: Store) -> None:
     blocked = Blocked()
     first = asyncio.create_task(store.write(blocked.work))
