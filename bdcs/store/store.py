@@ -434,6 +434,15 @@ def _kind(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def transaction(engine: Engine) -> Iterator[Connection]:
-    """Give a connection in a transaction of its own, for commands that run beside a server."""
-    with engines.engine_errors(), engine.begin() as connection:
+    """Give a connection in a transaction of its own, for commands that run beside a server.
+
+    A connection that ended since it was last used, which it may tell only now, is replaced.
+    """
+    with engines.engine_errors(), contextlib.ExitStack() as ending:
+        try:
+            connection = ending.enter_context(engine.begin())
+        except DBAPIError as error:
+            if not engines.is_lost(error):
+                raise
+            connection = ending.enter_context(engine.begin())
         yield connection

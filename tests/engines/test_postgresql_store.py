@@ -88,6 +88,17 @@ async def test_a_write_survives_the_end_of_its_connection(store: Store, server: 
     assert await store.read(count) == 2
 
 
+def test_a_transaction_of_its_own_survives_the_end_of_its_connection(server: Server, place: Place) -> None:
+    engine = create_writer(place)
+    for name in ("1", "2"):
+        with transaction(engine) as connection:
+            insert(name)(connection)
+            found = count(connection)
+        server.execute(f"SELECT pg_terminate_backend(pid, 10000) FROM ({backends(server)}) AS s")
+    assert found == 2
+    engine.dispose()
+
+
 async def test_a_connection_that_ends_under_a_write_takes_it_along(store: Store, server: Server) -> None:
     """Nobody is told that it was done; who tries again succeeds."""
 
