@@ -192,26 +192,26 @@ class BuildDocuments:
         targets: dict[str, str] = {}
         told: dict[int, str] = {}
         for some in slices(begun):
-            for row in _LEASED.execute(connection, ids=some).all():
-                job, cpv, digest, repository, specification, queued_at, timestamp, name, *described = row
-                if name not in targets:
-                    url = f"{self.public_url}/binhost/{name}"
-                    target = {"name": name, **dict(zip(_DESCRIBED, described, strict=True)), "url": url}
-                    target["bindist"] = bool(target["bindist"])
-                    targets[name] = json.dumps(target)
-                attempt = begun[job]
-                facts = json.dumps(
-                    {
-                        "job": job,
-                        "cpv": cpv,
-                        "digest": digest,
-                        "repository": repository,
-                        "listed_in": needs_listed_in(connection, queued_at, timestamp),
-                    }
-                )
+            rows = _LEASED.execute(connection, ids=some).all()
+            waits = needs_listed_in(connection, [(row.queued_at, row.timestamp) for row in rows])
+            for row, wait in zip(rows, waits, strict=True):
+                if row.name not in targets:
+                    url = f"{self.public_url}/binhost/{row.name}"
+                    described = {name: getattr(row, name) for name in _DESCRIBED}
+                    target = {"name": row.name, **described, "bindist": bool(row.bindist), "url": url}
+                    targets[row.name] = json.dumps(target)
+                attempt = begun[row.id]
+                facts = {
+                    "job": row.id,
+                    "cpv": row.cpv,
+                    "digest": row.digest,
+                    "repository": row.repository,
+                    "listed_in": wait,
+                }
                 told[attempt.id] = (
                     f'{{"attempt": {attempt.id}, "fencing": {attempt.number}, "lease": {seconds},'
-                    f' "job": {facts[:-1]}, "specification": {specification}}}, "target": {targets[name]}}}'
+                    f' "job": {json.dumps(facts)[:-1]}, "specification": {row.specification}}},'
+                    f' "target": {targets[row.name]}}}'
                 )
         return told
 

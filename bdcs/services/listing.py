@@ -8,7 +8,7 @@ if seconds := listed_in(connection, builds):
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import ceil
 from typing import Final
 
@@ -39,22 +39,23 @@ def listed_in(connection: Connection, ids: Collection[int], now: float | None = 
     if not ids:
         return 0
     times = [connection.execute(_LAST, {"ids": some}).scalar_one() or 0 for some in slices(ids)]
-    return _until(connection, max(times), now)
+    return _seconds(connection, max(times), agreed_time(connection, now))
 
 
-def needs_listed_in(connection: Connection, queued_at: int, newest: int) -> int:
-    """Return that of what a job needs, which was queued when the last of it was there.
+def needs_listed_in(connection: Connection, jobs: Sequence[tuple[int, int]]) -> list[int]:
+    """Return that of what each job needs, by when it was queued and the TIMESTAMP of its target.
 
-    `newest`: the TIMESTAMP of the newest generation. No publication before puts it further ahead than that.
+    What it needs was published when it was queued, and no publication puts TIMESTAMP further ahead than that.
     """
-    timestamp = min(newest, queued_at + LEAD + STEP)
-    if timestamp < time.time() + LEAD / 2:
-        return 0  # nearly always, and not worth a question for the time of the store
-    return _until(connection, timestamp)
+    times = [min(timestamp, queued_at + LEAD + STEP) for queued_at, timestamp in jobs]
+    if max(times, default=0) < time.time() + LEAD / 2:
+        return [0] * len(jobs)  # nearly always, and not worth a question for the time of the store
+    now = agreed_time(connection)
+    return [_seconds(connection, timestamp, now) for timestamp in times]
 
 
-def _until(connection: Connection, timestamp: int, now: float | None = None) -> int:
-    wait = due_in(agreed_time(connection, now), timestamp, lead_of(connection))
+def _seconds(connection: Connection, timestamp: int, now: float) -> int:
+    wait = due_in(now, timestamp, lead_of(connection))
     # Of a store that is shared, the index is written for who asks for it; else the keeper gets to it.
     return ceil(wait if is_shared(connection) or not wait else wait + INTERVAL)
 

@@ -172,25 +172,25 @@ def test_outside_of_a_cluster_one_has_to_say_where_it_is(monkeypatch: pytest.Mon
         Deployment(NAME, server="http://127.0.0.1:1")
 
 
-async def test_kubectl_and_we_understand_the_same(cluster: Kubernetes, tmp_path: Path) -> None:
-    """The server of the tests speaks Kubernetes' API as its own client does, where there is one."""
-    if shutil.which("kubectl") is None:  # no package of Debian's has it
-        return
-    configuration = tmp_path / "configuration"
-    configuration.write_text("apiVersion: v1\nkind: Config\n")
+if shutil.which("kubectl"):  # no package of Debian's has it
 
-    def kubectl(*words: str) -> str:
-        options = ("--server", cluster.url, "--cache-dir", tmp_path, "--kubeconfig", configuration)
-        return run(["kubectl", *options, "--namespace", NAMESPACE, *words], check=True).stdout
+    async def test_kubectl_and_we_understand_the_same(cluster: Kubernetes, tmp_path: Path) -> None:
+        """The server of the tests speaks Kubernetes' API as its own client does."""
+        configuration = tmp_path / "configuration"
+        configuration.write_text("apiVersion: v1\nkind: Config\n")
 
-    async with deployment(cluster) as driver:
-        assert "deployment.apps/builder scaled" in kubectl("scale", f"deployment/{NAME}", "--replicas=4")
-        assert (await driver.look()).wanted == 4
-        await driver.resize(2)
-        shown = kubectl(
-            "get", f"deployment/{NAME}", "--subresource=scale", "--output=jsonpath={.spec.replicas}"
-        )
-        assert shown == "2"
+        def kubectl(*words: str) -> str:
+            options = ("--server", cluster.url, "--cache-dir", tmp_path, "--kubeconfig", configuration)
+            return run(["kubectl", *options, "--namespace", NAMESPACE, *words], check=True).stdout
+
+        async with deployment(cluster) as driver:
+            assert "deployment.apps/builder scaled" in kubectl("scale", f"deployment/{NAME}", "--replicas=4")
+            assert (await driver.look()).wanted == 4
+            await driver.resize(2)
+            shown = kubectl(
+                "get", f"deployment/{NAME}", "--subresource=scale", "--output=jsonpath={.spec.replicas}"
+            )
+            assert shown == "2"
 
 
 async def test_an_application_is_scaled(marathon: Marathon) -> None:

@@ -22,6 +22,7 @@ from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.places import PostgreSQL
 from bdcs.store.session_locks import session_lock
 from bdcs.store.store import transaction
+from tests import warm
 from tests.builds import TARGET, HandBuilder, specification
 from tests.peer import Answer, request
 from tests.postgresql import Server, running_postgresql
@@ -115,7 +116,9 @@ def pair(postgresql: Server, s3: RunningS3, tmp_path_factory: pytest.TempPathFac
     )
     command = (*BDCS, "--config", configuration)
     with contextlib.ExitStack() as leaving:
-        a, b = (leaving.enter_context(Collector(home / name, command=command)) for name in "ab")
+        a = leaving.enter_context(Collector(home / "a", command=command))
+        with warm.anew():  # so that its hashes of texts are others, as on another host
+            b = leaving.enter_context(Collector(home / "b", command=command))
         a.bdcs(*ADD, "--profile=default/linux/amd64/23.0", "--signatures=optional")
         yield Pair(a, b, database, postgresql)
         for collector in (a, b):
