@@ -124,6 +124,11 @@ class Shelf:
             if over.wait(0 if number < HURRY else 0.5):
                 return
 
+    def timestamp(self, target: str) -> int:
+        """The TIMESTAMP of the newest generation, whose index may wait for more."""
+        with transaction(self.engine) as connection:
+            return targets.require(connection, target).timestamp
+
     def write_index(self, target: str) -> None:
         """Write both files of the index, as whoever publishes does."""
         files = IndexFiles.of(self.data, target)

@@ -52,11 +52,6 @@ def is_due(now: float, timestamp: int, lead: float = LEAD) -> bool:
     return not lead < timestamp - now <= LEAD + STEP
 
 
-def due_in(now: float, timestamp: int, lead: float = LEAD) -> float:
-    """Return after how many seconds an index of `timestamp` is due; 0 where it is."""
-    return 0.0 if is_due(now, timestamp, lead) else timestamp - now - lead
-
-
 def starts_chunk(cpv: str) -> bool:
     """Whether a chunk of the index begins with the first entry of `cpv`, a matter of its text alone.
 

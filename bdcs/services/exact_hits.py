@@ -31,7 +31,7 @@ from bdcs.services import request_hits, request_rights, requests, targets
 from bdcs.services.answers import Answer
 from bdcs.services.authentication import approved
 from bdcs.services.build_documents import BuildDocuments
-from bdcs.services.indexing import COMMITTING
+from bdcs.services.indexing import COMMITTING, INTERVAL
 from bdcs.services.jobs import Jobs
 from bdcs.services.listing import LISTED_AT, with_listing
 from bdcs.services.request_hits import Hit, Published
@@ -130,11 +130,17 @@ class ExactHits:
         packages: dict[str, Published] = {}
         at = int(self.now())
         for digest in digests:
-            row = lookups.first(_PUBLISHED, machine=str(token.sub), target=wish.target, digest=digest)
+            row = lookups.first(
+                _PUBLISHED,
+                machine=str(token.sub),
+                target=wish.target,
+                digest=digest,
+                lead=LEAD - COMMITTING,
+            )
             if row is None:
                 return None
             machine, state, target, is_private, build, cpv, path, listed_at = row
-            if listed_at > at + LEAD - COMMITTING:
+            if listed_at > at + LEAD - COMMITTING - INTERVAL:
                 return None  # how long it is to be waited for says what looks at more
             packages[digest] = Published(cpv=cpv, digest=digest, build=build, path=path)
         if state != State.APPROVED:

@@ -19,12 +19,13 @@ from sqlalchemy import (
     Join,
     and_,
     bindparam,
+    case,
     func,
     literal_column,
     select,
 )
 
-from bdcs.domain.packages_index import LEAD, STEP, due_in
+from bdcs.domain.packages_index import LEAD, STEP
 from bdcs.services.indexing import INTERVAL, lead_of
 from bdcs.store.clock import agreed_time, is_shared
 from bdcs.store.slices import slices
@@ -38,7 +39,8 @@ def listed_in(connection: Connection, ids: Collection[int], now: float | None = 
     """
     if not ids:
         return 0
-    times = [connection.execute(_LAST, {"ids": some}).scalar_one() or 0 for some in slices(ids)]
+    lead = lead_of(connection)
+    times = [connection.execute(_LAST, {"ids": some, "lead": lead}).scalar_one() or 0 for some in slices(ids)]
     return _seconds(connection, max(times), agreed_time(connection, now))
 
 
@@ -55,9 +57,11 @@ def needs_listed_in(connection: Connection, jobs: Sequence[tuple[int, int]]) -> 
 
 
 def _seconds(connection: Connection, timestamp: int, now: float) -> int:
-    wait = due_in(now, timestamp, lead_of(connection))
+    ahead = timestamp - now
+    if ahead > LEAD + STEP:
+        return 0  # the clock was set back, and nothing waits for it
     # Of a store that is shared, the index is written for who asks for it; else the keeper gets to it.
-    return ceil(wait if is_shared(connection) or not wait else wait + INTERVAL)
+    return max(0, ceil(ahead - lead_of(connection) + (0 if is_shared(connection) else INTERVAL)))
 
 
 def with_listing(source: FromClause) -> Join:
@@ -70,8 +74,14 @@ def with_listing(source: FromClause) -> Join:
     )
 
 
-LISTED_AT: Final[ColumnElement[int]] = func.coalesce(generations.c.timestamp, literal_column("0"))
-"""Of a row of `with_listing`: the TIMESTAMP of that index; 0 where nobody knows it any more."""
+LISTED_AT: Final[ColumnElement[int]] = case(
+    (generations.c.timestamp > generations.c.at + bindparam("lead"), generations.c.timestamp),
+    else_=literal_column("0"),
+)
+"""Of a row of `with_listing`: the TIMESTAMP of that index; 0 where it did not have to wait, or nobody knows.
+
+`lead`: by how much it could be ahead of the clock without waiting.
+"""
 
 _LAST: Final = (
     select(func.max(LISTED_AT))
