@@ -114,13 +114,14 @@ class Shelf:
             thread.join()
 
     def _hurry(self, target: str, over: threading.Event) -> None:
+        files = IndexFiles.of(self.data, target)
         for number in itertools.count():
-            with (
-                holding(self.engine, IndexFiles.of(self.data, target)),
-                transaction(self.engine) as connection,
-            ):
-                found = targets.require(connection, target)
-                generations.advance(connection, found, [], [], cause=Cause.PUBLISH, actor="admin")
+            with holding(self.engine, files):
+                with transaction(self.engine) as connection:
+                    found = targets.require(connection, target)
+                    generations.advance(connection, found, [], [], cause=Cause.PUBLISH, actor="admin")
+                with transaction(self.engine) as connection:
+                    write_index(connection, targets.require(connection, target), files, None)
             if over.wait(0 if number < HURRY else 0.5):
                 return
 
