@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0  # seconds before what could not be sent is sent again
 _LAST_WORDS: Final = 10.0  # seconds for the rest of a log
-_LONGEST_WAIT: Final = 30.0  # seconds for the index to list dependencies
+_LONGEST_WAIT: Final = 30  # seconds for the index to list dependencies
 
 
 class Stop(Enum):
@@ -97,7 +97,7 @@ class Attempt:
         wish = Wish.of(lease.job.specification, cflags=lease.target.cflags)
         keys = None
         if wish.has_dependencies:
-            await asyncio.sleep(min(lease.job.listed_in, _LONGEST_WAIT))  # or they were built once more
+            await self._until_listed()
             keys = await _persist(lambda: self._keys.home(self._calls, lease.target.name))
         is_signed = lease.target.signatures == REQUIRED
         binhost = Binhost(url=self._calls.reached(lease.target.url), keys=keys, demands_signatures=is_signed)
@@ -108,6 +108,14 @@ class Attempt:
             self._is_handing_over = True
             published = await _persist(lambda: self._calls.publish(lease, uploads, left_out))
         log.info("attempt %d: %s, %d packages", lease.attempt, published.state, len(published.packages))
+
+    async def _until_listed(self) -> None:
+        """Wait for the index: dependencies that it does not list yet would be built once more."""
+        if seconds := min(self.lease.job.listed_in, _LONGEST_WAIT):
+            self._log.write(
+                f">>> builder: waiting {seconds} s for the index, which lists more by then\n".encode()
+            )
+            await asyncio.sleep(seconds)
 
     async def _send(self, packages: tuple[Built, ...], wished: CPV) -> tuple[list[str], list[str]]:
         """Upload; return the names of the uploads, and packages that must not be redistributed."""
