@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ import psycopg
 from dev.kept_s3 import REGION
 from dev.orphans import claim
 from dev.places import ROOT
+from dev.prefix import PREFIX
+from dev.prefix import make as make_prefix
 from dev.run import (
     ENVIRONMENT,
     START_TIMEOUT,
@@ -259,9 +261,19 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+def with_portage(site: Site) -> Site:
+    """Return the site with a Portage for the builders: where there is none, that of `make prefix`."""
+    if site.portage_bin is not None:
+        return site
+    if not PREFIX.exists():
+        os.umask(0o022)
+        make_prefix(PREFIX)
+    return replace(site, prefix=str(PREFIX), portage_bin=PREFIX / "usr/bin")
+
+
 def run(cluster: Cluster) -> None:
     """Start everything, tell where it is, and follow it."""
-    site = find_site(cluster.home)
+    site = with_portage(find_site(cluster.home))
     configure_machine(cluster, site)
     print("Starting PostgreSQL, RabbitMQ and S3 …", flush=True)
     cluster.start_engines()
