@@ -185,16 +185,16 @@ def test_a_repeated_request_adds_nothing_twice(site: tuple[Collector, list[Membe
 def test_the_operator_watches_too(site: tuple[Collector, list[Member]]) -> None:
     collector, _ = site
     added = collector.bdcs(
-        "admin", "watch", "add", "app-misc/alpha", "--webhook", "https://hooks.example.org/"
+        "admin", "watch", "add", "dev-libs/unheard", "--webhook", "https://hooks.example.org/"
     )
     assert "whsec_" in added.stdout
     (line,) = collector.bdcs("admin", "watch", "list", "--json").stdout.splitlines()
     watch = json.loads(line)
-    assert watch["package"] == "app-misc/alpha"
+    assert watch["package"] == "dev-libs/unheard"
     assert titles(collector, watch["feed"]) == []
     assert collector.bdcs("admin", "watch", "remove", str(uuid.uuid4()), check=False).returncode == 1
     assert collector.bdcs("admin", "watch", "add", "alpha", check=False).returncode == 2
-    private = ("admin", "watch", "add", "app-misc/alpha", "--webhook", "https://127.0.0.9/hook")
+    private = ("admin", "watch", "add", "dev-libs/unheard", "--webhook", "https://127.0.0.9/hook")
     refused = collector.bdcs(*private, check=False)
     assert refused.returncode == 2
     assert "127.0.0.9 is not a public address" in refused.stderr
