@@ -24,8 +24,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, repeat
-from operator import itemgetter
+from itertools import accumulate, chain, count, repeat
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -34,11 +34,13 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_col
 from bdcs import measures
 from bdcs.domain import codes, evidence, installations
 from bdcs.domain.machines import State
-from bdcs.services.machines import Keys, Machine, absent, find_all
+from bdcs.errors import StoreDamaged
+from bdcs.services.machines import Keys, absent
 from bdcs.store import partitions, tables
-from bdcs.store.bulk import execute_rows, execute_together, goes_together, insert_rows, insertion
+from bdcs.store.bulk import execute_row, execute_rows, execute_together, goes_together, insert_rows, insertion
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.installed import IS_IT, KEY
+from bdcs.store.listed import TEXTS, Listed
 from bdcs.store.names import CURRENT_EDITION, Names
 from bdcs.store.store import Store
 from bdcs.store.upserts import upsert
@@ -200,47 +202,40 @@ class SegmentWriter:
         """Return, for each of `waiting` in order, what became of it."""
         heads = _Heads(connection, waiting)
         outcomes = [heads.place(arrived) for arrived in waiting]
-        fresh = [
-            (arrived, heads.id_of(arrived))
-            for arrived, outcome in zip(waiting, outcomes, strict=True)
-            if isinstance(outcome, Accepted) and not outcome.repeated
-        ]
-        if fresh:
-            self._insert(connection, fresh, heads.moved())
+        if heads.fresh:
+            self._insert(connection, heads.fresh, heads.moved())
         return outcomes
 
     def _insert(
-        self, connection: Connection, fresh: Sequence[tuple[Arrived, int]], moved: Sequence[MovedHead]
+        self, connection: Connection, fresh: Sequence[tuple[int, Arrived]], moved: Sequence[MovedHead]
     ) -> None:
         created_at = int(self._now())
-        change_id, edition = reserve(
-            connection, sum(len(arrived.records) for arrived, _ in fresh), created_at
-        )
+        origins = [(machine_id, arrived.records) for machine_id, arrived in fresh]
+        sizes = [len(records) for _, records in origins]
+        first_change, edition = reserve(connection, sum(sizes), created_at)
         self.names.refresh_to(edition)
-        self.names.audiences.learn(connection, (arrived.audience for arrived, _ in fresh))
+        self.names.audiences.learn(connection, (arrived.audience for _, arrived in fresh))
         audiences = self.names.audiences.known
-        segments: list[tuple[Any, ...]] = []
-        count = 0
-        for arrived, machine_id in fresh:
-            segments.append(
-                (
-                    None,
-                    machine_id,
-                    arrived.first_seq,
-                    len(arrived.records),
-                    change_id + count,
-                    created_at,
-                    audiences[arrived.audience],
-                    arrived.dictionary_id,
-                    arrived.form,
-                    arrived.digest,
-                    arrived.signature,
-                    arrived.evidence,
-                )
+        segments = [
+            (
+                None,
+                machine_id,
+                arrived.first_seq,
+                size,
+                change_id,
+                created_at,
+                audiences[arrived.audience],
+                arrived.dictionary_id,
+                arrived.form,
+                arrived.digest,
+                arrived.signature,
+                arrived.evidence,
             )
-            count += len(arrived.records)
-        origins = [(machine_id, arrived.records) for arrived, machine_id in fresh]
-        rows = change_rows(connection, self.names, origins, change_id, created_at)
+            for (machine_id, arrived), size, change_id in zip(
+                fresh, sizes, accumulate(sizes, initial=first_change), strict=False
+            )
+        ]
+        rows = change_rows(connection, self.names, origins, first_change, created_at)
         if goes_together(connection, len(rows)):
             _write_together(connection, segments, rows, moved)
             return
@@ -250,8 +245,18 @@ class SegmentWriter:
         execute_rows(connection, _MOVE_HEAD, _HEAD, moved)
 
 
-MovedHead = tuple[int, bytes, int]
+MovedHead = tuple[int, bytes | None, int]
 """Last seq, digest of the last segment, the machine's number."""
+
+
+@dataclass(slots=True)
+class _Head:
+    """A machine, and where its chain stands."""
+
+    machine_id: int
+    state: str
+    seq: int
+    digest: bytes | None
 
 
 class _Heads:
@@ -259,58 +264,71 @@ class _Heads:
 
     def __init__(self, connection: Connection, waiting: Iterable[Arrived]) -> None:
         self._connection = connection
-        self._machines = find_all(connection, list({arrived.machine for arrived in waiting}))
-        self._heads = {uuid: (found.head_seq, found.head_digest) for uuid, found in self._machines.items()}
-        self._placed: dict[tuple[UUID, int], Arrived] = {}
-        self._moved: dict[UUID, MovedHead] = {}
-
-    def id_of(self, arrived: Arrived) -> int:
-        """Return the machine's number."""
-        return self._machines[arrived.machine].id
+        rows = _HEADS.execute(connection, uuids=list({str(arrived.machine) for arrived in waiting}))
+        self._heads = {uuid: _Head(*head) for uuid, *head in rows.all()}
+        self._placed: dict[tuple[int, int], bytes] = {}
+        self._moved: dict[int, _Head] = {}
+        self.fresh: list[tuple[int, Arrived]] = []
+        """What continues a chain, and the machine's number."""
 
     def place(self, arrived: Arrived) -> Accepted | ProtocolError:
         """Return the answer for `arrived`, and move the head if it continues the chain."""
         # (7) The machine may send now.
-        machine = self._machines.get(arrived.machine)
-        if machine is None:
+        head = self._heads.get(str(arrived.machine))
+        if head is None:
             return absent(self._connection, arrived.machine)
-        if machine.state == State.AWAITING_APPROVAL:
-            return AwaitingApproval()
-        if machine.state == State.QUARANTINED:
-            return Quarantined()
-        if machine.state == State.REFUSED:
-            return Refused()
+        if head.state != State.APPROVED:
+            return _refusal(head)
         # (8) It continues the chain …
-        seq, digest = self._heads[arrived.machine]
-        if arrived.first_seq == seq + 1 and arrived.prev == digest:
-            self._heads[arrived.machine] = (arrived.last_seq, arrived.digest)
-            self._placed[arrived.machine, arrived.first_seq] = arrived
-            self._moved[arrived.machine] = (arrived.last_seq, arrived.digest, machine.id)
+        first_seq = arrived.first_seq
+        if first_seq == head.seq + 1 and arrived.prev == head.digest:
+            head.seq, head.digest = arrived.last_seq, arrived.digest
+            self._placed[head.machine_id, first_seq] = arrived.digest
+            self._moved[head.machine_id] = head
+            self.fresh.append((head.machine_id, arrived))
             return _accepted(arrived, repeated=False)
         # … or was accepted before …
-        if arrived.first_seq <= seq and self._is_known(machine, arrived):
+        if first_seq <= head.seq and self._is_known(head, arrived):
             return _accepted(arrived, repeated=True)
         # … or does neither.
-        head = None if digest is None else base64url.encode(digest)
-        if arrived.first_seq > seq + 1:
-            return Gap(f"this begins with {arrived.first_seq}, and {seq + 1} is due", seq=seq, segment=head)
-        return Fork(f"there is another history at {arrived.first_seq}", seq=seq, segment=head)
+        segment = None if head.digest is None else base64url.encode(head.digest)
+        due = head.seq + 1
+        if first_seq > due:
+            return Gap(f"this begins with {first_seq}, and {due} is due", seq=head.seq, segment=segment)
+        return Fork(f"there is another history at {first_seq}", seq=head.seq, segment=segment)
 
     def moved(self) -> list[MovedHead]:
         """Return the heads that moved, for `_MOVE_HEAD`."""
-        return list(self._moved.values())
+        return [(head.seq, head.digest, head.machine_id) for head in self._moved.values()]
 
-    def _is_known(self, machine: Machine, arrived: Arrived) -> bool:
-        placed = self._placed.get((arrived.machine, arrived.first_seq))
+    def _is_known(self, head: _Head, arrived: Arrived) -> bool:
+        placed = self._placed.get((head.machine_id, arrived.first_seq))
         if placed is not None:
-            return placed.digest == arrived.digest
+            return placed == arrived.digest
         segments = tables.segments.c
         known = self._connection.execute(
             select(segments.digest).where(
-                segments.machine_id == machine.id, segments.first_seq == arrived.first_seq
+                segments.machine_id == head.machine_id, segments.first_seq == arrived.first_seq
             )
         ).scalar()
         return known == arrived.digest
+
+
+_HEADS: Final = Listed(
+    "SELECT uuid, id, state, head_seq, head_digest FROM machines WHERE uuid {uuids}", uuids=TEXTS
+)
+_REFUSALS: Final[Mapping[str, type[ProtocolError]]] = {
+    State.AWAITING_APPROVAL: AwaitingApproval,
+    State.QUARANTINED: Quarantined,
+    State.REFUSED: Refused,
+}
+
+
+def _refusal(head: _Head) -> ProtocolError:
+    refusal = _REFUSALS.get(head.state)
+    if refusal is None:
+        raise StoreDamaged(f"machine {head.machine_id} in the table: there is no state {head.state!r}")
+    return refusal()
 
 
 _HEAD: Final = ("new_seq", "new_digest", "number")
@@ -330,27 +348,29 @@ def _accepted(arrived: Arrived, *, repeated: bool) -> Accepted:
     )
 
 
-def reserve(connection: Connection, count: int, created_at: int) -> tuple[int, int | None]:
-    """Reserve `count` consecutive change ids, never given out again, and room for changes of that time.
+def reserve(connection: Connection, changes: int, created_at: int) -> tuple[int, int | None]:
+    """Reserve `changes` consecutive change ids, never given out again, and room for changes of that time.
 
     Return the first id, and the present `CURRENT_EDITION` of names.
     """
-    values = {"count": count, "room": partitions.room_for(created_at)}
-    taken = connection.execute(_TAKE, values).first()
+    values = (changes, partitions.room_for(created_at))
+    taken = execute_row(connection, _TAKE, _TAKING, values)
     if taken is None:
         connection.execute(_SEQUENCE.insert().values(name=_CHANGE, value=0))
-        taken = connection.execute(_TAKE, values).one()
+        taken = execute_row(connection, _TAKE, _TAKING, values)
+        assert taken is not None
     last, edition, has_room = taken
     if not has_room:
         partitions.make_room(connection, [created_at])
-    return last - count + 1, edition
+    return last - changes + 1, edition
 
 
 _CHANGE: Final = "change"
 _SEQUENCE: Final = tables.sequences
+_TAKING: Final = ("count", "room")
 _TAKE: Final = (
     update(_SEQUENCE)
-    .where(_SEQUENCE.c.name == _CHANGE)
+    .where(_SEQUENCE.c.name == literal_column(f"'{_CHANGE}'"))
     .values(value=_SEQUENCE.c.value + bindparam("count"))
     .returning(_SEQUENCE.c.value, CURRENT_EDITION, partitions.HAS_ROOM)
 )
@@ -388,28 +408,33 @@ def _known(values: Iterable[str | None]) -> Iterator[str]:
 def _rows(names: Names, origins: Sequence[Origin], first_id: int, created_at: int) -> list[ChangeRow]:
     package, version = names.packages.known.__getitem__, names.versions.known.__getitem__
     repository = names.repositories.known.__getitem__
-    rows: list[ChangeRow] = []
-    for machine_id, records in origins:
-        rows += zip(
-            range(first_id + len(rows), first_id + len(rows) + len(records)),
-            repeat(machine_id),
-            records.seq,
-            map(package, zip(records.category, records.name, strict=True)),
-            map(version, records.version),
-            _each(repository, records.repository),
-            map(codes.EVENT.__getitem__, records.event),
-            map(codes.INSTALL_TYPE.__getitem__, records.install_type),
-            map(codes.CAUSE.__getitem__, records.cause),
-            _each(version, records.replaces),
-            records.recorded_at,
+    machines = (repeat(machine_id, len(records)) for machine_id, records in origins)
+    segments = [records for _, records in origins]
+
+    def all_of(field: str) -> Iterator[Any]:
+        return chain.from_iterable(map(attrgetter(field), segments))
+
+    return list(
+        zip(
+            count(first_id),
+            chain.from_iterable(machines),
+            all_of("seq"),
+            map(package, zip(all_of("category"), all_of("name"), strict=True)),
+            map(version, all_of("version")),
+            _each(repository, all_of("repository")),
+            map(codes.EVENT.__getitem__, all_of("event")),
+            map(codes.INSTALL_TYPE.__getitem__, all_of("install_type")),
+            map(codes.CAUSE.__getitem__, all_of("cause")),
+            _each(version, all_of("replaces")),
+            all_of("recorded_at"),
             repeat(created_at),
-            records.time_delta,
-            _each(_hundredths, records.concurrency),
-            map(codes.OBSERVED.__getitem__, records.observed),
-            map(codes.CLOCK.__getitem__, records.clock),
-            map(_json, records.extra),
+            all_of("time_delta"),
+            _each(_hundredths, all_of("concurrency")),
+            map(codes.OBSERVED.__getitem__, all_of("observed")),
+            map(codes.CLOCK.__getitem__, all_of("clock")),
+            map(_json, all_of("extra")),
         )
-    return rows
+    )
 
 
 def _each(function: Callable[[Any], int], values: Iterable[Any]) -> list[int | None]:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, delete, func, select, update
 from bdcs.domain.machines import State
 from bdcs.errors import NoSuchMachine, StoreDamaged
 from bdcs.services import events, figures
-from bdcs.store.listed import TEXTS, Listed
+from bdcs.store.listed import Listed
 from bdcs.store.store import Store
 from bdcs.store.tables import machines, quarantines, secrets, tombstones
 from gentwoo_client.wire import base64url
@@ -81,18 +81,12 @@ class Keys:
 
 def find(connection: Connection, machine: UUID) -> Machine | None:
     """Return the machine, or None."""
-    return find_all(connection, [machine]).get(machine)
+    row = _THIS.execute(connection, uuid=str(machine)).first()
+    return None if row is None else _machine(row)
 
 
-def find_all(connection: Connection, wanted: list[UUID]) -> dict[UUID, Machine]:
-    """Return those of `wanted` that are registered."""
-    rows = _THESE.execute(connection, uuids=[str(machine) for machine in wanted])
-    return {found.uuid: found for found in map(_machine, rows)}
-
-
-_THESE: Final = Listed(
-    f"SELECT {', '.join(column.name for column in machines.c)} FROM machines WHERE uuid {{uuids}}",
-    uuids=TEXTS,
+_THIS: Final = Listed(
+    f"SELECT {', '.join(column.name for column in machines.c)} FROM machines WHERE uuid = :uuid"
 )
 
 

@@ -88,6 +88,14 @@ def execute_rows(
     return connection.exec_driver_sql(sql, list(rows)).rowcount
 
 
+def execute_row(
+    connection: Connection, statement: Executable, names: tuple[str, ...], row: Sequence[Any]
+) -> Row[*tuple[Any, ...]] | None:
+    """Run `statement` for `row`, values of the parameters `names`; return the first row it returns."""
+    sql, order = _compiled(statement, _positional(connection.dialect))
+    return connection.exec_driver_sql(sql, tuple(row[names.index(name)] for name in order)).first()
+
+
 Part = tuple[Executable, tuple[str, ...], Sequence[Any]]
 """A statement, the names of its parameters, and rows of their values, as `execute_rows` takes them."""
 

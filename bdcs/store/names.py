@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, insert, select, update
+from sqlalchemy import Connection, Table, insert, literal_column, select, update
 
 from bdcs.domain.batches import batches
 from bdcs.store import tables
@@ -24,7 +24,9 @@ EDITION: Final = "names"
 
 _EDITION: Final = tables.sequences.c.name == EDITION
 _EDITIONS: Final = tables.sequences.alias("editions")
-CURRENT_EDITION: Final = select(_EDITIONS.c.value).where(_EDITIONS.c.name == EDITION).scalar_subquery()
+CURRENT_EDITION: Final = (
+    select(_EDITIONS.c.value).where(_EDITIONS.c.name == literal_column(f"'{EDITION}'")).scalar_subquery()
+)
 """How often names were deleted, for whoever asks for something else as well; null: never."""
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, text, update
 
 from bdcs.domain.installations import COUNTED_PACKAGE, PRESENT
 from bdcs.domain.machines import State
-from bdcs.errors import StoreFull
+from bdcs.errors import StoreDamaged, StoreFull
 from bdcs.services import forgetting, machines
 from bdcs.services.checking import Report, check
 from bdcs.services.exporting import export
@@ -33,6 +33,7 @@ from gentwoo_client.wire.errors import (
     Gap,
     Malformed,
     Quarantined,
+    Refused,
     TooLarge,
     Unregistered,
     UnsupportedMedia,
@@ -253,12 +254,25 @@ def put_into(state: State, connection: Connection) -> None:
 
 async def test_only_an_approved_machine_may_send(world: World) -> None:
     segment = Chain().next(*installs("a"))
-    for state, error in ((State.AWAITING_APPROVAL, AwaitingApproval), (State.QUARANTINED, Quarantined)):
+    refusals = {
+        State.AWAITING_APPROVAL: AwaitingApproval,
+        State.QUARANTINED: Quarantined,
+        State.REFUSED: Refused,
+    }
+    for state, error in refusals.items():
         await world.store.write(partial(put_into, state))
         with pytest.raises(error):
             await world.push(1, segment)
     await world.store.write(partial(put_into, State.APPROVED))
     assert (await world.push(1, segment)).seq == 1
+
+
+async def test_a_state_that_there_is_not_lets_nobody_send(world: World) -> None:
+    unknown = update(tables.machines).where(tables.machines.c.id == 1).values(state="x")
+    await world.store.write(lambda connection: connection.execute(unknown))
+    pushes = (world.push(number, Chain(number).next(*installs("a"))) for number in (1, 2))
+    results = await asyncio.gather(*pushes, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreDamaged, Accepted]
 
 
 async def test_one_that_is_refused_does_not_hold_up_the_others(world: World) -> None:
