@@ -2,6 +2,7 @@
 """What holds for every test: in continuous integration nothing may be skipped."""
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 
 import pytest
@@ -16,6 +17,9 @@ settings.register_profile(
     "gentwoo", deadline=None, derandomize=STRICT, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("gentwoo")
+
+# A shell that runs the suite in the background has SIGINT ignored, by which tests end what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 warm.begin()
 
