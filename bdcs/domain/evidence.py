@@ -27,6 +27,9 @@ class Form(IntFlag):
     ENVELOPE = 2
 
 
+_BOTH: Final = Form.HEADER | Form.ENVELOPE
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """What the row knows of its segment."""
@@ -56,15 +59,13 @@ _quoted = lru_cache(maxsize=8)(json.dumps)
 
 def pack(envelope: Envelope, header: bytes, payload: bytes) -> tuple[Form, bytes]:
     """Return the bytes to keep and what was left out of them."""
-    form, kept = Form.NOTHING, b""
-    if header == envelope.header():
-        form |= Form.HEADER
-    else:
-        kept = len(header).to_bytes(_HEADER_LENGTH, "big") + header
     beginning = envelope.beginning()
-    if payload.startswith(beginning):
-        return form | Form.ENVELOPE, kept + payload[len(beginning) :]
-    return form, kept + payload
+    begins_as_usual = payload.startswith(beginning)
+    kept = payload[len(beginning) :] if begins_as_usual else payload
+    if header == envelope.header():
+        return (_BOTH if begins_as_usual else Form.HEADER), kept
+    kept = len(header).to_bytes(_HEADER_LENGTH, "big") + header + kept
+    return (Form.ENVELOPE if begins_as_usual else Form.NOTHING), kept
 
 
 def unpack(envelope: Envelope, form: Form, kept: bytes) -> tuple[bytes, bytes]:

@@ -12,30 +12,29 @@ What a segment has to pass, in this order; the numbers stand again where each is
  (7) the machine may send now: approved, neither quarantined nor erased meanwhile;
  (8) it continues the machine's chain, or is one that was accepted before.
 
-(1) to (6) need no lock and happen as pushes arrive; (7) and (8) happen inside the transaction that stores it.
+(1) to (6) need no lock and happen as pushes arrive, all but (3) in `services.opening`; (7) and (8) happen
+inside the transaction that stores it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, count, repeat
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, literal_column, select, update
 
 from bdcs import measures
-from bdcs.domain import codes, evidence, installations
+from bdcs.domain import codes, installations
 from bdcs.domain.machines import State
 from bdcs.errors import StoreDamaged
 from bdcs.services.machines import Keys, absent
+from bdcs.services.opening import Arrived, Opener, Pushed
 from bdcs.store import partitions, tables
 from bdcs.store.bulk import execute_row, execute_rows, execute_together, goes_together, insert_rows, insertion
 from bdcs.store.evidence import EvidenceCodec
@@ -44,51 +43,16 @@ from bdcs.store.listed import TEXTS, Listed
 from bdcs.store.names import CURRENT_EDITION, Names
 from bdcs.store.store import Store
 from bdcs.store.upserts import upsert
-from gentwoo_client.wire import base64url, limits
+from gentwoo_client.wire import base64url
 from gentwoo_client.wire.columns import Columns
 from gentwoo_client.wire.errors import (
     AwaitingApproval,
     Fork,
     Gap,
-    Malformed,
     ProtocolError,
     Quarantined,
     Refused,
-    TooLarge,
-    UnsupportedMedia,
-    WrongAudience,
-    WrongMachine,
 )
-from gentwoo_client.wire.messages import parse_payload
-from gentwoo_client.wire.segments import split_segment, verify_parts
-
-if TYPE_CHECKING or sys.version_info < (3, 14):
-    from backports import zstd
-else:
-    from compression import zstd
-
-LARGE: Final = 32 * 1024  # bytes of a body that is worked on in a thread, so that others are not kept waiting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrived:
-    """A segment that has passed checks (1) to (6)."""
-
-    machine: UUID
-    first_seq: int
-    prev: bytes | None
-    digest: bytes
-    audience: str
-    dictionary_id: int
-    form: int
-    signature: bytes
-    evidence: bytes
-    records: Columns
-
-    @property
-    def last_seq(self) -> int:
-        """`seq` of the last record."""
-        return self.first_seq + len(self.records) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +75,7 @@ class Ingest:
     ) -> None:
         self._store = store
         self._keys = keys
-        self._codec = codec
-        self._audience = audience
+        self._opener = Opener(codec, audience)
         self._writer = SegmentWriter(Names(), now)
         store.mirror(self._writer.names)
 
@@ -123,72 +86,15 @@ class Ingest:
         `BadSignature`, `WrongAudience`, `AwaitingApproval`, `Quarantined`, `Refused`, `Gap`, `Fork`;
         `StoreUnavailable`.
         """
-        # (3) here already, because what follows may run in a thread.
+        # (3) The machine is known.
         public_key = await self._keys.of(machine)
-        if len(body) < LARGE:
-            arrived = self._open(machine, public_key, body, encoding)
-        else:
-            arrived = await asyncio.to_thread(self._open, machine, public_key, body, encoding)
+        arrived = await self._opener.open(Pushed(machine, public_key, body, encoding))
         accepted: Accepted = await self._store.write_grouped(
             self._writer.store, arrived, len(arrived.records)
         )
         if not accepted.repeated and arrived.records.observed[-1] == "live":
             measures.RECORD_DELAY.observe(time.time() - arrived.records.recorded_at[-1])
         return accepted
-
-    def _open(self, machine: UUID, public_key: bytes, body: bytes, encoding: str | None) -> Arrived:
-        # (1) Size.
-        compact = decoded(body, encoding)
-        # (2) Form, and whose it claims to be.
-        parts = split_segment(compact)
-        if parts.kid != machine:
-            raise WrongMachine("the header names another machine than the address")
-        # (4) Signature; `verify_parts` also sees that key and UUID belong together.
-        verify_parts(parts, public_key)
-        # (5) Payload.
-        segment = parse_payload(parts.payload)
-        if segment.machine != machine:
-            raise WrongMachine("the payload names another machine than its signer")
-        # (6) Audience.
-        if segment.audience != self._audience:
-            raise WrongAudience(f"made for {segment.audience}, and this is {self._audience}")
-        prev = None if segment.prev is None else base64url.decode(segment.prev)
-        envelope = evidence.Envelope(
-            machine=str(machine), audience=segment.audience, first_seq=segment.first_seq, prev=prev
-        )
-        form, kept = evidence.pack(envelope, parts.header, parts.payload)
-        return Arrived(
-            machine=machine,
-            first_seq=segment.first_seq,
-            prev=prev,
-            digest=hashlib.sha256(compact).digest(),
-            audience=segment.audience,
-            dictionary_id=self._codec.dictionary_id,
-            form=int(form),
-            signature=parts.signature,
-            evidence=self._codec.compress(kept),
-            records=segment.columns,
-        )
-
-
-def decoded(body: bytes, encoding: str | None) -> bytes:
-    """Undo the Content-Encoding. Raises `TooLarge`, `Malformed`, `UnsupportedMedia`."""
-    if len(body) > limits.ENCODED_BODY_SIZE:
-        raise TooLarge(f"more than {limits.ENCODED_BODY_SIZE} bytes")
-    if encoding in (None, "identity"):
-        return body
-    if encoding != "zstd":
-        raise UnsupportedMedia(f"Content-Encoding {encoding!r:.80}")
-    decompressor = zstd.ZstdDecompressor()
-    try:
-        compact = decompressor.decompress(body, limits.SEGMENT_SIZE + 1)
-    except (zstd.ZstdError, MemoryError) as error:
-        raise Malformed("the body is not what its Content-Encoding says") from error
-    if len(compact) > limits.SEGMENT_SIZE:
-        raise TooLarge(f"more than {limits.SEGMENT_SIZE} bytes after Content-Encoding is undone")
-    if not decompressor.eof or decompressor.unused_data:
-        raise Malformed("the body is not one whole zstd frame")
-    return compact
 
 
 class SegmentWriter:

@@ -36,6 +36,16 @@ TOKEN_PROBLEMS: Final = (400, 401, 408, 413, 415, 500, 503)
 PACKAGE: Final = "/v1/packages/{category}/{name}"
 
 OPERATIONS: Final = (
+    # The router looks for them in this order, and most requests push.
+    Operation(
+        method="POST",
+        path="/v1/machines/{uuid}/segments",
+        name="push",
+        summary="Store a signed segment; answered when it is durable",
+        request=(JOSE, None),
+        answers={200: SegmentAnswer},
+        problems=(400, 403, 404, 408, 409, 410, 413, 415, 429, 500, 503),
+    ),
     Operation(
         method="POST",
         path="/v1/machines",
@@ -63,15 +73,6 @@ OPERATIONS: Final = (
         token=True,
         answers={204: None},
         problems=(*TOKEN_PROBLEMS, 404, 409, 410),
-    ),
-    Operation(
-        method="POST",
-        path="/v1/machines/{uuid}/segments",
-        name="push",
-        summary="Store a signed segment; answered when it is durable",
-        request=(JOSE, None),
-        answers={200: SegmentAnswer},
-        problems=(400, 403, 404, 408, 409, 410, 413, 415, 429, 500, 503),
     ),
     Operation(
         method="POST",

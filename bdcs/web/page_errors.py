@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
-from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp import web
 
 from bdcs.services.report_links import LIFETIME
-from bdcs.web.problems import of, of_http, problem_headers
+from bdcs.web.problems import Show, problem_headers, problem_response
 from bdcs.web.rendering import Renderer
 from gentwoo_client.wire.errors import Internal, ProtocolError
 
@@ -55,14 +54,16 @@ class LinkExpired(ProtocolError):
     )
 
 
-def page_errors(renderer: Renderer) -> Middleware:
-    """The middleware that shows what goes wrong with a page as a page.
+def page_errors(renderer: Renderer) -> Show:
+    """Return what shows a problem with a page as a page, and any other as a document.
 
     Pages of errors need no store; the one for a store that is down is made beforehand.
     """
     unavailable = renderer.error(HTTPStatus.SERVICE_UNAVAILABLE, *TEXTS[HTTPStatus.SERVICE_UNAVAILABLE])
 
-    def show(problem: ProtocolError) -> web.Response:
+    def show(request: web.Request, problem: ProtocolError) -> web.Response:
+        if request.path == "/v1" or request.path.startswith(API):
+            return problem_response(problem)
         title, advice = TEXTS.get(problem.status, (problem.title, problem.advice))
         report = problem.detail if isinstance(problem, Internal) else ""
         down = problem.status == HTTPStatus.SERVICE_UNAVAILABLE
@@ -71,20 +72,4 @@ def page_errors(renderer: Renderer) -> Middleware:
         response.headers.update(problem_headers(problem))
         return response
 
-    @web.middleware
-    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path == "/v1" or request.path.startswith(API):
-            return await handler(request)
-        try:
-            return await handler(request)
-        except web.HTTPException as answer:
-            if answer.status < HTTPStatus.BAD_REQUEST:
-                raise
-            response = show(of_http(answer))
-            if hdrs.ALLOW in answer.headers:
-                response.headers[hdrs.ALLOW] = answer.headers[hdrs.ALLOW]
-            return response
-        except Exception as error:
-            return show(of(error))
-
-    return middleware
+    return show

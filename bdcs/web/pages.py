@@ -41,6 +41,7 @@ from bdcs.web import formats
 from bdcs.web.assets import Assets
 from bdcs.web.charts import ColumnChart, Value, column_chart
 from bdcs.web.page_errors import LinkExpired, page_errors
+from bdcs.web.problems import SHOW
 from bdcs.web.rendering import PAGE_HEADERS, PRIVATE, PUBLIC, Renderer
 from bdcs.web.statistics import QUERY_LENGTH, Statistics, home_context, package_context
 from gentwoo_client.version import VERSION
@@ -77,7 +78,7 @@ def add_pages(
         renderer=renderer,
         statistics=statistics,
     )
-    app.middlewares.append(page_errors(renderer))
+    app[SHOW] = page_errors(renderer)
     app.router.add_get("/", pages.home)
     app.router.add_get("/packages", pages.search)
     app.router.add_get("/packages/{category}", pages.category)

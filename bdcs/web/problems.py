@@ -36,6 +36,9 @@ from gentwoo_client.wire.errors import (
 log = logging.getLogger(__name__)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Show = Callable[[web.Request, ProtocolError], web.Response]
+SHOW: Final = web.AppKey[Show]("show")
+"""How an application shows a problem; where it has no such thing, as a document."""
 MEDIA_TYPE: Final = "application/problem+json"
 HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -64,20 +67,24 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as answer:
         if answer.status < 400:
             raise
-        response = problem_response(of_http(answer))
+        response = _shown(request, of_http(answer))
         if "Allow" in answer.headers:
             response.headers["Allow"] = answer.headers["Allow"]
         return response
     except Exception as error:
-        return problem_response(of(error))
+        return _shown(request, of(error))
+
+
+def _shown(request: web.Request, problem: ProtocolError) -> web.Response:
+    show = request.app.get(SHOW)
+    return problem_response(problem) if show is None else show(request, problem)
 
 
 async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     """Add what every answer says; for `app.on_response_prepare`."""
     headers = response.headers
     for name, value in HEADERS.items():
-        if name not in headers:
-            headers[name] = value
+        headers.setdefault(name, value)
     headers["Server"] = "bdcs"
 
 

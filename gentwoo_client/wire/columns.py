@@ -28,6 +28,11 @@ from gentwoo_client.wire.records import (
     parse_times,
 )
 
+FEW: Final = 4
+"""So many records are sooner looked at one by one."""
+_NAMES: Final = (*FIELDS, "extra")
+_FIELDS_OF: Final = attrgetter(*_NAMES)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
@@ -51,21 +56,23 @@ class Columns:
 
     @classmethod
     def of(cls, records: Sequence[PackageStateChange]) -> Self:
-        """The columns of `records`."""
-        return cls(**{name: tuple(map(attrgetter(name), records)) for name in (*FIELDS, "extra")})
+        """The columns of `records`, at least one."""
+        columns = zip(*map(_FIELDS_OF, records), strict=True)
+        return cls(**dict(zip(_NAMES, columns, strict=True)))
 
     def __len__(self) -> int:
         return len(self.seq)
 
     def records(self) -> Iterator[PackageStateChange]:
         """The records, one after the other."""
-        values: list[Sequence[Any]] = [getattr(self, name) for name in (*FIELDS, "extra")]
-        return map(make_record, *values)
+        return map(make_record, *_FIELDS_OF(self))
 
 
 def columns_of(records: Sequence[Any], first_seq: int) -> Columns | None:
     """The columns of decoded JSON objects that have no unknown members; None unless all are surely valid."""
     try:
+        if 0 < len(records) <= FEW:
+            return _checked_singly(first_seq, records)
         return _checked(first_seq, *zip(*map(_VALUES, records), strict=True))
     except (KeyError, TypeError, ValueError, InvalidRecord, InvalidTime):
         return None
@@ -74,6 +81,11 @@ def columns_of(records: Sequence[Any], first_seq: int) -> Columns | None:
 _VALUES: Final = itemgetter(*FIELDS)
 _INTEGER: Final = frozenset({int})
 _INTEGER_OR_NULL: Final = frozenset({int, type(None)})
+
+
+def _checked_singly(first_seq: int, records: Sequence[Any]) -> Columns | None:
+    columns = Columns.of(tuple(map(PackageStateChange.from_json, records)))
+    return columns if columns.seq == tuple(range(first_seq, first_seq + len(records))) else None
 
 
 def _checked(

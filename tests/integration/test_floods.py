@@ -127,6 +127,29 @@ def test_those_who_say_nothing_or_half_of_it_keep_nobody_waiting(tmp_path: Path)
         assert len(collector.export()) == 10
 
 
+async def received_by(address: tuple[str, int], half: bytes, *, drips: bool) -> bytes:
+    """What who sends `half` of a request, and perhaps a byte now and then, receives until he is cut off."""
+    loop = asyncio.get_running_loop()
+    with socket.create_connection(address) as client:
+        client.sendall(half)
+        client.setblocking(False)
+
+        async def drip() -> None:
+            while drips:
+                await asyncio.sleep(0.1)
+                with contextlib.suppress(OSError):  # the connection was closed before
+                    client.send(b"x")
+
+        dripping = asyncio.create_task(drip())
+        received = b""
+        async with asyncio.timeout(30):  # aiohttp waits 10 s more for the rest of a body
+            with contextlib.suppress(ConnectionResetError):  # a drop arrived after the connection was closed
+                while piece := await loop.sock_recv(client, 4096):
+                    received += piece
+        dripping.cancel()
+        return received
+
+
 @pytest.mark.parametrize(
     ("half", "answer"),
     [
@@ -154,22 +177,7 @@ async def test_the_slow_are_cut_off(
     bound = listener.bind("127.0.0.1", 0)
     await listening.start(bound, None)
     try:
-        reader, writer = await asyncio.open_connection(*bound.getsockname()[:2])
-        writer.write(half)
-
-        async def drip() -> None:
-            while half and drips:
-                await asyncio.sleep(0.1)
-                writer.write(b"x")
-
-        dripping = asyncio.create_task(drip())
-        async with asyncio.timeout(30):  # aiohttp waits 10 s more for the rest of a body
-            try:
-                received = await reader.read()
-            except ConnectionResetError:  # a drop arrived after the connection was closed
-                received = b""
-        dripping.cancel()
-        writer.close()
+        received = await received_by(bound.getsockname()[:2], half, drips=bool(half) and drips)
         assert received.startswith(answer)
         assert bool(received) == bool(answer)
     finally:

@@ -18,8 +18,9 @@ from bdcs.errors import StoreDamaged, StoreFull
 from bdcs.services import forgetting, machines
 from bdcs.services.checking import Report, check
 from bdcs.services.exporting import export
-from bdcs.services.ingest import Accepted, Ingest, decoded
+from bdcs.services.ingest import Accepted, Ingest
 from bdcs.services.machines import Keys
+from bdcs.services.opening import TOGETHER, decoded
 from bdcs.store import schema, tables
 from bdcs.store.engine import create_reader
 from bdcs.store.evidence import EvidenceCodec
@@ -284,6 +285,24 @@ async def test_one_that_is_refused_does_not_hold_up_the_others(world: World) -> 
     )
     assert [type(result) for result in results] == [Accepted, Gap, Accepted]
     assert len(world.records()) == 2
+
+
+async def test_many_come_at_once_and_each_hears_what_became_of_his(world: World) -> None:
+    good = Chain().next(*installs("a"))
+    forged = good[:-90] + (b"A" if good[-90:-89] != b"A" else b"B") + good[-89:]
+    pushes = [
+        asyncio.ensure_future(world.push(1, forged if number % 3 == 1 else good))
+        for number in range(2 * TOGETHER)
+    ]
+    await asyncio.sleep(0)
+    gone = {0, TOGETHER, 2 * TOGETHER - 1}
+    for number in gone:
+        pushes[number].cancel()
+    results = await asyncio.gather(*pushes, return_exceptions=True)
+    for number, result in enumerate(results):
+        kind = asyncio.CancelledError if number in gone else BadSignature if number % 3 == 1 else Accepted
+        assert type(result) is kind
+    assert len(world.records()) == 1
 
 
 async def test_installations_follow_the_records(world: World) -> None:
