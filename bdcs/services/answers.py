@@ -99,7 +99,8 @@ def once_each(
     # As long as a token is accepted, its answer is kept. `drop_those_over` drops the others.
     kept: dict[bytes, tuple[bytes, Answer]] = {}
     for some in slices(numbers):
-        there = [row.id for row in matching_rows(connection, answers.c.expires_at, (answers.c.id,), some)]
+        found = matching_rows(connection, answers.c.expires_at, (answers.c.id,), some)
+        there = [number for _, number in found]
         if there:
             connection.execute(_DROP, {"ids": there, "now": int(now)})
             for number, request, status, body in connection.execute(_KEPT, {"ids": there}).all():

@@ -170,8 +170,8 @@ class _Heads:
 
     def __init__(self, connection: Connection, waiting: Iterable[Arrived]) -> None:
         self._connection = connection
-        rows = _HEADS.execute(connection, uuids=list({str(arrived.machine) for arrived in waiting}))
-        self._heads = {uuid: _Head(*head) for uuid, *head in rows.all()}
+        rows = _HEADS.rows(connection, uuids=list({str(arrived.machine) for arrived in waiting}))
+        self._heads = {uuid: _Head(*head) for uuid, *head in rows}
         self._placed: dict[tuple[int, int], bytes] = {}
         self._moved: dict[int, _Head] = {}
         self.fresh: list[tuple[int, Arrived]] = []

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Dialect,
     Executable,
     Insert,
-    Row,
     Table,
     bindparam,
     column,
@@ -32,7 +31,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter
 from sqlalchemy.sql.visitors import replacement_traverse
 
-from bdcs.store import partitions
+from bdcs.store import partitions, sqlite
 from bdcs.store.tables import package_state_changes
 
 COPIED: Final = 10
@@ -52,7 +51,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[tuple[Any, 
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_insert(table, connection.dialect), list(rows))
+        sqlite.execute_rows(connection, _insert(table, connection.dialect), rows)
         return
     if table is package_state_changes:
         column = list(table.columns).index(table.c.created_at)
@@ -85,15 +84,24 @@ def execute_rows(
     if order != names:
         positions = [names.index(name) for name in order]
         rows = [tuple(row[position] for position in positions) for row in rows]
+    if connection.dialect.name == "sqlite":
+        return sqlite.execute_rows(connection, sql, rows)
     return connection.exec_driver_sql(sql, list(rows)).rowcount
 
 
 def execute_row(
     connection: Connection, statement: Executable, names: tuple[str, ...], row: Sequence[Any]
-) -> Row[*tuple[Any, ...]] | None:
+) -> Sequence[Any] | None:
     """Run `statement` for `row`, values of the parameters `names`; return the first row it returns."""
     sql, order = _compiled(statement, _positional(connection.dialect))
-    return connection.exec_driver_sql(sql, tuple(row[names.index(name)] for name in order)).first()
+    found = _fetched(connection, sql, tuple(row[names.index(name)] for name in order))
+    return found[0] if found else None
+
+
+def _fetched(connection: Connection, sql: str, values: tuple[Any, ...]) -> Sequence[Sequence[Any]]:
+    if connection.dialect.name == "sqlite":
+        return sqlite.fetch_rows(connection, sql, values)
+    return connection.exec_driver_sql(sql, values).all()
 
 
 Part = tuple[Executable, tuple[str, ...], Sequence[Any]]
@@ -139,14 +147,12 @@ def _together(statements: tuple[Executable, ...]) -> str:
 
 def matching_rows(
     connection: Connection, number: Column[int], columns: tuple[Column[Any], ...], wanted: Sequence[Any]
-) -> Sequence[Row[*tuple[Any, ...]]]:
+) -> Sequence[Sequence[Any]]:
     """Return `number` and `columns` of the rows that are among `wanted`: tuples, or values of one column."""
     size = 1 << (len(wanted) - 1).bit_length()  # few statements, each compiled once: the last is asked again
     asked = [*wanted, *repeat(wanted[-1], size - len(wanted))]
     sql = _matching(number, columns, size, _positional(connection.dialect))
-    return connection.exec_driver_sql(
-        sql, tuple(asked if len(columns) == 1 else chain.from_iterable(asked))
-    ).all()
+    return _fetched(connection, sql, tuple(asked if len(columns) == 1 else chain.from_iterable(asked)))
 
 
 def _positional(dialect: Dialect) -> Dialect:

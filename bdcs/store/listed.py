@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, CursorResult
 
+from bdcs.store import sqlite
+
 NUMBERS: Final = "bigint"
 TEXTS: Final = "text"
 
@@ -38,10 +40,19 @@ class Listed:
     def execute(self, connection: Connection, **values: Any) -> CursorResult[*tuple[Any, ...]]:
         """Run it; a list of rows is given as a list of tuples. What it returns is as the driver has it."""
         if connection.dialect.name == "sqlite":
-            given = {
-                name: json.dumps(value) if name in self._kinds else value for name, value in values.items()
-            }
-            return connection.exec_driver_sql(self._sqlite, given)
+            return connection.exec_driver_sql(self._sqlite, self._with_json(values))
+        return connection.exec_driver_sql(self._postgresql, self._with_arrays(values))
+
+    def rows(self, connection: Connection, **values: Any) -> Sequence[Sequence[Any]]:
+        """Run it likewise, and return all rows: tuples, sooner than from `execute`."""
+        if connection.dialect.name == "sqlite":
+            return sqlite.fetch_rows(connection, self._sqlite, self._with_json(values))
+        return connection.exec_driver_sql(self._postgresql, self._with_arrays(values)).all()
+
+    def _with_json(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: json.dumps(value) if name in self._kinds else value for name, value in values.items()}
+
+    def _with_arrays(self, values: Mapping[str, Any]) -> dict[str, Any]:
         given = {}
         for name, value in values.items():
             kind = self._kinds.get(name)
@@ -51,7 +62,7 @@ class Listed:
                     given[f"{name}_{column}"] = _array(of, column_values)
             else:
                 given[name] = value if kind is None else _array(kind, value)
-        return connection.exec_driver_sql(self._postgresql, given)
+        return given
 
 
 def _sqlite(name: str, kind: Kind) -> str:

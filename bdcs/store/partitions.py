@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, String, bindparam, select
@@ -18,6 +19,7 @@ from sqlalchemy.sql.functions import ReturnTypeFromArgs
 from bdcs.store.tables import package_state_changes
 
 TABLE = package_state_changes.name
+DAY: Final = 86_400  # seconds
 
 
 def make_room(connection: Connection, times: Iterable[int]) -> None:
@@ -29,7 +31,12 @@ def make_room(connection: Connection, times: Iterable[int]) -> None:
 
 def room_for(time: int) -> str:
     """Return the value of the parameter `room` of `HAS_ROOM` for records that arrive at `time`."""
-    return _name(_month(time))
+    return _room_of(time // DAY)
+
+
+@lru_cache(maxsize=4)
+def _room_of(day: int) -> str:
+    return _name(_month(day * DAY))
 
 
 class _table_named(ReturnTypeFromArgs[str]):
@@ -51,7 +58,7 @@ _THERE: Final = select(HAS_ROOM)
 
 def _make(connection: Connection, month: datetime.datetime) -> None:
     """Make it beside, and attach it then: that waits for no reader, and no reader for that."""
-    name, following = _name(month), _month(int(month.timestamp()) + 32 * 86_400)
+    name, following = _name(month), _month(int(month.timestamp()) + 32 * DAY)
     bounds = f"FROM ({int(month.timestamp())}) TO ({int(following.timestamp())})"
     connection.exec_driver_sql(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING DEFAULTS INCLUDING STORAGE)")
     connection.exec_driver_sql(f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES {bounds}")

@@ -6,11 +6,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from bdcs.errors import (
@@ -126,9 +126,34 @@ def _sqlite(path: Path, *, begin: str, cache: int, **options: Any) -> Engine:
 
     @event.listens_for(engine, "begin")
     def start(connection: Any) -> None:
-        connection.exec_driver_sql(begin)
+        fetch_rows(connection, begin)
 
     return engine
+
+
+def fetch_rows(connection: Connection, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[Any]:
+    """Run a statement in the transaction of `connection`; return its rows, tuples. Raises `StoreError`.
+
+    The driver does it alone: for a row or two, SQLAlchemy takes several times as long as SQLite.
+    """
+    try:
+        return _driver(connection).execute(sql, values).fetchall()
+    except sqlite3.Error as error:
+        raise error_for(str(error)) or error from error
+
+
+def execute_rows(connection: Connection, sql: str, rows: Iterable[Sequence[Any]]) -> int:
+    """Run a statement for each of `rows` likewise; return how many it touched. Raises `StoreError`."""
+    try:
+        return _driver(connection).executemany(sql, rows).rowcount
+    except sqlite3.Error as error:
+        raise error_for(str(error)) or error from error
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    return driver
 
 
 def error_for(reason: str) -> StoreError | None:

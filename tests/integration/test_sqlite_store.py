@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What only the store in a file has: the file, and lookups in the thread of the loop."""
 
+import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, select
 
-from bdcs.errors import NoStore, StoreUnavailable
+from bdcs.errors import NoStore, StoreDamaged, StoreUnavailable
 from bdcs.store import schema
 from bdcs.store.engine import create_reader, create_writer
 from bdcs.store.lookups import Lookup, LookupConnection, Lookups
+from bdcs.store.sqlite import execute_rows, fetch_rows
 from bdcs.store.store import Store
 from bdcs.store.tables import versions
 
@@ -51,3 +53,19 @@ def test_a_lookup_does_not_wait(tmp_path: Path) -> None:
     missing = LookupConnection(tmp_path / "missing" / "bdcs.sqlite")
     with pytest.raises(StoreUnavailable), missing.transaction() as lookups:
         lookups.first(all_of_them)
+
+
+def test_what_the_driver_does_alone_fails_as_everything_else(tmp_path: Path) -> None:
+    """What is wrong with the store is told in our own errors, and not what is wrong with a statement."""
+    engine = create_writer(tmp_path / "bdcs.sqlite")
+    with engine.begin() as connection:
+        for run in (fetch_rows, execute_rows):
+            with pytest.raises(StoreDamaged, match="no such table"):
+                run(connection, "SELECT id FROM versions", ())
+        assert fetch_rows(connection, "CREATE TABLE versions (text UNIQUE)") == []
+        insertion = "INSERT INTO versions VALUES (?)"
+        assert execute_rows(connection, insertion, [("1.0",), ("1.1",)]) == 2
+        with pytest.raises(sqlite3.IntegrityError):
+            execute_rows(connection, insertion, [("1.0",)])
+        assert fetch_rows(connection, "SELECT text FROM versions") == [("1.0",), ("1.1",)]
+    engine.dispose()
