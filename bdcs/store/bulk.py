@@ -118,16 +118,18 @@ def execute_together(connection: Connection, parts: Sequence[Part]) -> None:
 
     None sees what another does, and no two may touch the same row.
     """
+    given = [part for part in parts if part[2]]
     if connection.dialect.name == "sqlite":
-        for part in parts:
+        for part in given:
             execute_rows(connection, *part)
         return
     values: list[Any] = []
-    for statement, names, rows in parts:
+    for statement, names, rows in given:
         _, order = _compiled(_for_all(statement), _POSTGRESQL)
-        columns = dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}
-        values += (_array(columns.get(name, ())) for name in order)
-    connection.exec_driver_sql(_together(tuple(statement for statement, _, _ in parts)), tuple(values))
+        columns = dict(zip(names, zip(*rows, strict=True), strict=True))
+        values += (_array(columns[name]) for name in order)
+    if given:
+        connection.exec_driver_sql(_together(tuple(statement for statement, _, _ in given)), tuple(values))
 
 
 @lru_cache(maxsize=16)
@@ -140,9 +142,10 @@ def insertion(table: Table) -> tuple[Insert, tuple[str, ...]]:
 
 @lru_cache(maxsize=16)
 def _together(statements: tuple[Executable, ...]) -> str:
-    """Return one statement that does what all do: each a common table expression."""
-    each = (_compiled(_for_all(statement), _POSTGRESQL)[0] for statement in statements)
-    return f"WITH {', '.join(f'part{number} AS ({sql})' for number, sql in enumerate(each))} SELECT 1"
+    """Return one statement that does what all do: the last, after the others as common table expressions."""
+    *others, last = (_compiled(_for_all(statement), _POSTGRESQL)[0] for statement in statements)
+    before = ", ".join(f"part{number} AS ({sql})" for number, sql in enumerate(others))
+    return f"WITH {before} {last}" if others else last
 
 
 def matching_rows(
