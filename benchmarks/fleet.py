@@ -30,7 +30,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bdcs.domain import evidence
 from bdcs.domain.machines import State
 from bdcs.services import machines
-from bdcs.services.ingest import Accepted, Arrived, SegmentWriter
+from bdcs.services.ingest import Accepted, SegmentWriter
+from bdcs.services.opening import Arrived
 from bdcs.store import engine as engines
 from bdcs.store import schema
 from bdcs.store.evidence import EvidenceCodec

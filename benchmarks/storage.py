@@ -20,7 +20,8 @@ from sqlalchemy import Engine
 
 from bdcs.domain import evidence
 from bdcs.domain.machines import State
-from bdcs.services.ingest import Accepted, Arrived, SegmentWriter
+from bdcs.services.ingest import Accepted, SegmentWriter
+from bdcs.services.opening import Arrived
 from bdcs.store import engine as engines
 from bdcs.store import schema, tables
 from bdcs.store.evidence import EvidenceCodec

@@ -16,7 +16,8 @@ from bdcs.domain import evidence
 from bdcs.domain.machines import State
 from bdcs.domain.thresholds import Thresholds
 from bdcs.services import figures, machines, rollups
-from bdcs.services.ingest import Accepted, Arrived, SegmentWriter
+from bdcs.services.ingest import Accepted, SegmentWriter
+from bdcs.services.opening import Arrived
 from bdcs.store import tables
 from bdcs.store.evidence import EvidenceCodec
 from bdcs.store.names import Names
