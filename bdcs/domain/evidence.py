@@ -30,7 +30,7 @@ class Form(IntFlag):
 _BOTH: Final = Form.HEADER | Form.ENVELOPE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Envelope:
     """What the row knows of its segment."""
 

@@ -32,7 +32,7 @@ LARGE: Final = 32 * 1024  # bytes of a body that is worked on in a thread, so th
 TOGETHER: Final = 64  # segments that are opened before the loop does anything else
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pushed:
     """A segment as it came, and whose it has to be."""
 
@@ -42,7 +42,7 @@ class Pushed:
     encoding: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Arrived:
     """A segment that has passed checks (1) to (6) of `services.ingest`."""
 

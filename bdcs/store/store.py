@@ -84,6 +84,8 @@ class Store:
         self._work = threading.Condition()
         self._enough = 1  # jobs that the writer waits for
         self._closing = False
+        self._unanswered: set[_Job] = set()
+        self._looking: asyncio.TimerHandle | None = None
         self._weight = 0
         self._since: float | None = None  # when the first of the present batch was handed in
         self._committed_at = float("-inf")
@@ -169,6 +171,8 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits, then leave."""
+        if self._looking is not None:
+            self._looking.cancel()
         if self._thread is not None:
             with self._work:
                 self._closing = True
@@ -195,21 +199,25 @@ class Store:
             self._jobs.append(job)
             if len(self._jobs) == 1 or len(self._jobs) == self._enough:
                 self._work.notify()
-        looking = loop.call_later(ANSWER, self._give_up_if_lost, job)
+        self._unanswered.add(job)
+        if self._looking is None:
+            self._looking = loop.call_later(LOOK_AGAIN, self._give_up_if_lost)
         try:
             return await future
         finally:
-            looking.cancel()
+            self._unanswered.discard(job)
 
-    def _give_up_if_lost(self, job: _Job) -> None:
-        """Answer a job that waits for contact; it is done no more, unless that just begins."""
-        if job.future.done():
+    def _give_up_if_lost(self) -> None:
+        """Answer jobs that wait for contact, now and then; they are done no more, unless that just begins."""
+        self._looking = None
+        if self._unanswered:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_AGAIN, self._give_up_if_lost)
+        if self._contact.lost_for < ANSWER:
             return
-        if not job.has_begun and self._contact.lost_for >= ANSWER:
-            job.is_given_up = True
-            job.future.set_exception(_lost())
-        else:
-            asyncio.get_running_loop().call_later(LOOK_AGAIN, self._give_up_if_lost, job)
+        for job in self._unanswered:
+            if not (job.future.done() or job.has_begun) and time.monotonic() - job.since >= ANSWER:
+                job.is_given_up = True
+                job.future.set_exception(_lost())
 
     async def _unless_lost(self, reading: asyncio.Future[T]) -> T:
         """Return what is read; it need not have begun when nobody is in contact any more."""

@@ -30,13 +30,12 @@ from gentwoo_client.wire.records import (
 
 FEW: Final = 4
 """So many records are sooner looked at one by one."""
-_NAMES: Final = (*FIELDS, "extra")
-_FIELDS_OF: Final = attrgetter(*_NAMES)
+_FIELDS_OF: Final = attrgetter(*FIELDS, "extra")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True)
 class Columns:
-    """Records, each field of `PackageStateChange` a sequence of its own; all are of the same length."""
+    """Records, each field of `PackageStateChange` a sequence of its own, in its order; all of one length."""
 
     seq: Sequence[int]
     event: Sequence[str]
@@ -57,8 +56,7 @@ class Columns:
     @classmethod
     def of(cls, records: Sequence[PackageStateChange]) -> Self:
         """The columns of `records`, at least one."""
-        columns = zip(*map(_FIELDS_OF, records), strict=True)
-        return cls(**dict(zip(_NAMES, columns, strict=True)))
+        return cls(*zip(*map(_FIELDS_OF, records), strict=True))
 
     def __len__(self) -> int:
         return len(self.seq)

@@ -19,7 +19,7 @@ ALGORITHM: Final = "EdDSA"
 SIGNATURE_SIZE: Final = 64  # bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Parts:
     """A compact JWS taken apart. Nothing is proven until `verify` has returned."""
 

@@ -300,8 +300,6 @@ class Problem(Message):
 
 _Message = TypeVar("_Message", bound=Message)
 
-_AMBIGUOUS = (b"\\", b" ", b"\t", b"\n", b"\r")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedPayload(segments.Frame):
@@ -344,13 +342,18 @@ def _has_each_member_once(payload: bytes, members: object) -> bool:
     Without whitespace and escapes each member's name is followed by `":`, so that their number cannot exceed
     the count of it. False for what has unknown members, too: it goes the slow way, which is equivalent.
     """
-    if not isinstance(members, dict) or any(byte in payload for byte in _AMBIGUOUS):
+    if not isinstance(members, dict) or _is_ambiguous(payload):
         return False
     listed = members.get("records")
     if not isinstance(listed, list) or len(listed) > limits.RECORDS_PER_SEGMENT:
         return False
     expected = len(segments.FIELDS) + len(listed) * len(records.FIELDS)
     return payload.count(b'":') == expected
+
+
+def _is_ambiguous(text: bytes) -> bool:
+    """Whether `text` has escapes or whitespace. Written out: a loop takes longer than all five looks."""
+    return b" " in text or b"\\" in text or b"\t" in text or b"\n" in text or b"\r" in text
 
 
 def parse_message(model: type[_Message], body: bytes, *, size: int = limits.REQUEST_SIZE) -> _Message:

@@ -274,9 +274,9 @@ def _records(value: object, first_seq: int) -> tuple[PackageStateChange, ...]:
 
 
 def _extra(members: Mapping[str, object]) -> Mapping[str, object]:
-    extra = {name: value for name, value in members.items() if name not in FIELDS}
-    if not extra:
+    if len(members) == len(FIELDS):  # all of which are there
         return _NOTHING
+    extra = {name: value for name, value in members.items() if name not in FIELDS}
     try:
         json_text.check_extra(extra)
     except InvalidJSON as error:
