@@ -106,8 +106,9 @@ class SegmentWriter:
 
     def store(self, connection: Connection, waiting: Sequence[Arrived]) -> list[Accepted | ProtocolError]:
         """Return, for each of `waiting` in order, what became of it."""
-        heads = _Heads(connection, waiting)
-        outcomes = [heads.place(arrived) for arrived in waiting]
+        uuids = [str(arrived.machine) for arrived in waiting]
+        heads = _Heads(connection, uuids)
+        outcomes = list(map(heads.place, uuids, waiting))
         if heads.fresh:
             self._insert(connection, heads.fresh, heads.moved())
         return outcomes
@@ -168,19 +169,19 @@ class _Head:
 class _Heads:
     """Where each machine's chain stands while a batch is stored."""
 
-    def __init__(self, connection: Connection, waiting: Iterable[Arrived]) -> None:
+    def __init__(self, connection: Connection, uuids: Iterable[str]) -> None:
         self._connection = connection
-        rows = _HEADS.rows(connection, uuids=list({str(arrived.machine) for arrived in waiting}))
+        rows = _HEADS.rows(connection, uuids=list(set(uuids)))
         self._heads = {uuid: _Head(*head) for uuid, *head in rows}
         self._placed: dict[tuple[int, int], bytes] = {}
         self._moved: dict[int, _Head] = {}
         self.fresh: list[tuple[int, Arrived]] = []
         """What continues a chain, and the machine's number."""
 
-    def place(self, arrived: Arrived) -> Accepted | ProtocolError:
-        """Return the answer for `arrived`, and move the head if it continues the chain."""
+    def place(self, uuid: str, arrived: Arrived) -> Accepted | ProtocolError:
+        """Return the answer for `arrived`, of the machine `uuid`; move the head if it continues the chain."""
         # (7) The machine may send now.
-        head = self._heads.get(str(arrived.machine))
+        head = self._heads.get(uuid)
         if head is None:
             return absent(self._connection, arrived.machine)
         if head.state != State.APPROVED:

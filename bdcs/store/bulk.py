@@ -184,7 +184,7 @@ def _array(values: tuple[Any, ...]) -> str | list[Any]:
     """Return an array of `values`; numbers and bytes as text, which psycopg writes one by one else."""
     kinds = set(map(type, values))
     if kinds <= {int, NoneType}:
-        return f"{{{','.join(map(str, values)).replace('None', 'NULL')}}}"
+        return f"{{{str(list(values))[1:-1].replace('None', 'NULL')}}}"
     if kinds == {bytes}:
         return '{"\\\\x' + '","\\\\x'.join(value.hex() for value in values) + '"}'
     return list(values)

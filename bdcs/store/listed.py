@@ -79,6 +79,9 @@ def _postgresql(name: str, kind: Kind) -> str:
     return f"unnest({', '.join(arrays)}) AS {name} ({', '.join(kind)})"
 
 
-def _array(kind: str, values: Sequence[Any]) -> Any:
-    """Return an array; numbers as text, which psycopg writes one by one else."""
-    return f"{{{','.join(map(str, values))}}}" if kind == NUMBERS else list(values)
+def _array(kind: str, values: Sequence[Any]) -> str:
+    """Return an array as text, in one piece: psycopg writes lists one value after the other."""
+    if kind == NUMBERS:
+        return f"{{{','.join(map(str, values))}}}"
+    quoted = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return '{"' + '","'.join(quoted) + '"}' if values else "{}"

@@ -315,11 +315,13 @@ async def test_a_list_is_one_parameter(store: Store) -> None:
     numbered = Listed("SELECT name FROM sequences WHERE value {values} AND name <> :but", values=NUMBERS)
 
     def work(connection: Connection) -> tuple[list[int], list[str]]:
-        add.execute(connection, given=[('a "b" {c}, \\', 1), ("d", 2), ("é", 3)], more=10)
-        found = named.execute(connection, names=["é", 'a "b" {c}, \\', "nobody"])
+        add.execute(connection, given=[('a "b" {c}, \\', 1), ("d", 2), ("é", 3), ("NULL", 4)], more=10)
+        found = named.execute(connection, names=["é", 'a "b" {c}, \\', "nobody", "NULL"])
+        assert named.rows(connection, names=["d"]) == [(12,)]
+        assert named.rows(connection, names=[]) == []
         return (
             list(found.scalars()),
             list(numbered.execute(connection, values=[11, 12, 99], but="d").scalars()),
         )
 
-    assert await store.write(work) == ([11, 13], ['a "b" {c}, \\'])
+    assert await store.write(work) == ([11, 13, 14], ['a "b" {c}, \\'])
