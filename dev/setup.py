@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from dev.places import (
     CLIENT_LOCK,
@@ -248,11 +249,20 @@ def run_step(step: Step) -> str | None:
     return None
 
 
+def take_turn(lock: IO[str]) -> None:
+    """Wait until no other is at work in this clone."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("waiting for another `make` that sets this clone up")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Bring the clone up to date, with `engines` for all engines; 0 when everything possible is there."""
     os.umask(0o022)  # the ordinary user of the tests has to enter what is made here
     with (ROOT / ".setup.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_turn(lock)
         install_debian_packages(DEBIAN_PACKAGES | (ENGINE_PACKAGES if "engines" in arguments else {}))
         pending = [step for step in steps() if not step.is_done()]
         with ThreadPoolExecutor(max_workers=2) as pool:
@@ -266,4 +276,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        say("interrupted; the next `make` goes on from here")
+        sys.exit(130)
