@@ -64,7 +64,7 @@ def _common(settings: Settings, transactions: Transactions, renewal: Renewal, pu
     return [
         *_telling(transactions),
         renewal.run(),
-        PredictionKeeper(store, thresholds, time.time).run(),
+        PredictionKeeper(store, thresholds, time.time, store_place(settings)).run(),
         PrebuildKeeper(store, thresholds, time.time).run(),
         answers.drop_those_over(store),
         unused_names.drop_regularly(store),

@@ -41,7 +41,7 @@ from bdcs.domain.membership import CellKey, Memberships, Moves, Unsettled
 from bdcs.domain.thresholds import Cell, Thresholds, figure, may_publish, rounded
 from bdcs.errors import StoreUnavailable
 from bdcs.services import rollups
-from bdcs.services.plan_process import PlanProcess
+from bdcs.services.reader_process import ReaderProcess
 from bdcs.services.regular_work import regularly
 from bdcs.store.bulk import execute_rows
 from bdcs.store.installed import IS_IT, KEY
@@ -110,8 +110,8 @@ class Renewal:
             await self._store.write(lambda connection: hide_small(connection, self._thresholds))
         now = int(time.time())
         await renew(self._store, self._thresholds)
-        async with PlanProcess(self._place) as process:
-            await rollups.renew(self._store, self._thresholds, now, process.plan)
+        async with ReaderProcess(self._place) as process:
+            await rollups.renew(self._store, self._thresholds, now, process.read)
         if not await self._store.read(lambda connection: has_day(connection, now)):
             await self._store.write(lambda connection: publish_day(connection, self._thresholds, now))
         self.renewed_at = int(time.time())

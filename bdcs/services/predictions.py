@@ -28,9 +28,11 @@ from bdcs.domain.thresholds import Cell as Counted
 from bdcs.domain.thresholds import Thresholds, figure, may_publish
 from bdcs.errors import StoreError
 from bdcs.services.quarantine import is_shown
+from bdcs.services.reader_process import ReaderProcess
 from bdcs.services.regular_work import regularly
 from bdcs.services.rollups import DEPARTURES
 from bdcs.store.bulk import execute_rows
+from bdcs.store.places import Place
 from bdcs.store.slices import slices
 from bdcs.store.store import Store
 from bdcs.store.tables import (
@@ -52,6 +54,8 @@ log = logging.getLogger(__name__)
 INTERVAL: Final = 60.0  # seconds between two looks at whether there is enough that is new
 REMEMBERED: Final = 1.0  # seconds for which the table is believed to be what it was
 OFTEN: Final = 6 * 3600  # seconds after which anything new is enough
+FEW: Final = 100_000
+"""Records that are read beside the server's other work: a second of computing."""
 ENOUGH: Final = 10  # otherwise as many new records as a tenth of all there are
 RECORDS: Final = 400
 """Records of a package, the latest, that are looked at."""
@@ -153,10 +157,14 @@ class PredictionTable:
 class PredictionKeeper:
     """Renews the table."""
 
-    def __init__(self, store: Store, thresholds: Thresholds, now: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, thresholds: Thresholds, now: Callable[[], float], place: Place | None = None
+    ) -> None:
+        """`place` is where the store is: with it, much is read in a process of its own."""
         self._store = store
         self._thresholds = thresholds
         self._now = now
+        self._place = place
         self._fitted_to = 0
         self._fitted_at = float("-inf")
 
@@ -173,7 +181,12 @@ class PredictionKeeper:
     async def refresh(self) -> None:
         """Fit anew, and publish what may be published. Raises `StoreUnavailable`."""
         last = await self._store.read(_last_change)
-        plan = await self._store.read(lambda connection: _plan(connection, self._thresholds, self._now()))
+        reading = partial(_plan, thresholds=self._thresholds, now=self._now())
+        if self._place is None or last <= FEW:
+            plan = await self._store.read(reading)
+        else:
+            async with ReaderProcess(self._place) as process:
+                plan = await process.read(reading)
         if await self._store.write(lambda connection: _put(connection, plan)):
             self._fitted_to, self._fitted_at = last, self._now()
 

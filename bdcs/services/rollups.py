@@ -121,20 +121,17 @@ _OF_CHANGE: Final = (
 _SOURCE: Final = INSTALL_TYPE["source"]
 
 
-async def renew(store: Store, thresholds: Thresholds, now: float, decide_much: Decide | None = None) -> None:
+async def renew(store: Store, thresholds: Thresholds, now: float, read_much: Read | None = None) -> None:
     """Fold in what came, and publish whatever may be published. Cheap when nothing changed.
 
-    `decide_much` does `plan_of` elsewhere, where many records have to be read for it.
+    `read_much` does what `store.read` does, where many records have to be read.
     """
     while await store.read(_next_changes) is not None:
         await store.write(fold)
     current, released = week_of(int(now)), False
     while (due := await store.read(partial(due_packages, now=now))).packages:
-        if decide_much is not None and due.records > FEW:
-            plan = await decide_much(due.packages, thresholds, current)
-        else:
-            reading = partial(plan_of, packages=due.packages, thresholds=thresholds, week=current)
-            plan = await store.read(reading)
+        read = store.read if read_much is None or due.records <= FEW else read_much
+        plan = await read(partial(plan_of, packages=due.packages, thresholds=thresholds, week=current))
         await store.write(partial(apply, plan=plan, now=now))
         released = True
     if await store.read(lambda connection: _due_weeks(connection, current)):
@@ -256,8 +253,7 @@ class Due:
     """How many these have, about."""
 
 
-Decide = Callable[[Sequence[int], Thresholds, int], Awaitable[Plan]]
-"""Does what `plan_of` does, of packages, in that week."""
+Read = Callable[[Callable[[Connection], Plan]], Awaitable[Plan]]
 
 
 def due_packages(connection: Connection, now: float) -> Due:

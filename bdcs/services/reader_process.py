@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Statistics of much are decided in a process of their own, which gives way to the server.
+"""What takes long to read is read in a process of its own, which gives way to the server.
 
-What is decided is `rollups.plan_of`; that reads the whole history of packages, and in the server's own
-process it would have the interpreter for itself half of the time, while pages and pushes wait for it. The
-process has what it is to do from its standard input, and ends with that: so it outlives a server that was
-killed by what it is just deciding, at most.
+Statistics and predictions read the whole history of packages; in the server's own process that would have the
+interpreter for itself half of the time, while pages and pushes wait for it. The process has what it is to do
+from its standard input, and ends with that: so it outlives a server that was killed by what it is just
+reading, at most.
 
-    python -P -m bdcs.services.plan_process
+    python -P -m bdcs.services.reader_process
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ import os
 import pickle
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, TypeVar
 
-from bdcs.domain.thresholds import Thresholds
+from sqlalchemy import Connection
+
 from bdcs.errors import StoreError, StoreUnavailable
-from bdcs.services.rollups import Plan, plan_of
 from bdcs.store.engine import create_reader
 from bdcs.store.places import Place
 from bdcs.store.store import transaction
 
+T = TypeVar("T")
+
 NICENESS: Final = 10
-COMMAND: Final = (sys.executable, "-P", "-m", "bdcs.services.plan_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "bdcs.services.reader_process")
 LEAVING: Final = 1.0  # seconds in which it ends of itself, or is killed
 _UNREAD: Final = 1 << 16  # bytes of an answer that nobody wants, at once
 _SIZE: Final = struct.Struct(">Q")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What is to be decided."""
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """That something could not be read."""
 
-    packages: tuple[int, ...]
-    thresholds: Thresholds
-    week: int
+    reason: str
 
 
-class PlanProcess:
+class ReaderProcess:
     """The process, and how it is asked. It is started when it is asked first, and ends with the block."""
 
     def __init__(self, place: Place) -> None:
@@ -61,8 +61,8 @@ class PlanProcess:
         if self._process is not None:
             await asyncio.shield(_ended(self._process))
 
-    async def plan(self, packages: Sequence[int], thresholds: Thresholds, week: int) -> Plan:
-        """Return what may be published of `packages` now.
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Return what `work` finds, as `Store.read` does; it and that can be pickled.
 
         Raises `StoreUnavailable`, also where the process cannot be had.
         """
@@ -75,12 +75,12 @@ class PlanProcess:
                     start_new_session=True,  # a terminal's Ctrl-C is for the server, which tells it
                 )
                 await self._say(self._place)
-            await self._say(Wanted(packages=tuple(packages), thresholds=thresholds, week=week))
-            outcome: Plan | str = await self._heard()
+            await self._say(work)
+            outcome: T | _Failed = await self._heard()
         except (OSError, EOFError) as error:
-            raise StoreUnavailable(f"the process for statistics ended: {error!r}") from error
-        if isinstance(outcome, str):
-            raise StoreUnavailable(outcome)
+            raise StoreUnavailable(f"the process that reads much ended: {error!r}") from error
+        if isinstance(outcome, _Failed):
+            raise StoreUnavailable(outcome.reason)
         return outcome
 
     async def _say(self, what: object) -> None:
@@ -127,12 +127,12 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
     reader = create_reader(_next(requests))
-    while (wanted := _next(requests)) is not None:
+    while (work := _next(requests)) is not None:
         try:
             with transaction(reader) as connection:
-                outcome: Plan | str = plan_of(connection, wanted.packages, wanted.thresholds, wanted.week)
+                outcome = work(connection)
         except StoreError as error:
-            outcome = str(error)
+            outcome = _Failed(str(error))
         answers.write(_framed(outcome))
         answers.flush()
 

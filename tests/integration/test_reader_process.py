@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The process that decides statistics of much: it decides the same, and never outlives who asks it."""
+"""The process that reads what takes long: it finds the same, and never outlives who asks it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -21,11 +21,13 @@ from bdcs.domain.machines import State
 from bdcs.domain.statistics import week_of
 from bdcs.domain.thresholds import Thresholds
 from bdcs.errors import StoreUnavailable
-from bdcs.services import plan_process, rollups
-from bdcs.services.plan_process import COMMAND, NICENESS, PlanProcess
+from bdcs.services import predictions, reader_process, rollups
+from bdcs.services.predictions import PredictionKeeper
+from bdcs.services.reader_process import COMMAND, NICENESS, ReaderProcess
 from bdcs.store import schema, tables
 from bdcs.store.bulk import insert_rows
 from bdcs.store.engine import create_writer
+from bdcs.store.places import Place
 from bdcs.store.store import Store, transaction
 from tests import stores
 from tests.processes import environment
@@ -74,26 +76,29 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await opened.close()
 
 
-async def test_it_decides_what_the_server_would(
+PLAN = partial(rollups.plan_of, packages=[1], thresholds=TEN, week=week_of(JUNE))
+
+
+async def test_it_finds_what_the_server_would(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    week = week_of(JUNE)
-    here = await store.read(partial(rollups.plan_of, packages=[1], thresholds=TEN, week=week))
+    here = await store.read(PLAN)
     assert here.packages[0].release.put
-    asked: list[Sequence[int]] = []
-    async with PlanProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
-        assert await process.plan([1], TEN, week) == here
+    asked = 0
+    async with ReaderProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
+        assert await process.read(PLAN) == here
         assert process._process is not None
         assert os.getpriority(os.PRIO_PROCESS, process._process.pid) == NICENESS
 
-        async def decide(packages: Sequence[int], thresholds: Thresholds, week: int) -> rollups.Plan:
-            asked.append(packages)
-            return await process.plan(packages, thresholds, week)
+        async def read(work: Callable[[Connection], rollups.Plan]) -> rollups.Plan:
+            nonlocal asked
+            asked += 1
+            return await process.read(work)
 
         monkeypatch.setattr(rollups, "FEW", 10)
-        await rollups.renew(store, TEN, JUNE, decide)
+        await rollups.renew(store, TEN, JUNE, read)
     assert process._process.returncode is not None
-    assert asked == [(1,)]
+    assert asked == 1
     cells = select(tables.statistic_cells.c.topic, tables.statistic_cells.c.bucket)
     shown = await store.read(lambda connection: set(connection.execute(cells).all()))
     assert shown == {(key[0], key[2]) for key in here.packages[0].release.put}
@@ -101,7 +106,7 @@ async def test_it_decides_what_the_server_would(
 
 async def test_of_two_plans_made_at_once_one_is_carried_out(store: Store) -> None:
     """As when who had the lease before is late."""
-    plan = await store.read(partial(rollups.plan_of, packages=[1], thresholds=TEN, week=week_of(JUNE)))
+    plan = await store.read(PLAN)
     for _ in range(2):
         await store.write(partial(rollups.apply, plan=plan, now=JUNE))
     statistics = tables.package_statistics.c
@@ -111,19 +116,38 @@ async def test_of_two_plans_made_at_once_one_is_carried_out(store: Store) -> Non
     assert row == (2 * MACHINES, 0)
 
 
+async def test_predictions_are_fitted_there_where_much_was_recorded(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is nowhere is read where little is, and cannot be read in the process."""
+
+    async def published(place: Place) -> set[tuple[object, ...]]:
+        await store.write(lambda connection: connection.execute(tables.predictions.delete()))
+        await PredictionKeeper(store, TEN, lambda: JUNE, place).refresh()
+        rows = await store.read(lambda connection: connection.execute(select(tables.predictions)).all())
+        return {tuple(row) for row in rows}
+
+    here = await published(tmp_path / "nowhere")
+    assert here
+    monkeypatch.setattr(predictions, "FEW", -1)
+    assert await published(stores.place(tmp_path / "bdcs.sqlite")) == here
+    with pytest.raises(StoreUnavailable):
+        await published(tmp_path / "nowhere")
+
+
 async def test_few_records_need_no_process(store: Store, tmp_path: Path) -> None:
-    async with PlanProcess(tmp_path / "nowhere") as process:
-        await rollups.renew(store, TEN, JUNE, process.plan)
+    async with ReaderProcess(tmp_path / "nowhere") as process:
+        await rollups.renew(store, TEN, JUNE, process.read)
         assert process._process is None
 
 
 async def test_one_that_is_killed_is_a_store_that_cannot_be_read(store: Store, tmp_path: Path) -> None:
-    async with PlanProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
-        await process.plan([1], TEN, week_of(JUNE))
+    async with ReaderProcess(stores.place(tmp_path / "bdcs.sqlite")) as process:
+        await process.read(PLAN)
         assert process._process is not None
         process._process.send_signal(signal.SIGKILL)
         with pytest.raises(StoreUnavailable):
-            await process.plan([1], TEN, week_of(JUNE))
+            await process.read(PLAN)
     assert process._process.returncode == -signal.SIGKILL
 
 
@@ -135,9 +159,9 @@ async def test_who_is_cancelled_does_not_wait_for_an_answer(
         "import sys, time; sys.stdin.buffer.read();"
         "sys.stdout.buffer.write(bytes(1 << 20)); sys.stdout.buffer.flush(); time.sleep(600)"
     )
-    monkeypatch.setattr(plan_process, "COMMAND", (sys.executable, "-c", answering))
-    process = PlanProcess(tmp_path / "nowhere")
-    asking = asyncio.create_task(process.plan([1], TEN, week_of(JUNE)))
+    monkeypatch.setattr(reader_process, "COMMAND", (sys.executable, "-c", answering))
+    process = ReaderProcess(tmp_path / "nowhere")
+    asking = asyncio.create_task(process.read(PLAN))
     await asyncio.to_thread(until, lambda: process._process is not None)
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -155,7 +179,7 @@ async def test_it_ends_when_nobody_can_ask_any_more(store: Store, tmp_path: Path
     )
     os.close(reading)
     with contextlib.closing(os.fdopen(writing, "wb")) as pipe:
-        pipe.write(plan_process._framed(stores.place(tmp_path / "bdcs.sqlite")))
+        pipe.write(reader_process._framed(stores.place(tmp_path / "bdcs.sqlite")))
         pipe.flush()
         assert child.returncode is None
     await asyncio.wait_for(child.wait(), 60)
