@@ -29,7 +29,7 @@ else:
     from compression import zstd
 
 LARGE: Final = 32 * 1024  # bytes of a body that is worked on in a thread, so that others are not kept waiting
-TOGETHER: Final = 64  # segments that are opened before the loop does anything else
+TOGETHER: Final = 64 * 1024  # bytes of bodies that are opened before the loop does anything else
 
 
 @dataclass(slots=True)
@@ -86,8 +86,10 @@ class Opener:
         return await opening
 
     def _take_turn(self) -> None:
-        for _ in range(min(len(self._waiting), TOGETHER)):
+        size = 0
+        while self._waiting and size < TOGETHER:
             pushed, opening = self._waiting.popleft()
+            size += len(pushed.body)
             if opening.cancelled():
                 continue  # whoever pushed has gone
             try:

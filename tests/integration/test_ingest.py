@@ -290,12 +290,12 @@ async def test_one_that_is_refused_does_not_hold_up_the_others(world: World) -> 
 async def test_many_come_at_once_and_each_hears_what_became_of_his(world: World) -> None:
     good = Chain().next(*installs("a"))
     forged = good[:-90] + (b"A" if good[-90:-89] != b"A" else b"B") + good[-89:]
+    count = 2 * TOGETHER // len(good)
     pushes = [
-        asyncio.ensure_future(world.push(1, forged if number % 3 == 1 else good))
-        for number in range(2 * TOGETHER)
+        asyncio.ensure_future(world.push(1, forged if number % 3 == 1 else good)) for number in range(count)
     ]
     await asyncio.sleep(0)
-    gone = {0, TOGETHER, 2 * TOGETHER - 1}
+    gone = {0, count // 2, count - 1}
     for number in gone:
         pushes[number].cancel()
     results = await asyncio.gather(*pushes, return_exceptions=True)
