@@ -83,7 +83,10 @@ class Opener:
         if not self._waiting:
             loop.call_soon(self._take_turn)
         self._waiting.append((pushed, opening))
-        return await opening
+        try:
+            return await opening
+        finally:
+            del opening  # it has the error, which has this frame: both would stay until garbage is looked for
 
     def _take_turn(self) -> None:
         size = 0
@@ -96,6 +99,7 @@ class Opener:
                 opening.set_result(self._opened(pushed))
             except Exception as error:
                 opening.set_exception(error)
+            del opening  # so here
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._take_turn)
 

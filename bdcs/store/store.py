@@ -206,6 +206,7 @@ class Store:
             return await future
         finally:
             self._unanswered.discard(job)
+            del job, future  # they have the error, which has this frame
 
     def _give_up_if_lost(self) -> None:
         """Answer jobs that wait for contact, now and then; they are done no more, unless that just begins."""

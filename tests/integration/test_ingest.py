@@ -2,6 +2,8 @@
 """Segments into a real store: what is accepted, what is refused, and what the evidence proves afterwards."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +35,7 @@ from gentwoo_client.wire.errors import (
     Fork,
     Gap,
     Malformed,
+    ProtocolError,
     Quarantined,
     Refused,
     TooLarge,
@@ -289,10 +292,10 @@ async def test_one_that_is_refused_does_not_hold_up_the_others(world: World) -> 
 
 async def test_many_come_at_once_and_each_hears_what_became_of_his(world: World) -> None:
     good = Chain().next(*installs("a"))
-    forged = good[:-90] + (b"A" if good[-90:-89] != b"A" else b"B") + good[-89:]
+    bad = forged(good)
     count = 2 * TOGETHER // len(good)
     pushes = [
-        asyncio.ensure_future(world.push(1, forged if number % 3 == 1 else good)) for number in range(count)
+        asyncio.ensure_future(world.push(1, bad if number % 3 == 1 else good)) for number in range(count)
     ]
     await asyncio.sleep(0)
     gone = {0, count // 2, count - 1}
@@ -303,6 +306,33 @@ async def test_many_come_at_once_and_each_hears_what_became_of_his(world: World)
         kind = asyncio.CancelledError if number in gone else BadSignature if number % 3 == 1 else Accepted
         assert type(result) is kind
     assert len(world.records()) == 1
+
+
+async def test_what_is_refused_is_forgotten_at_once(world: World) -> None:
+    """A flood of it would fill the memory before Python looks for garbage: a segment may be a megabyte."""
+    chain = Chain()
+    first, second = chain.next(*installs("a")), chain.next(*installs("b"))
+    gc.disable()
+    try:
+        left = [await refusal_of(world, forged(first)), await refusal_of(world, second)]
+        await world.store.write(lambda _connection: None)  # so that the writer has something else in hand
+        assert [error() for error in left] == [None, None]
+    finally:
+        gc.enable()
+
+
+async def refusal_of(world: World, compact: bytes) -> weakref.ref[ProtocolError]:
+    """Push what is refused; return the error, which nobody holds any more."""
+    try:
+        await world.push(1, compact)
+    except ProtocolError as error:
+        return weakref.ref(error)
+    raise AssertionError("it was accepted")
+
+
+def forged(compact: bytes) -> bytes:
+    """Return a segment with another signature."""
+    return compact[:-80] + (b"A" if compact[-80:-79] != b"A" else b"B") + compact[-79:]
 
 
 async def test_installations_follow_the_records(world: World) -> None:
