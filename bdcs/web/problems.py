@@ -47,6 +47,8 @@ HEADERS: Final = {
     "Cache-Control": "no-store",
 }
 """What every answer says unless its handler said otherwise."""
+_SERVER: Final = {"Server": "bdcs"}
+"""Instead of aiohttp's own, which tells versions."""
 
 _OF_STATUS: Final[dict[int, type[ProtocolError]]] = {
     400: Malformed,
@@ -85,7 +87,7 @@ async def add_headers(_request: web.Request, response: web.StreamResponse) -> No
     headers = response.headers
     for name, value in HEADERS.items():
         headers.setdefault(name, value)
-    headers["Server"] = "bdcs"
+    headers.update(_SERVER)
 
 
 def of(error: Exception) -> ProtocolError:
@@ -162,7 +164,7 @@ class ProblemHandler(RequestHandler):
         else:
             problem = _OF_STATUS.get(status, Malformed)("this is not HTTP as RFC 9112 describes it")
         response = problem_response(problem)
-        response.headers.update(HEADERS)
+        response.headers.update({**HEADERS, **_SERVER})
         response.force_close()
         return response
 

@@ -118,6 +118,7 @@ def test_what_is_no_http_is_a_problem_too(collector: Collector, data: bytes) -> 
     status = int(head.split()[1])
     media = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-type:"))
     assert problem_of(status, media.partition(b":")[2].strip().decode(), body)
+    assert b"\r\nserver: bdcs\r\n" in head.lower() + b"\r\n"
 
 
 def test_a_body_that_breaks_off_leaves_nothing(collector: Collector) -> None:
