@@ -171,14 +171,14 @@ class Store:
 
     async def close(self) -> None:
         """Finish what waits, then leave."""
-        if self._looking is not None:
-            self._looking.cancel()
         if self._thread is not None:
             with self._work:
                 self._closing = True
                 self._work.notify()
             await asyncio.to_thread(self._thread.join)
             self._thread = None
+        if self._looking is not None:
+            self._looking.cancel()
         await asyncio.to_thread(self._readers.shutdown)
         self._lookups.close()
         self._reader.dispose()
