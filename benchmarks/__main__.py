@@ -6,8 +6,10 @@
 runs one of them, with options of its own; `NAME --help` says which it has.
 """
 
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 BENCHMARKS = (
     "history",
@@ -39,9 +41,21 @@ def main() -> None:
         raise SystemExit(f"{unknown.pop()}: no benchmark; there are {', '.join(BENCHMARKS + ON_DEMAND)}")
     for name in only or BENCHMARKS:
         print(f"## {name}\n", flush=True)
-        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False)
-        if done.returncode:
-            print(f"{name} ended with {done.returncode}\n", flush=True)
+        code = run(f"benchmarks.{name}", options)
+        if code:
+            print(f"{name} ended with {code}\n", flush=True)
+
+
+def run(module: str, options: Sequence[str]) -> int:
+    """Run it and return its exit code; one that is interrupted has the time to stop what it started."""
+    # In a session of its own it hears of a terminal's Ctrl-C from here, once.
+    process = subprocess.Popen([sys.executable, "-m", module, *options], start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise SystemExit(130) from None
 
 
 if __name__ == "__main__":
